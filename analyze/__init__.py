@@ -1,0 +1,1 @@
+"""From a profiler trace to exact figures: pure functions over columns, one module a question."""

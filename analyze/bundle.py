@@ -1,0 +1,104 @@
+"""How does an analysis become a directory that `report`, pandas or DuckDB can read?"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tracekit.bundle import COLUMNS, DOCUMENT
+from tracekit.errors import BundleError
+from tracekit.files import unwritable
+from tracekit.manifest import manifest_path
+from tracekit.table import Table
+
+from .analysis import Analysis
+from .document import document
+from .inputs import Skipped
+
+
+def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path) -> Path:
+    """Write a bundle as `directory`, replacing an older bundle there only once the new one is whole.
+
+    Raises BundleError if something that is no bundle stands there, TracekitError if it cannot be written.
+    """
+    _refuse_to_destroy(directory)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        # Within a folder of its own, so that the bundle's folder gets the usual permissions.
+        scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    except OSError as error:
+        raise unwritable(directory, error) from error
+    try:
+        _write(analyses, skipped, scratch / "new")
+        if directory.exists():
+            directory.rename(scratch / "old")
+        (scratch / "new").rename(directory)
+    except OSError as error:
+        raise unwritable(directory, error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return directory
+
+
+def _refuse_to_destroy(directory: Path) -> None:
+    if directory.is_dir():
+        if (directory / DOCUMENT).is_file() or not any(directory.iterdir()):
+            return
+        what = "is a directory with other files in it, which would be lost"
+    elif directory.exists():
+        what = "is a file, not a directory"
+    else:
+        return
+    raise BundleError(what, where=directory, mend="choose another directory with -o")
+
+
+def _write(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path) -> None:
+    directory.mkdir()
+    whole = document(analyses, skipped)
+    for number, (analysis, entry) in enumerate(zip(analyses, whole["traces"], strict=True)):
+        folder = f"{number:02d}-{_slug(analysis.trace.name)}"
+        entry["folder"] = folder
+        entry["manifest"] = _manifest(Path(analysis.trace.path))
+        (directory / folder).mkdir()
+        for name, table in analysis.tables().items():
+            pq.write_table(_arrow(name, table), directory / folder / f"{name}.parquet")
+    (directory / DOCUMENT).write_text(json.dumps(whole, allow_nan=False), encoding="ascii")
+
+
+def _slug(name: str) -> str:
+    """The trace's name as a folder's: short, and safe on any file system."""
+    stem = re.sub(r"(\.pt)?(\.trace)?\.json(\.gz)?\Z", "", name)
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:60].strip("-") or "trace"
+
+
+def _manifest(trace: Path) -> dict[str, Any] | None:
+    """The run manifest that lies beside the trace, whole; None if there is none or it is no manifest."""
+    try:
+        manifest = json.loads(manifest_path(trace).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+TEXT = frozenset("name family kind rule operator grid block cause before after call thread lane lane_kind".split())
+
+
+def _arrow(name: str, table: Table) -> pa.Table:
+    """The table with a fixed type a column, so that an empty or all-null column has one too."""
+    types = {column: _type(column) for column in COLUMNS[name]}
+    arrays = [pa.array(table[column].tolist(), type=kind) for column, kind in types.items()]
+    return pa.table(arrays, names=list(types))
+
+
+def _type(column: str) -> pa.DataType:
+    if column in TEXT:
+        return pa.string()
+    return pa.float64() if column in ("share", "confidence", "occupancy_percent") else pa.int64()

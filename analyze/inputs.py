@@ -1,0 +1,101 @@
+"""Which files did the user mean, and which of them are traces?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracekit.bundle import DOCUMENT
+from tracekit.errors import TraceError
+from tracekit.manifest import is_manifest_path
+
+from .load import EXPORT_HINT, load
+from .trace import Trace
+
+SUFFIXES = (".json", ".json.gz")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file of a directory that could not be read as a trace, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file to read; one that the user named himself must be a trace, one found in a directory may turn out not to be."""
+
+    path: Path
+    named: bool
+
+
+def find(paths: Sequence[Path]) -> list[Candidate]:
+    """The files that these files and directories stand for, each once, a directory's in the order of their names.
+
+    Raises TraceError for a path that does not exist and for a directory without a candidate.
+    """
+    found: dict[Path, Candidate] = {}
+    for path in paths:
+        if path.is_dir():
+            inside = [Candidate(file, named=False) for file in sorted(_files(path))]
+            if not inside:
+                raise TraceError("no .json or .json.gz file in this directory", where=path, mend=EXPORT_HINT)
+        elif path.exists():
+            inside = [Candidate(path, named=True)]
+        else:
+            raise TraceError("no such file or directory", where=path, mend="check the path")
+        for candidate in inside:
+            found.setdefault(candidate.path.resolve(), candidate)
+    return list(found.values())
+
+
+def _files(directory: Path) -> list[Path]:
+    """JSON files below the directory; hidden folders, analysis bundles and run manifests are none of ours."""
+    files: list[Path] = []
+    try:
+        children = sorted(directory.iterdir())
+    except OSError as error:
+        raise TraceError(
+            f"cannot be listed ({error.strerror})", where=directory, mend="check its permissions"
+        ) from error
+    if any(child.name == DOCUMENT for child in children):
+        return files
+    for child in children:
+        if child.name.startswith("."):
+            continue
+        if child.is_dir():
+            files += _files(child)
+        elif child.name.endswith(SUFFIXES) and not is_manifest_path(child):
+            files.append(child)
+    return files
+
+
+def load_all(
+    candidates: Sequence[Candidate], on_skip: Callable[[Skipped], None], on_next: Callable[[str], None]
+) -> tuple[list[Trace], list[Skipped]]:
+    """Read every candidate, saying which comes next. A bad file of a directory is reported and left out.
+
+    Raises TraceError for a bad file that the user named, and if none of the others is a trace.
+    """
+    traces: list[Trace] = []
+    skipped: list[Skipped] = []
+    for candidate in candidates:
+        on_next(candidate.path.name)
+        try:
+            traces.append(load(candidate.path))
+        except TraceError as error:
+            if candidate.named or len(candidates) == 1:
+                raise
+            one = Skipped(str(candidate.path), error.what)
+            skipped.append(one)
+            on_skip(one)
+    if not traces:
+        raise TraceError(
+            f"none of the {len(skipped)} files is a profiler trace (the first, {skipped[0].path}: {skipped[0].reason})",
+            where=candidates[0].path.parent,
+            mend=EXPORT_HINT,
+        )
+    return traces, skipped

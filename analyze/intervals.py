@@ -1,0 +1,131 @@
+"""Which interval encloses a moment, and how much of a span do intervals cover?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Union:
+    """Intervals [start, end) merged: sorted and disjoint, with what they cover."""
+
+    start: Int64s
+    end: Int64s
+
+    @property
+    def total(self) -> int:
+        """What the intervals cover together."""
+        return int((self.end - self.start).sum())
+
+    def before(self, times: Int64s) -> Int64s:
+        """How much of the union lies before each of `times`."""
+        covered = np.concatenate(([0], np.cumsum(self.end - self.start)))
+        last = np.searchsorted(self.start, times, side="right")
+        beyond = np.zeros(len(times), dtype=np.int64)
+        inside = last > 0
+        beyond[inside] = np.maximum(self.end[last[inside] - 1] - times[inside], 0)
+        result: Int64s = covered[last] - beyond
+        return result
+
+    def within(self, start: Int64s, end: Int64s) -> Int64s:
+        """How much of the union lies in each span [start, end)."""
+        return self.before(end) - self.before(start)
+
+
+def merge(start: Int64s, end: Int64s) -> Union:
+    """Merge intervals that overlap or touch."""
+    if not len(start):
+        return Union(np.empty(0, np.int64), np.empty(0, np.int64))
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], np.maximum.accumulate(end[order])
+    opens = np.concatenate(([True], start[1:] > end[:-1]))
+    closes = np.concatenate((opens[1:], [True]))
+    return Union(start[opens], end[closes])
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The intervals of one thread that have a length, sorted by start and, of equal starts, the longest first."""
+
+    rows: Int64s
+    start: Int64s
+    end: Int64s
+    depth: Int64s
+    sorted_end: Int64s
+
+    def innermost(self, times: Int64s) -> Int64s:
+        """For each time the row of the interval that is open then and started last, or -1."""
+        position = np.searchsorted(self.start, times, side="right")
+        open_then = position - np.searchsorted(self.sorted_end, times, side="right")
+        found = self._last_at_depth(position, open_then - 1)
+        ok = (found >= 0) & (self.end[found] > times)
+        for i in np.flatnonzero((open_then > 0) & ~ok):  # only where intervals cross instead of nesting
+            still_open = np.flatnonzero(self.end[: position[i]] > times[i])
+            found[i], ok[i] = still_open[-1], True
+        return np.where(ok & (open_then > 0), self.rows[found], -1)
+
+    def parents(self) -> Int64s:
+        """For each interval the row of the one around it, or -1."""
+        found = self._last_at_depth(np.arange(len(self.rows)), self.depth - 1)
+        ok = (found >= 0) & (self.end[found] > self.start)
+        return np.where(ok, self.rows[found], -1)
+
+    def _last_at_depth(self, position: Int64s, depth: Int64s) -> Int64s:
+        """The last interval of this depth before each position, or -1. What makes nesting need no stack and no loop."""
+        size = len(self.rows) + 1
+        keys = self.depth * size + np.arange(len(self.rows))
+        order = np.argsort(keys)
+        place = np.searchsorted(keys[order], depth * size + position) - 1
+        found = np.where(place >= 0, order[place], -1)
+        return np.where((depth >= 0) & (found >= 0) & (self.depth[found] == depth), found, -1)
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Intervals nested by time, a tree a thread."""
+
+    trees: Mapping[int, Tree]
+    rows: Int64s
+    """All intervals, those without a length included."""
+    parent: Int64s
+    """For each of `rows` the row of the innermost interval around it, or -1."""
+
+    def innermost(self, threads: npt.NDArray[np.int32], times: Int64s) -> Int64s:
+        """For each moment on a thread the row of the innermost interval that is open then, or -1."""
+        found = np.full(len(times), -1, dtype=np.int64)
+        for thread in np.unique(threads).tolist():
+            if thread in self.trees:
+                here = threads == thread
+                found[here] = self.trees[thread].innermost(times[here])
+        return found
+
+
+def nest(rows: Int64s, threads: npt.NDArray[np.int32], start: Int64s, end: Int64s) -> Forest:
+    """Nest intervals, given as rows with their thread, start and end."""
+    trees = {}
+    parent = np.full(len(rows), -1, dtype=np.int64)
+    by_thread = np.argsort(threads, kind="stable")
+    distinct, first = np.unique(threads[by_thread], return_index=True)
+    for thread, here in zip(distinct.tolist(), np.split(by_thread, first[1:]), strict=False):
+        tree, order = _tree(rows[here], start[here], end[here])
+        trees[thread] = tree
+        parent[here[order]] = tree.parents()
+        pointlike = here[end[here] <= start[here]]
+        parent[pointlike] = tree.innermost(start[pointlike])
+    return Forest(trees, rows, parent)
+
+
+def _tree(rows: Int64s, start: Int64s, end: Int64s) -> tuple[Tree, Int64s]:
+    order = np.lexsort((-end, start))
+    order = order[end[order] > start[order]]
+    rows, start, end = rows[order], start[order], end[order]
+    sorted_end = np.sort(end)
+    # An interval's depth is the number of earlier ones still open when it starts.
+    depth = np.arange(len(rows)) - np.searchsorted(sorted_end, start, side="right")
+    return Tree(rows, start, end, depth, sorted_end), order

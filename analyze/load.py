@@ -1,0 +1,493 @@
+"""How does a profiler's file become a Trace, exactly?
+
+The typed parse below is the fast road: one pass over the JSON into small structs, then columns. Two kinds of file leave
+it: those whose times a double cannot hold to the nanosecond (absolute microseconds with a fraction, as PyTorch 2.2 and 2.3
+write them) are parsed again with decimals, and those with ill-typed fields are cleaned event by event, so that one odd
+event costs a warning and not the trace.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from isal import igzip
+
+from tracekit.errors import TraceError
+from tracekit.table import Table
+
+from .trace import CATEGORIES, GPU, NO_CORRELATION, Category, Device, Int64s, Objects, Trace, TraceWarning
+
+Time = TypeVar("Time")
+Floats = npt.NDArray[np.float64]
+
+EXACT_BELOW_US = 2.0**43
+"""Below this many microseconds the doubles lie closer than 0.001 apart, so three decimals survive a parse into one."""
+LARGEST_US = 2**62 // 1000
+"""Larger times are not times; two of these still add up within int64 as nanoseconds."""
+EXPORT_HINT = "export one with torch.profiler's prof.export_chrome_trace('trace.json.gz')"
+
+
+class Args(msgspec.Struct, gc=False):
+    """The arguments of an event that the analyses use; the rest is skipped by the parser."""
+
+    correlation: int | None = None
+    device: int | None = None
+    stream: int | None = None
+    bytes: int | str | None = None  # ROCm's profiler writes text
+    grid: list[int] | None = None
+    block: list[int] | None = None
+    registers: int | None = msgspec.field(default=None, name="registers per thread")
+    shared_memory: int | None = msgspec.field(default=None, name="shared memory")
+    occupancy: float | None = msgspec.field(default=None, name="est. achieved occupancy %")
+
+
+class Event(msgspec.Struct, Generic[Time], gc=False):
+    """One entry of `traceEvents`; `ts` and `dur` in microseconds."""
+
+    ph: str | None = None
+    cat: str | None = None
+    name: str | None = None
+    pid: int | str | None = None
+    tid: int | str | None = None
+    ts: Time | None = None
+    dur: Time | None = None
+    args: Args | None = None
+
+
+class Document(msgspec.Struct, Generic[Time]):
+    """The file, as far as we read it; what is not about events is decoded apart, so that it may be anything."""
+
+    events: list[Event[Time]] = msgspec.field(name="traceEvents")
+    device_properties: msgspec.Raw = msgspec.field(name="deviceProperties", default=msgspec.Raw(b"null"))
+    distributed_info: msgspec.Raw = msgspec.field(name="distributedInfo", default=msgspec.Raw(b"null"))
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A file's events, whichever road they came."""
+
+    events: list[Event[Any]]
+    """The complete ones (`ph` X): those that have a duration."""
+    device_properties: Any
+    distributed_info: Any
+    entries: int
+    repaired: int
+    """How many entries had to be cleaned or dropped."""
+
+
+def load(path: str | os.PathLike[str]) -> Trace:
+    """Read one torch.profiler trace, `.json` or `.json.gz`.
+
+    Raises TraceError, naming the file and the mend, if the file cannot be read, is cut off or is not a profiler trace.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    with _collector_paused():
+        try:
+            return _load_typed(data, path)
+        except (msgspec.DecodeError, OverflowError):
+            return build(_tolerant(data, path), path)
+
+
+def _load_typed(data: bytes, path: Path) -> Trace:
+    """Load a well-typed document. Raises msgspec.DecodeError or OverflowError where a field is not what it should be."""
+    try:
+        return build(_typed(data, float), path)
+    except _InexactError:
+        return build(_typed(data, Decimal), path)
+
+
+class _InexactError(Exception):
+    """Some time may not survive its way through a double."""
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the garbage collector: a parse makes many objects and no cycles, so its passes are all in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's JSON text, unpacked if its first bytes say gzip. Raises TraceError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TraceError(
+            f"cannot be read ({error.strerror})", where=path, mend="check the path and its permissions"
+        ) from error
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = igzip.decompress(data)
+        except (EOFError, igzip.BadGzipFile, igzip.isal_zlib.error) as error:
+            raise TraceError(
+                f"the gzip data is cut off or damaged within its {len(data):,} bytes ({_first_line(error)})",
+                where=path,
+                mend="copy the file again, whole",
+            ) from error
+    if not data[:4096].strip() and not data.strip():  # the second makes a copy
+        raise TraceError("the file is empty", where=path, mend=EXPORT_HINT)
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def _typed(data: bytes, time: type) -> Parsed:
+    """Parse a well-typed document with `ts` and `dur` as int or `time`. Raises msgspec.DecodeError."""
+    kind: Any = int | float if time is float else time
+    if data[:64].lstrip()[:1] == b"[":
+        entries = msgspec.json.Decoder(list[Event[kind]]).decode(data)
+        return Parsed(_complete(entries), None, None, len(entries), 0)
+    document = msgspec.json.Decoder(Document[kind]).decode(data)
+    return Parsed(
+        _complete(document.events),
+        _lenient(document.device_properties),
+        _lenient(document.distributed_info),
+        len(document.events),
+        0,
+    )
+
+
+def _complete(entries: Sequence[Event[Any]]) -> list[Event[Any]]:
+    return [event for event in entries if event.ph == "X"]
+
+
+def _lenient(raw: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+def _tolerant(data: bytes, path: Path) -> Parsed:
+    """Parse a document that the typed parse refused: find out what it is, and save what can be saved."""
+    document = _any_json(data, path)
+    if isinstance(document, dict) and isinstance(document.get("traceEvents"), list):
+        entries, outer = document["traceEvents"], document
+    elif isinstance(document, list) and any(isinstance(entry, dict) and "ph" in entry for entry in document):
+        entries, outer = document, {}
+    else:
+        raise TraceError(f"{_looks_like(document)}, not a profiler trace", where=path, mend=EXPORT_HINT)
+    cleaned = [_cleaned(entry) for entry in entries]
+    return Parsed(
+        _complete([event for event, _ in cleaned if event is not None]),
+        outer.get("deviceProperties"),
+        outer.get("distributedInfo"),
+        len(entries),
+        sum(odd for _, odd in cleaned),
+    )
+
+
+def _any_json(data: bytes, path: Path) -> Any:
+    """Any JSON value, with decimals for fractions; NaN and control characters, which some exporters write, pass."""
+    try:
+        return msgspec.json.Decoder(float_hook=Decimal).decode(data)
+    except msgspec.DecodeError as error:
+        if "truncated" in str(error):
+            raise _cut_off(len(data), path) from error
+    text = data.decode("utf-8", "replace")
+    try:
+        return json.loads(text, strict=False, parse_float=Decimal, parse_constant=lambda _: None)
+    except RecursionError as error:
+        raise TraceError("the JSON is nested too deeply", where=path, mend=EXPORT_HINT) from error
+    except ValueError as error:
+        at = len(text[: getattr(error, "pos", 0)].encode())
+        if at >= len(data.rstrip()):
+            raise _cut_off(at, path) from error
+        raise TraceError(f"not JSON at byte {at:,} ({_first_line(error)})", where=path, mend=EXPORT_HINT) from error
+
+
+def _cut_off(at: int, path: Path) -> TraceError:
+    return TraceError(
+        f"the JSON is cut off at byte {at:,}", where=path, mend="copy the file again, or let the profiler finish"
+    )
+
+
+def _looks_like(document: Any) -> str:
+    """Name a JSON document that is no trace by what it most likely is."""
+    if isinstance(document, dict):
+        if "nodes" in document and "schema" in document:
+            return "this is a PyTorch execution trace (ExecutionTraceObserver)"
+        if "segments" in document or "device_traces" in document:
+            return "this is a CUDA memory snapshot"
+        if "variant" in document and "schema_version" in document:
+            return "this is a tracekit run manifest"
+        return "this is JSON without a traceEvents list"
+    if isinstance(document, list) and document and all(isinstance(part, list) for part in document):
+        return "this is a memory timeline"
+    return "this is some other JSON"
+
+
+def _cleaned(entry: Any) -> tuple[Event[Any] | None, bool]:
+    """The entry as an Event without its ill-typed fields, and whether anything that matters was ill-typed."""
+    if not isinstance(entry, dict):
+        return None, True
+    args = entry.get("args")
+    args = args if isinstance(args, dict) else {}
+    event: Event[Any] = Event(
+        **{key: entry[key] if isinstance(entry.get(key), str) else None for key in ("ph", "cat", "name")},
+        **{key: entry[key] if isinstance(entry.get(key), int | str) else None for key in ("pid", "tid")},
+        **{key: _number(entry.get(key)) for key in ("ts", "dur")},
+        args=_cleaned_args(args),
+    )
+    if event.ph != "X":
+        return event, False
+    odd = event.name is None or any(
+        entry.get(key) is not None and getattr(event, key) is None for key in ("cat", "ts", "dur")
+    )
+    return event, odd
+
+
+def _number(value: Any) -> int | Decimal | None:
+    """`value` if it is a finite number of microseconds that fits, or a string that holds one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        return None
+    try:
+        number = Decimal(value)
+    except ArithmeticError:
+        return None
+    return number if number.is_finite() and abs(number) < LARGEST_US else None
+
+
+def _cleaned_args(args: dict[Any, Any]) -> Args:
+    """The fields of `args` that have their type; integers may come as text."""
+    ints = {
+        key: _small_int(args.get(source))
+        for key, source in {
+            "correlation": "correlation",
+            "device": "device",
+            "stream": "stream",
+            "bytes": "bytes",
+            "registers": "registers per thread",
+            "shared_memory": "shared memory",
+        }.items()
+    }
+    dims = {key: _dims(args.get(key)) for key in ("grid", "block")}
+    occupancy = _number(args.get("est. achieved occupancy %"))
+    return Args(**ints, **dims, occupancy=None if occupancy is None else float(occupancy))
+
+
+def _small_int(value: Any) -> int | None:
+    if type(value) is int:
+        return value if abs(value) < LARGEST_US else None
+    number = _number(value)
+    return int(number) if number is not None and number == int(number) else None
+
+
+def _dims(value: Any) -> list[int] | None:
+    return value if isinstance(value, list) and all(type(part) is int for part in value) else None
+
+
+def build(parsed: Parsed, path: Path) -> Trace:
+    """Turn parsed events into columns. Raises TraceError if no event can be used."""
+    if not parsed.entries:
+        raise TraceError("the trace has no events", where=path, mend="profile at least one step before exporting")
+    events = parsed.events
+    start, has_start = _nanoseconds(events, "ts")
+    duration, has_duration = _nanoseconds(events, "dur")
+    usable = has_start & (duration >= 0)
+    if not usable.any():
+        raise TraceError(
+            f"none of the {parsed.entries:,} entries is a complete event with a time", where=path, mend=EXPORT_HINT
+        )
+    if not usable.all():
+        events = [event for event, keep in zip(events, usable.tolist(), strict=True) if keep]
+    start = start[usable]
+    strings, names = _codes(list(map(attrgetter("name"), events)))
+    threads, thread = _codes(list(map(attrgetter("pid", "tid"), events)))
+    category = _categories(list(map(attrgetter("cat"), events)))
+    table = Table(
+        {
+            "category": category,
+            "name": names,
+            "start_ns": start - start.min(),
+            "duration_ns": duration[usable],
+            "thread": thread,
+            "correlation": _correlations(events),
+        }
+    )
+    gpu = _gpu_table(events, category)
+    distributed = parsed.distributed_info if isinstance(parsed.distributed_info, dict) else {}
+    rank = distributed.get("rank")
+    return Trace(
+        name=path.name,
+        path=str(path),
+        entries=parsed.entries,
+        rank=rank if isinstance(rank, int) else None,
+        device=_device(parsed.device_properties, gpu),
+        strings=_objects([_encodable(text or "") for text in strings]),
+        threads=tuple((_label(pid), _label(tid)) for pid, tid in threads),
+        events=table,
+        gpu=gpu,
+        warnings=tuple(_warnings(parsed, has_start, has_duration, duration)),
+        metadata={"distributed": distributed} if distributed else {},
+    )
+
+
+def _nanoseconds(events: Sequence[Event[Any]], key: str) -> tuple[Int64s, npt.NDArray[np.bool_]]:
+    """Microseconds as whole nanoseconds (half to even), and which events have the field at all; 0 where they don't.
+
+    Raises _InexactError if doubles cannot tell, OverflowError if a number is no time.
+    """
+    values = list(map(attrgetter(key), events))
+    present = np.ones(len(values), dtype=np.bool_)
+    if None in values:
+        present = np.array([value is not None for value in values], dtype=np.bool_)
+        values = [0 if value is None else value for value in values]
+    if Decimal in set(map(type, values)):
+        return _from_decimals(values), present
+    us = np.array(values)
+    if us.dtype == np.float64:
+        return _from_doubles(us), present
+    if us.dtype != np.int64 or np.any(np.abs(us) >= LARGEST_US):
+        raise OverflowError
+    return us * 1000, present
+
+
+def _from_decimals(us: Sequence[int | Decimal]) -> Int64s:
+    if any(abs(value) >= LARGEST_US for value in us):
+        raise OverflowError
+    ns = [int((Decimal(value) * 1000).to_integral_value(ROUND_HALF_EVEN)) for value in us]
+    return np.array(ns, dtype=np.int64)
+
+
+def _from_doubles(us: Floats) -> Int64s:
+    """Nanoseconds, if every double is the nearest one to exactly one count of them."""
+    if not np.all(np.abs(us) < EXACT_BELOW_US):
+        raise _InexactError
+    ns = np.rint(us * 1000.0)
+    if not np.array_equal(ns / 1000.0, us):
+        raise _InexactError
+    return ns.astype(np.int64)
+
+
+T = TypeVar("T")
+
+
+def _codes(values: list[T]) -> tuple[list[T], npt.NDArray[np.int32]]:
+    """Distinct values in order of appearance, and each value's place among them."""
+    table: dict[T, int] = dict.fromkeys(values)  # type: ignore[arg-type]  # the places follow
+    table = {value: code for code, value in enumerate(table)}
+    return list(table), np.fromiter(map(table.__getitem__, values), np.int32, len(values))
+
+
+def _categories(values: list[str | None]) -> npt.NDArray[np.int8]:
+    distinct, codes = _codes(values)
+    known = [CATEGORIES.get(cat.lower(), Category.OTHER) if cat else Category.OTHER for cat in distinct]
+    return np.array(known, dtype=np.int8)[codes]
+
+
+def _correlations(events: Sequence[Event[Any]]) -> Int64s:
+    none, without = NO_CORRELATION, Args()
+    found = [(event.args or without).correlation for event in events]
+    return np.array([none if c is None else c for c in found] if None in found else found, dtype=np.int64)
+
+
+def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> Table:
+    """Rows for kernels, copies and fills; where the arguments lack the device or the stream, the track tells it."""
+    rows = np.flatnonzero(np.isin(category, GPU))
+    found = [events[row] for row in rows.tolist()]
+    args = [event.args or Args() for event in found]
+    return Table(
+        {
+            "event": rows.astype(np.int64),
+            "device": _track([_or(a.device, event.pid) for a, event in zip(args, found, strict=True)]),
+            "stream": _track([_or(a.stream, event.tid) for a, event in zip(args, found, strict=True)]),
+            "bytes": _objects([None if a.bytes is None else _small_int(a.bytes) for a in args]),
+            "grid": _objects([a.grid for a in args]),
+            "block": _objects([a.block for a in args]),
+            "registers": _objects([a.registers for a in args]),
+            "shared_memory_bytes": _objects([a.shared_memory for a in args]),
+            "occupancy_percent": _objects([a.occupancy for a in args]),
+        }
+    )
+
+
+def _or(first: T | None, second: T | None) -> T | None:
+    return second if first is None else first
+
+
+def _track(labels: list[Any]) -> Int64s:
+    """Track numbers; a label that is no number gets one below zero, so that it cannot be taken for another's."""
+    distinct, codes = _codes(labels)
+    numbers = [label if isinstance(label, int) else -1 - code for code, label in enumerate(distinct)]
+    return np.array(numbers, dtype=np.int64)[codes] if labels else np.empty(0, np.int64)
+
+
+def _objects(values: list[Any]) -> Objects:
+    """A column of objects; an array made from the list itself would unpack lists of equal length."""
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def _encodable(text: str) -> str:
+    """The text, with anything that UTF-8 cannot hold (a lone surrogate) replaced."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def _label(part: int | str | None) -> str:
+    return "?" if part is None else _encodable(str(part))
+
+
+def _device(properties: Any, gpu: Table) -> Device | None:
+    """The properties of the device with the most GPU events. None without such an event or such a device."""
+    if not isinstance(properties, list) or not len(gpu):
+        return None
+    ids, counts = np.unique(gpu["device"], return_counts=True)
+    used = int(ids[np.argmax(counts)])
+    listed = [device for device in properties if isinstance(device, dict)]
+    # ROCm numbers the agents of a node, processors included, so the id may not be listed: all of a kind will do then.
+    found = next((device for device in listed if device.get("id") == used), None)
+    if found is None and len({device.get("name") for device in listed}) == 1:
+        found = listed[0]
+    return None if found is None else _described(found)
+
+
+def _described(device: dict[str, Any]) -> Device:
+    major, minor = device.get("computeMajor"), device.get("computeMinor")
+    return Device(
+        name=str(device.get("name") or "unnamed GPU"),
+        compute_capability=f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None,
+        multiprocessors=_small_int(device.get("numSms")),
+        memory_bytes=_small_int(device.get("totalGlobalMem")),
+    )
+
+
+def _warnings(
+    parsed: Parsed, has_start: npt.NDArray[np.bool_], has_duration: npt.NDArray[np.bool_], duration: Int64s
+) -> Iterator[TraceWarning]:
+    found: tuple[tuple[str, str, int], ...] = (
+        ("ill_typed_events", "entries have fields of the wrong type; those fields were ignored", parsed.repaired),
+        ("events_without_time", "events have no start time; they were left out", int((~has_start).sum())),
+        (
+            "events_without_duration",
+            "events have no duration; they count as 0 ns long",
+            int((has_start & ~has_duration).sum()),
+        ),
+        ("negative_durations", "events end before they start; they were left out", int((duration < 0).sum())),
+    )
+    for code, message, count in found:
+        if count:
+            yield TraceWarning(code, f"{count:,} {message}", count)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,208 @@
+"""What does a person at a terminal need to see of an analysis?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from tracekit.bundle import CAUSES
+from tracekit.table import Table
+from tracekit.taxonomy import short_name
+
+from .analysis import Analysis
+from .findings import Finding
+
+ROWS = 10
+
+CAUSE_MEANING = {
+    "host_sync": "the host waited for the device",
+    "dispatch": "the framework's own work before a launch",
+    "host_other": "the host was outside any operator",
+    "launch_latency": "a launch was under way",
+    "device_wait": "already queued: a dependency or the device itself",
+    "unattributed": "the launch was not recorded",
+}
+SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "low": "cyan"}
+
+
+def show(analysis: Analysis, console: Console) -> None:
+    """Print one trace's figures as tables. Names from the trace are printed as plain text, never as markup."""
+    console.print(_header(analysis))
+    for warning in analysis.warnings:
+        console.print(Text(f"! {warning.message}", style="yellow"))
+    parts = _gpu_parts(analysis) if analysis.gpu else _host_parts(analysis)
+    console.print(Group(*parts))
+
+
+def _header(analysis: Analysis) -> Text:
+    trace = analysis.trace
+    text = Text(trace.name, style="bold")
+    about = [f"{trace.entries:,} events"]
+    if trace.device:
+        about.insert(0, trace.device.name)
+    if trace.rank is not None:
+        about.append(f"rank {trace.rank}")
+    return text.append("  " + ", ".join(about), style="dim")
+
+
+def _gpu_parts(analysis: Analysis) -> Iterable[RenderableType]:
+    gpu = analysis.gpu
+    assert gpu is not None
+    yield Text.assemble(
+        "GPU busy ",
+        (f"{100 * gpu.busy_ns / max(gpu.span_ns, 1):.1f} %", "bold"),
+        f" of {time(gpu.span_ns)}: {gpu.kernels:,} kernels ({time(gpu.kernel_time_ns)}), "
+        f"{gpu.memcpys:,} copies, {gpu.memsets:,} fills",
+    )
+    yield from _findings(analysis.findings)
+    yield _families(analysis)
+    yield _idle(analysis)
+    yield _kernels(analysis)
+    if len(analysis.gap_groups):
+        yield _gaps(analysis)
+    launches = analysis.launches
+    latency = launches.latency
+    if latency.p50 is not None and latency.p99 is not None:
+        yield Text(
+            f"{launches.kernel_launches:,} kernel launches, {launches.graph_launches:,} graph launches; from call to start: "
+            f"p50 {time(latency.p50)}, p99 {time(latency.p99)}",
+            style="dim",
+        )
+
+
+def _host_parts(analysis: Analysis) -> Iterable[RenderableType]:
+    host = analysis.host
+    if host is None:
+        yield Text("The trace has neither GPU nor host events.")
+        return
+    yield Text.assemble(
+        "Host operators ",
+        (time(host.operator_self_ns), "bold"),
+        f" (self time) in a span of {time(host.span_ns)}: {host.operators:,} operators on {host.threads:,} threads",
+    )
+    yield _operators(analysis.operators, host.operator_self_ns)
+
+
+def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
+    for finding in findings:
+        saving = f" — saves at most {time(finding.saving_ns)}" if finding.saving_ns is not None else ""
+        yield Text.assemble(
+            "\n",
+            (f"[{finding.severity}] ", SEVERITY_STYLE.get(finding.severity, "")),
+            (finding.title, "bold"),
+            saving,
+        )
+        yield Padding(Text(f"{finding.evidence}."), (0, 0, 0, 2))
+        yield Padding(Text(f"→ {finding.action}", style="green"), (0, 0, 0, 2))
+
+
+def _families(analysis: Analysis) -> RichTable:
+    table = _table("Kernel time by family", "family", "time", "share", "", "kernels")
+    for row in analysis.families.records():
+        table.add_row(row["family"], time(row["time_ns"]), share(row["share"]), _bar(row["share"]), f"{row['count']:,}")
+    return table
+
+
+def _idle(analysis: Analysis) -> RichTable:
+    idle = analysis.idle
+    table = _table("Idle time by cause", "cause", "time", "share", "", "meaning")
+    for cause in sorted(CAUSES, key=lambda cause: -getattr(idle, f"{cause}_ns")):
+        ns = getattr(idle, f"{cause}_ns")
+        if ns:
+            part = ns / idle.total_ns
+            table.add_row(cause, time(ns), share(part), _bar(part), Text(CAUSE_MEANING[cause], style="dim"))
+    return table
+
+
+def _kernels(analysis: Analysis) -> RichTable:
+    table = _table(_titled("Kernels", analysis.kernels), "kernel", "family", "time", "share", "count", "median")
+    for row in analysis.kernels.head(ROWS).records():
+        table.add_row(
+            _name(short_name(row["name"])),
+            row["family"],
+            time(row["time_ns"]),
+            share(row["share"]),
+            f"{row['count']:,}",
+            time(row["median_ns"]),
+        )
+    return table
+
+
+def _gaps(analysis: Analysis) -> RichTable:
+    groups = analysis.gap_groups
+    table = _table(_titled("Idle before", groups), "next kernel", "operator", "idle", "gaps", "mostly")
+    for row in groups.head(ROWS).records():
+        table.add_row(
+            _name(short_name(row["after"])),
+            _name(row["operator"] or row["call"] or "–"),
+            time(row["idle_ns"]),
+            f"{row['count']:,}",
+            row["cause"],
+        )
+    return table
+
+
+def _operators(operators: Table, total: int) -> RichTable:
+    table = _table(_titled("Host operators", operators), "operator", "self", "share", "total", "count")
+    for row in operators.head(2 * ROWS).records():
+        table.add_row(
+            _name(row["name"]),
+            time(row["host_self_ns"]),
+            share(row["host_self_ns"] / max(total, 1)),
+            time(row["host_total_ns"]),
+            f"{row['count']:,}",
+        )
+    return table
+
+
+def _titled(title: str, table: Table) -> str:
+    return title if len(table) <= ROWS else f"{title} (the {ROWS} worst of {len(table):,})"
+
+
+NUMBERS = frozenset({"time", "share", "kernels", "count", "median", "idle", "gaps", "self", "total"})
+
+
+def _table(title: str, *columns: str) -> RichTable:
+    table = RichTable(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, expand=False
+    )
+    for number, column in enumerate(columns):
+        if column in NUMBERS:
+            table.add_column(column, justify="right", no_wrap=True)
+        elif number == 0:
+            table.add_column(column, overflow="ellipsis", no_wrap=True, ratio=None, min_width=14)
+        else:
+            table.add_column(column, overflow="ellipsis", no_wrap=True)
+    return table
+
+
+def _name(name: str) -> Text:
+    """A name from the trace, without control characters: a terminal must not be told what to do by a kernel's name."""
+    return Text("".join(c if c.isprintable() else "�" for c in name))
+
+
+def _bar(part: float, width: int = 12) -> Text:
+    return Text("█" * round(part * width), style="cyan")
+
+
+UNITS: tuple[tuple[float, str], ...] = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
+
+
+def time(ns: int) -> str:
+    """A time with three significant digits in the unit that suits it."""
+    for factor, unit in UNITS:
+        if abs(ns) >= factor:
+            value = ns / factor
+            digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+            return f"{value:,.{digits}f} {unit}"
+    return f"{ns} ns"
+
+
+def share(part: float) -> str:
+    """A share in per cent."""
+    return f"{100 * part:.1f} %"

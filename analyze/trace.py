@@ -1,0 +1,191 @@
+"""What is a trace, once read? A table of columns, exact to the nanosecond."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracekit.table import Table
+
+from .intervals import Forest, nest
+from .links import earliest_by_key, is_first_of_key
+
+Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Objects = npt.NDArray[np.object_]
+
+NO_CORRELATION = np.iinfo(np.int64).min
+"""Stands for a correlation that was not recorded; Kineto's own are small and non-negative."""
+
+
+class Category(IntEnum):
+    """What kind of event it is, whatever the Kineto release called it."""
+
+    OTHER = 0
+    KERNEL = 1
+    MEMCPY = 2
+    MEMSET = 3
+    RUNTIME = 4
+    DRIVER = 5
+    OPERATOR = 6
+    ANNOTATION = 7
+    PYTHON = 8
+
+
+# Lower-cased `cat` of a Chrome trace event; the second spelling of a line is that of traces before 2021.
+CATEGORIES: dict[str, Category] = {
+    "kernel": Category.KERNEL,
+    "gpu_memcpy": Category.MEMCPY,
+    "memcpy": Category.MEMCPY,
+    "gpu_memset": Category.MEMSET,
+    "memset": Category.MEMSET,
+    "cuda_runtime": Category.RUNTIME,
+    "runtime": Category.RUNTIME,
+    "hip_runtime": Category.RUNTIME,
+    "cuda_driver": Category.DRIVER,
+    "hip_driver": Category.DRIVER,
+    "cpu_op": Category.OPERATOR,
+    "operator": Category.OPERATOR,
+    "user_annotation": Category.ANNOTATION,
+    "python_function": Category.PYTHON,
+}
+
+GPU = (Category.KERNEL, Category.MEMCPY, Category.MEMSET)
+CALLS = (Category.RUNTIME, Category.DRIVER)
+
+
+@dataclass(frozen=True)
+class Device:
+    """The GPU as the trace's `deviceProperties` describe it; a field that was not recorded is None."""
+
+    name: str
+    compute_capability: str | None
+    multiprocessors: int | None
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class TraceWarning:
+    """Something the reader of a result must know about its trace."""
+
+    code: str
+    message: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One process's profiler trace.
+
+    `events` has a row for each usable complete event (`ph` X), in the file's order: `category` (int8, Category),
+    `name` (int32, into `strings`), `start_ns` and `duration_ns` (int64, `start_ns` from the first event), `thread` (int32,
+    into `threads`), `correlation` (int64 or NO_CORRELATION).
+
+    `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device` and `stream` (int64), `bytes`, `grid`,
+    `block`, `registers`, `shared_memory_bytes`, `occupancy_percent` (objects, None where not recorded).
+    """
+
+    name: str
+    path: str
+    entries: int
+    rank: int | None
+    device: Device | None
+    strings: Objects
+    threads: tuple[tuple[str, str], ...]
+    events: Table
+    gpu: Table
+    warnings: tuple[TraceWarning, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def where(self, *categories: Category) -> Int64s:
+        """Rows of `events` of these categories, in the file's order."""
+        return np.flatnonzero(np.isin(self.events["category"], categories)).astype(np.int64)
+
+    def names(self, rows: Int64s) -> Objects:
+        """The names of these rows of `events`."""
+        named: Objects = self.strings[self.events["name"][rows]]
+        return named
+
+    @cached_property
+    def start_ns(self) -> Int64s:
+        """Start of every event, in ns from the first one."""
+        return self.events["start_ns"]
+
+    @cached_property
+    def end_ns(self) -> Int64s:
+        """End of every event, in ns from the first one's start."""
+        end: Int64s = self.events["start_ns"] + self.events["duration_ns"]
+        return end
+
+    @cached_property
+    def calls(self) -> Int64s:
+        """Rows of the runtime and driver calls."""
+        return self.where(*CALLS)
+
+    @cached_property
+    def operators(self) -> Int64s:
+        """Rows of the framework's host operators (`cpu_op`)."""
+        return self.where(Category.OPERATOR)
+
+    @cached_property
+    def kernels(self) -> Int64s:
+        """Rows of the GPU kernels."""
+        return self.where(Category.KERNEL)
+
+    @cached_property
+    def gpu_order(self) -> Int64s:
+        """Rows of `gpu` in the order of their start; of equal starts the lowest stream first."""
+        start = self.start_ns[self.gpu["event"]]
+        return np.lexsort((self.gpu["stream"], start)).astype(np.int64)
+
+    @cached_property
+    def call_of_gpu(self) -> Int64s:
+        """For each row of `gpu` the runtime or driver call with its correlation that starts first, or -1."""
+        return earliest_by_key(
+            keys=self._gpu_correlation,
+            table_keys=self.events["correlation"][self.calls],
+            table_times=self.start_ns[self.calls],
+            table_rows=self.calls,
+            missing=NO_CORRELATION,
+        )
+
+    @cached_property
+    def first_of_launch(self) -> Bools:
+        """For each row of `gpu` whether no earlier GPU event carries its correlation (later nodes of a graph don't)."""
+        first = np.empty(len(self.gpu), dtype=np.bool_)
+        first[self.gpu_order] = is_first_of_key(self._gpu_correlation[self.gpu_order])
+        return first | (self._gpu_correlation == NO_CORRELATION)
+
+    @cached_property
+    def operator_forest(self) -> Forest:
+        """The host operators, nested by time on each thread."""
+        return self.nested(self.operators)
+
+    @cached_property
+    def operator_of_gpu(self) -> Int64s:
+        """For each row of `gpu` the innermost operator (row of `events`) that its launching call ran in, or -1."""
+        return self.enclosing(self.operator_forest, self.call_of_gpu)
+
+    def nested(self, rows: Int64s) -> Forest:
+        """These rows of `events` as intervals nested by time on each thread."""
+        return nest(rows, self.events["thread"][rows], self.start_ns[rows], self.end_ns[rows])
+
+    def enclosing(self, forest: Forest, rows: Int64s) -> Int64s:
+        """For each row of `events` the innermost interval of `forest` open at its start, or -1; -1 stays -1."""
+        found = np.full(len(rows), -1, dtype=np.int64)
+        known = rows >= 0
+        found[known] = forest.innermost(self.events["thread"][rows[known]], self.start_ns[rows[known]])
+        return found
+
+    @cached_property
+    def _gpu_correlation(self) -> Int64s:
+        correlation: Int64s = self.events["correlation"][self.gpu["event"]]
+        return correlation

@@ -1,0 +1,126 @@
+"""Where did it run? The device, the host and the software, as the manifest keeps them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tracekit import __version__
+from tracekit.errors import TracekitError
+from tracekit.manifest import Device, Host, Tf32, Versions
+
+_SECONDS = 5
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises TracekitError if this machine does not have it."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        built = torch.version.cuda is not None or torch.version.hip is not None
+        reason = "torch finds no GPU" if built else f"torch {torch.__version__} is built without CUDA"
+        raise TracekitError(f"{name} is unavailable ({reason})", where="--device", mend="use --device cpu")
+    index = int(name.partition(":")[2] or torch.cuda.current_device())
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise TracekitError(f"there is no {name}", where="--device", mend=f"use cuda:0 to cuda:{count - 1}")
+    return torch.device("cuda", index)
+
+
+def describe_device(device: torch.device) -> Device:
+    """What the model runs on."""
+    if device.type != "cuda":
+        return Device(kind="cpu", name=_cpu_name())
+    properties = torch.cuda.get_device_properties(device)
+    return Device(
+        kind="cuda",
+        name=properties.name,
+        compute_capability=f"{properties.major}.{properties.minor}",
+        memory_bytes=properties.total_memory,
+        multiprocessors=properties.multi_processor_count,
+        driver=_output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+    )
+
+
+def describe_host() -> Host:
+    """The machine around the device."""
+    return Host(
+        cpu=_cpu_name(),
+        cores=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        system=platform.platform(),
+    )
+
+
+def describe_versions() -> Versions:
+    """The software that runs."""
+    backends: Any = torch.backends  # which torch leaves untyped
+    cudnn = backends.cudnn.version() if torch.cuda.is_available() else None
+    return Versions(
+        tracekit=__version__,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda,
+        cudnn=None if cudnn is None else str(cudnn),
+        transformers=_distribution("transformers"),
+        commit=_commit(Path(__file__).resolve()),
+    )
+
+
+def describe_tf32() -> Tf32:
+    """What the switches say now; call it while the variant's own are set."""
+    return Tf32(
+        matmul=torch.get_float32_matmul_precision() != "highest",
+        cudnn=bool(torch.backends.cudnn.allow_tf32),
+    )
+
+
+def device_slug(device: Device) -> str:
+    """The device's name as a part of a file's name: `cpu`, `tesla-t4`, `h100-80gb-hbm3`."""
+    return slug(device.name.removeprefix("NVIDIA ")) if device.kind == "cuda" else device.kind
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits, dots and single dashes; `model` if nothing is left."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "model"
+
+
+def _cpu_name() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _distribution(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit(source: Path) -> str | None:
+    """The commit of the checkout that `source` belongs to; None where it is installed, in whosever repository."""
+    git = ("git", "-C", str(source.parent))
+    if _output(*git, "ls-files", "--error-unmatch", source.name) is None:
+        return None
+    return _output(*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _output(*command: str) -> str | None:
+    """The first line that a command prints; None if there is none, or no such command, or it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return next(iter(done.stdout.splitlines()), None) or None

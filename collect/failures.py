@@ -1,0 +1,37 @@
+"""What did the machine run out of, or lack? Errors of torch that the user can mend, each in one line."""
+
+from __future__ import annotations
+
+import torch
+
+from tracekit.errors import TracekitError
+
+from .variants import Variant
+from .weights import first_line
+
+
+def explain(error: Exception, variant: Variant, device: torch.device) -> TracekitError | None:
+    """The one line for running out of memory or for a failed compilation; None for what is our own fault."""
+    where = f"variant {variant.name}"
+    if _out_of_memory(error):
+        return TracekitError(
+            f"out of memory on {device}", where=where, mend="use a smaller --model or --batch, or fewer tokens"
+        )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
+        return TracekitError(f"torch.compile failed ({first_line(error)})", where=where, mend=_compiler_mend(error))
+    return None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _compiler_mend(error: Exception) -> str:
+    text = str(error)
+    if "InvalidCxxCompiler" in text or "C++ compiler" in text or "C compiler" in text:
+        return "install a C++ compiler (apt install g++) or name one in CXX"
+    if "Python.h" in text:
+        return "install Python's headers (apt install python3-dev)"
+    return "run the other variants, or set TORCH_LOGS=+inductor to see why"

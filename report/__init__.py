@@ -1,0 +1,1 @@
+"""From an analysis bundle to one self-contained HTML file."""

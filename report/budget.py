@@ -1,0 +1,75 @@
+"""Into which parts does the GPU's span fall?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .bundle import TraceBundle
+from .legend import CAUSES, FAMILIES, Term, family
+from .units import is_number
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of the span. `raw_ns` is what was measured; `time_ns` what it takes of the span once overlap is scaled away."""
+
+    term: Term
+    time_ns: float
+    raw_ns: int
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The GPU's span, busy by family and idle by cause."""
+
+    span_ns: int
+    busy_ns: int
+    idle_ns: int
+    busy: tuple[Part, ...]
+    idle: tuple[Part, ...]
+
+    @property
+    def raw_busy_ns(self) -> int:
+        """The sum over all GPU events, which exceeds `busy_ns` where streams overlap."""
+        return sum(part.raw_ns for part in self.busy)
+
+    @property
+    def overlaps(self) -> bool:
+        return self.raw_busy_ns > self.busy_ns
+
+    def share(self, time_ns: float) -> float:
+        """Of the span."""
+        return time_ns / self.span_ns if self.span_ns else 0.0
+
+
+def budget(trace: TraceBundle) -> Budget | None:
+    """The time budget of a trace, or None where no GPU event was recorded."""
+    gpu = trace.gpu
+    if gpu is None:
+        return None
+    busy_ns, raw, counts = figure(gpu, "busy_ns"), Counter[str](), Counter[str]()
+    for entry in trace.documents("families"):
+        raw[family(entry.get("family")).key] += figure(entry, "time_ns")
+        counts[family(entry.get("family")).key] += figure(entry, "count")
+    for time_ns, count in zip(trace.column("copies", "time_ns"), trace.column("copies", "count"), strict=True):
+        raw["memory"] += int(time_ns or 0)
+        counts["memory"] += int(count or 0)
+    scale = busy_ns / raw.total() if raw.total() > 0 else 0.0
+    idle: Mapping[str, Any] = trace.document.get("idle") or {}
+    return Budget(
+        span_ns=figure(gpu, "span_ns"),
+        busy_ns=busy_ns,
+        idle_ns=figure(gpu, "idle_ns"),
+        busy=tuple(Part(term, raw[key] * scale, raw[key], counts[key]) for key, term in FAMILIES.items() if raw[key]),
+        idle=tuple(Part(term, ns, ns) for key, term in CAUSES.items() if (ns := figure(idle, f"{key}_ns"))),
+    )
+
+
+def figure(entry: Mapping[str, Any] | None, key: str) -> int:
+    """A whole number from the document; 0 where it is absent or not a number."""
+    value = (entry or {}).get(key)
+    return int(value) if value is not None and is_number(value) else 0

@@ -1,0 +1,323 @@
+"""What do the charts show? Plotly figures as plain JSON values; their colours are names that the page resolves.
+
+Colours are CSS custom properties (`--gemm`), so that one figure serves the light and the dark page; dossier.js puts in
+the values. Names are escaped for Plotly, which reads tags and entities in every label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .budget import Budget, Part, budget
+from .bundle import TraceBundle
+from .legend import CAUSES, FAMILIES, cause
+from .names import elide, plotly_text, shorten
+from .units import duration, percent
+
+Figure = dict[str, Any]
+
+_ROW = 46
+_TIME_SCALES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
+_LABEL_LIMIT = 46
+
+
+def time_budget(parts: Budget) -> Figure:
+    """The span as one bar, and below it its busy and its idle part, each drawn out to full width."""
+    rows = [("Span", parts.span_ns, [*parts.busy, *parts.idle])]
+    if parts.busy_ns:
+        rows.append(("Busy", parts.busy_ns, [*parts.busy]))
+    if parts.idle_ns:
+        rows.append(("Idle", parts.idle_ns, [*parts.idle]))
+    rows = [row for row in rows if row[1]]
+    data = []
+    for part in (*parts.busy, *parts.idle):
+        at = [index for index, (_, _, members) in enumerate(rows) if part in members]
+        shares = [part.time_ns / rows[index][1] for index in at]
+        data.append(
+            _bar(
+                part,
+                x=[share * 100 for share in shares],
+                y=[-index for index in at],
+                text=[part.term.label] * len(at),
+                hover=[
+                    _hover(part.term.label, part.time_ns, f"{percent(share)} of {rows[index][0].lower()}")
+                    for index, share in zip(at, shares, strict=True)
+                ],
+            )
+        )
+    ticks = [f"<b>{name}</b><br>{duration(total)}" for name, total, _ in rows]
+    layout = _stacked(len(rows), left=86)
+    layout["yaxis"] |= {"ticktext": ticks, "tickvals": [-index for index in range(len(rows))]}
+    # A label that does not fit its segment is left out, not drawn sideways or tiny; the ledger below names it.
+    layout["uniformtext"] = {"mode": "hide", "minsize": 11}
+    layout["xaxis"] |= {"range": [0, 100], "ticksuffix": " %", "tickvals": [0, 25, 50, 75, 100]}
+    return {"data": data, "layout": layout}
+
+
+def spans(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Figure:
+    """Busy and idle time of several traces on one scale."""
+    known = [
+        (label, parts) for label, trace in zip(labels, traces, strict=True) if (parts := budget(trace)) is not None
+    ]
+    scale, unit = time_scale(max((parts.span_ns for _, parts in known), default=0))
+    data = []
+    for name, token, pattern in (("busy", "--busy", False), ("idle", "--idle", True)):
+        values = [parts.busy_ns if name == "busy" else parts.idle_ns for _, parts in known]
+        shares = [parts.share(value) for (_, parts), value in zip(known, values, strict=True)]
+        data.append(
+            {
+                **_trace(name, token, pattern=pattern),
+                "x": [value / scale for value in values],
+                "y": [-index for index in range(len(known))],
+                "hovertext": [
+                    _hover(name, value, f"{percent(share)} of the span")
+                    for value, share in zip(values, shares, strict=True)
+                ],
+            }
+        )
+    layout = _named([label for label, _ in known])
+    layout["xaxis"] |= {"ticksuffix": f" {unit}", "rangemode": "tozero"}
+    return {"data": data, "layout": layout | _legend()}
+
+
+def families(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Figure:
+    """Which share of each trace's kernel and copy time a family has."""
+    known = [
+        (label, parts)
+        for label, trace in zip(labels, traces, strict=True)
+        if (parts := budget(trace)) is not None and parts.raw_busy_ns
+    ]
+    data = []
+    for key, term in FAMILIES.items():
+        found = [
+            (index, part, parts)
+            for index, (_, parts) in enumerate(known)
+            for part in parts.busy
+            if part.term.key == key
+        ]
+        if not found:
+            continue
+        shares = [part.raw_ns / parts.raw_busy_ns for _, part, parts in found]
+        data.append(
+            {
+                **_trace(term.label, term.token),
+                "x": [share * 100 for share in shares],
+                "y": [-index for index, _, _ in found],
+                "hovertext": [
+                    _hover(term.label, part.raw_ns, percent(share))
+                    for (_, part, _), share in zip(found, shares, strict=True)
+                ],
+            }
+        )
+    layout = _named([label for label, _ in known])
+    layout["xaxis"] |= {"range": [0, 100], "ticksuffix": " %", "tickvals": [0, 25, 50, 75, 100]}
+    return {"data": data, "layout": layout | _legend()}
+
+
+def gap_scatter(trace: TraceBundle) -> Figure:
+    """When the GPU is idle, and for how long: one point a gap."""
+    rows = [row for row in trace.rows("gaps") if row["duration_ns"]]
+    scale, unit = time_scale(max((row["start_ns"] for row in rows), default=0))
+    data = []
+    for key, term in CAUSES.items():
+        mine = [row for row in rows if cause(row["cause"]).key == key]
+        if not mine:
+            continue
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": term.label,
+                "x": [row["start_ns"] / scale for row in mine],
+                "y": [row["duration_ns"] / 1e3 for row in mine],
+                "hovertext": [_gap_hover(row, term.label) for row in mine],
+                "hoverinfo": "text",
+                "marker": {
+                    "color": term.token,
+                    "size": 7,
+                    "opacity": 0.8,
+                    "line": {"width": 0.5, "color": "--surface"},
+                },
+            }
+        )
+    layout = _base(300)
+    layout["margin"] = {"l": 62, "r": 12, "t": 34, "b": 44}
+    layout["xaxis"] = _axis() | {
+        "title": {"text": "since the trace's first event"},
+        "ticksuffix": f" {unit}",
+        "showgrid": False,
+    }
+    layout["yaxis"] = _axis() | {"type": "log", **_log_ticks([row["duration_ns"] for row in rows])}
+    return {"data": data, "layout": layout | _legend(1.02)}
+
+
+def operators(trace: TraceBundle, limit: int = 12) -> Figure:
+    """The operators with the most self time: the answer of a trace without GPU work."""
+    rows = [row for row in trace.rows("operators", limit) if row["host_self_ns"]]
+    return _ranked([(row["name"], row["host_self_ns"]) for row in rows], "--busy")
+
+
+def layers(trace: TraceBundle, limit: int = 16) -> Figure:
+    """The layers with the most GPU time."""
+    rows = sorted(trace.documents("layers"), key=lambda row: -row["time_ns"])[:limit]
+    return _ranked([(row["path"], row["time_ns"]) for row in rows], "--busy")
+
+
+def time_scale(largest_ns: float) -> tuple[float, str]:
+    """The unit for an axis whose largest value that is."""
+    return next(((factor, unit) for factor, unit in _TIME_SCALES if largest_ns >= factor), (1.0, "ns"))
+
+
+def _ranked(entries: Sequence[tuple[str, int]], token: str) -> Figure:
+    scale, unit = time_scale(max((value for _, value in entries), default=0))
+    data = [
+        {
+            **_trace("time", token),
+            "x": [value / scale for _, value in entries],
+            "y": [-index for index in range(len(entries))],
+            "text": [duration(value) for _, value in entries],
+            "textposition": "outside",
+            "cliponaxis": False,
+            "hovertext": [_hover(shorten(str(name)), value, "") for name, value in entries],
+        }
+    ]
+    layout = _named([shorten(str(name)) for name, _ in entries])
+    layout["xaxis"] |= {"ticksuffix": f" {unit}", "rangemode": "tozero"}
+    layout["margin"]["r"] = 70
+    return {"data": data, "layout": layout}
+
+
+def _bar(part: Part, x: list[float], y: list[int], text: list[str], hover: list[str]) -> Figure:
+    return {
+        **_trace(part.term.label, part.term.token, pattern=part.term.key in CAUSES),
+        "width": 0.78,
+        "x": x,
+        "y": y,
+        "text": text,
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "textangle": 0,
+        "constraintext": "inside",
+        "textfont": {"color": part.term.ink, "size": 12},
+        "hovertext": hover,
+    }
+
+
+def _trace(name: str, token: str, *, pattern: bool = False) -> Figure:
+    marker: Figure = {"color": token, "line": {"color": "--surface", "width": 1}}
+    if pattern:
+        # Hatching says that nothing ran here, and tells idle from busy without colour.
+        marker["pattern"] = {"shape": "/", "fillmode": "overlay", "fgcolor": "--hatch", "size": 6, "solidity": 0.18}
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "hoverinfo": "text",
+        "textposition": "none",
+        "width": 0.5,
+        "marker": marker,
+    }
+
+
+def _named(labels: Sequence[str]) -> Figure:
+    """Bars with their names above them: however narrow the page is, no name is cut by a margin."""
+    layout = _stacked(len(labels), left=4)
+    layout["yaxis"] |= {"showticklabels": False}
+    layout["annotations"] = [
+        {
+            "text": plotly_text(elide(label, _LABEL_LIMIT)),
+            "x": 0,
+            "xref": "paper",
+            "xanchor": "left",
+            "y": -index + 0.26,
+            "yref": "y",
+            "yanchor": "bottom",
+            "showarrow": False,
+            "font": {"size": 12, "color": "--ink"},
+        }
+        for index, label in enumerate(labels)
+    ]
+    return layout
+
+
+def _stacked(rows: int, left: int) -> Figure:
+    layout = _base(max(1, rows) * _ROW + 44)
+    layout["barmode"] = "stack"
+    layout["margin"] = {"l": left, "r": 16, "t": 6, "b": 34}
+    layout["xaxis"] = _axis()
+    layout["yaxis"] = {
+        "range": [-rows + 0.5, 0.6],
+        "zeroline": False,
+        "showgrid": False,
+        "fixedrange": True,
+        "ticks": "",
+        "color": "--ink",
+        "type": "linear",
+    }
+    return layout
+
+
+def _base(height: int) -> Figure:
+    return {
+        "height": height,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": "--ink", "size": 12},
+        "hoverlabel": {"bgcolor": "--raised", "bordercolor": "--line", "font": {"color": "--ink"}, "align": "left"},
+        "hovermode": "closest",
+        "dragmode": False,
+        "showlegend": False,
+    }
+
+
+def _axis() -> Figure:
+    return {
+        "gridcolor": "--line",
+        "linecolor": "--line",
+        "color": "--quiet",
+        "zeroline": False,
+        "fixedrange": True,
+        "type": "linear",
+    }
+
+
+def _legend(y: float = 1.0) -> Figure:
+    return {
+        "showlegend": True,
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": y,
+            "yanchor": "bottom",
+            "traceorder": "normal",
+            "font": {"size": 12, "color": "--ink"},
+        },
+    }
+
+
+def _log_ticks(durations: Sequence[int]) -> Figure:
+    """Decades with their units, as `1 µs`, `10 µs`, `1 ms`: a logarithmic axis of bare numbers has none."""
+    if not durations:
+        return {}
+    low, high = math.floor(math.log10(min(durations))), math.ceil(math.log10(max(durations)))
+    decades = range(low, max(high, low + 1) + 1)
+    texts = [duration(10**power).replace(".00", "").replace("10.0", "10") for power in decades]
+    # The axis is in microseconds, as Plotly picks ranges best near 1.
+    return {
+        "tickvals": [10.0 ** (power - 3) for power in decades],
+        "ticktext": texts,
+        "range": [low - 3 - 0.15, decades[-1] - 3 + 0.15],
+    }
+
+
+def _gap_hover(row: dict[str, Any], label: str) -> str:
+    until = plotly_text(elide(shorten(str(row["after"])), 60))
+    operator = f"<br>launched by {plotly_text(elide(shorten(str(row['operator'])), 60))}" if row["operator"] else ""
+    return f"<b>{duration(row['duration_ns'])}</b> idle, {label}<br>until {until}{operator}"
+
+
+def _hover(label: str, time_ns: float, share: str) -> str:
+    tail = f", {share}" if share else ""
+    return f"<b>{plotly_text(label)}</b><br>{duration(time_ns)}{tail}"

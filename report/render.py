@@ -1,0 +1,307 @@
+"""How does a bundle become one HTML file that works offline and can be mailed?"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from tracekit import templates
+from tracekit.files import write_atomic
+
+from . import comparison, figures, run, tables, units
+from .budget import Budget, budget, figure
+from .bundle import Bundle, TraceBundle, read_bundle
+from .timeline import timeline
+from .verdict import Verdict, compare, verdict
+
+# What HTML or old JavaScript could read as markup or as a line's end, inside a <script type="application/json">.
+_JSON_ESCAPES = str.maketrans(
+    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+)
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One of the large numbers under the verdict."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A Plotly figure, what it shows for those who cannot see it, and its caption."""
+
+    key: str
+    figure: dict[str, Any]
+    label: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class TraceView:
+    """All that the page shows of one trace. `key` is unique on the page, and so part of every id."""
+
+    key: str
+    label: str
+    trace: TraceBundle
+    facts: list[run.Fact]
+    slowdown: run.Slowdown | None
+    device: str
+    verdict: Verdict
+    warnings: list[dict[str, Any]]
+    key_figures: list[KeyFigure]
+    budget: Budget | None
+    charts: dict[str, Chart]
+    tables: dict[str, tables.TableView]
+    findings: list[dict[str, Any]]
+    timeline: dict[str, Any] | None
+
+
+def render(bundle_dir: Path, output: Path) -> Path:
+    """Write the dossier of the bundle in `bundle_dir` to `output`, and return that.
+
+    Raises BundleError if the bundle cannot be read, TracekitError if `output` cannot be written.
+    """
+    write_atomic(output, to_html(read_bundle(bundle_dir)).encode("utf-8", errors="replace"))
+    return output
+
+
+def to_html(bundle: Bundle) -> str:
+    """The whole page; the same bundle always gives the same bytes."""
+    labels = trace_labels(bundle.traces)
+    views = [view(f"t{at}", label, trace) for at, (label, trace) in enumerate(zip(labels, bundle.traces, strict=True))]
+    scripts = [_plotly(), _script("dossier.js")]
+    page = _environment().get_template("dossier.html.j2")
+    return page.render(
+        title=labels[0] if len(views) == 1 else f"{len(views)} traces side by side",
+        version=bundle.version,
+        views=views,
+        comparison=comparison.compare_traces(bundle.traces, labels) if len(views) > 1 else None,
+        lead=compare(bundle.traces, labels) if len(views) > 1 else None,
+        style=Markup(_text("dossier.css")),
+        scripts=[Markup(script) for script in scripts],
+        policy=_policy(scripts),
+    )
+
+
+def view(key: str, label: str, trace: TraceBundle) -> TraceView:
+    """Everything the page shows of one trace, computed."""
+    parts = budget(trace)
+    return TraceView(
+        key=key,
+        label=label,
+        trace=trace,
+        facts=run.facts(trace),
+        slowdown=run.slowdown(trace),
+        device=run.device_name(trace),
+        verdict=verdict(trace),
+        warnings=trace.documents("warnings"),
+        key_figures=_key_figures(trace, parts),
+        budget=parts,
+        charts={chart.key: chart for chart in _charts(trace, parts)},
+        tables={table.key: table for table in _tables(trace, parts) if table.rows},
+        findings=trace.documents("findings"),
+        timeline=timeline(trace),
+    )
+
+
+def trace_labels(traces: Sequence[TraceBundle]) -> list[str]:
+    """A short name a trace: without the suffixes that all of them share, told apart by rank or number if need be."""
+    names = [re.sub(r"(\.pt)?(\.trace)?\.json(\.gz)?$", "", trace.name) or trace.name for trace in traces]
+    seen = Counter(names)
+    for at, trace in enumerate(traces):
+        if seen[names[at]] > 1:
+            rank = trace.document.get("rank")
+            names[at] += f" (rank {rank})" if rank is not None else f" ({at + 1})"
+    return names
+
+
+def _key_figures(trace: TraceBundle, parts: Budget | None) -> list[KeyFigure]:
+    if parts is None or trace.gpu is None:
+        host = trace.document.get("host") or {}
+        operators = trace.column("operators", "count")
+        return [
+            KeyFigure("Host span", units.duration(host.get("span_ns")), "first to last event"),
+            KeyFigure(
+                "Operators",
+                units.number(sum(value or 0 for value in operators)),
+                f"{units.number(len(operators))} different",
+            ),
+            KeyFigure("Threads", units.number(host.get("threads"))),
+        ]
+    launches, idle = trace.document.get("launches") or {}, trace.document.get("idle") or {}
+    overhead = figure(idle, "dispatch_ns") + figure(idle, "launch_latency_ns")
+    copies = figure(trace.gpu, "memcpys") + figure(trace.gpu, "memsets")
+    latency = (launches.get("latency_ns") or {}).get("p50")
+    return [
+        KeyFigure("GPU span", units.duration(parts.span_ns), "first to last GPU event"),
+        KeyFigure("Busy", units.percent(parts.share(parts.busy_ns)), units.duration(parts.busy_ns)),
+        KeyFigure("Launch overhead", units.percent(parts.share(overhead)), f"{units.duration(overhead)} of idle time"),
+        KeyFigure("Kernel time", units.duration(figure(trace.gpu, "kernel_time_ns")), "over all streams"),
+        KeyFigure(
+            "Kernels",
+            units.number(figure(trace.gpu, "kernels")),
+            f"{units.number(figure(trace.gpu, 'unique_kernels'))} different",
+        ),
+        KeyFigure("Launch latency", units.duration(latency), f"median of {_launches(launches)}")
+        if latency is not None
+        else KeyFigure("Copies and fills", units.number(copies)),
+    ]
+
+
+def _launches(launches: dict[str, Any]) -> str:
+    graphs = figure(launches, "graph_launches")
+    text = f"{units.number(figure(launches, 'kernel_launches'))} launches"
+    return f"{text}, {units.number(graphs)} graphs" if graphs else text
+
+
+def _charts(trace: TraceBundle, parts: Budget | None) -> list[Chart]:
+    found = []
+    if parts is not None and parts.span_ns:
+        found.append(
+            Chart(
+                "budget",
+                figures.time_budget(parts),
+                "Time budget: the GPU's span, busy by family and idle by cause",
+                _overlap(parts),
+            )
+        )
+        if trace.tables["gaps"].num_rows:
+            shown, total = trace.tables["gaps"].num_rows, parts.idle_ns
+            covered = sum(value or 0 for value in trace.column("gaps", "duration_ns"))
+            share = f", {units.percent(covered / total, 0)} of all idle time" if total else ""
+            caption = f"One point a gap: the {units.number(shown)} longest{share}."
+            found.append(
+                Chart(
+                    "gap-scatter",
+                    figures.gap_scatter(trace),
+                    "When the GPU is idle: gaps by start and duration",
+                    caption,
+                )
+            )
+    elif trace.tables["operators"].num_rows:
+        found.append(
+            Chart(
+                "operators",
+                figures.operators(trace),
+                "Host operators by self time",
+                "Self time: without the operators that an operator calls.",
+            )
+        )
+    if trace.documents("layers"):
+        caption = "A layer's time holds that of the layers inside it."
+        found.append(Chart("layers", figures.layers(trace), "Layers by GPU time", caption))
+    return found
+
+
+def _overlap(parts: Budget) -> str:
+    text = "Busy is the union over all streams."
+    if not parts.overlaps:
+        return f"{text} Idle segments are hatched."
+    return (
+        f"{text} Kernels and copies add up to {units.duration(parts.raw_busy_ns)}, more than the {units.duration(parts.busy_ns)} busy, "
+        "as streams overlap: their parts are scaled down to it. Idle segments are hatched."
+    )
+
+
+def _tables(trace: TraceBundle, parts: Budget | None) -> list[tables.TableView]:
+    host = [tables.operators(trace), tables.calls(trace)]
+    if parts is None:
+        return host
+    return [
+        tables.kernels(trace),
+        tables.families(trace, parts),
+        tables.gap_groups(trace),
+        tables.gaps(trace),
+        tables.launches(trace),
+        *host,
+        tables.copies(trace),
+        tables.streams(trace),
+        tables.layers(trace),
+    ]
+
+
+def json_island(value: object) -> Markup:
+    """`value` as JSON that cannot end or open an element, whatever its strings hold."""
+    text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
+    return Markup(text.translate(_JSON_ESCAPES))
+
+
+def _finite(value: Any) -> Any:
+    """The same value with null for NaN and infinities, which JSON has no word for, and whole floats shortened."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if abs(value) < float("inf") else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return value
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Forbid the network and every script but ours: even if escaping failed, an injected handler would not run."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+    )
+    # Plotly writes style attributes and offers its picture as a blob: it needs these two.
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_text),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        island=json_island,
+        duration=units.duration,
+        percent=units.percent,
+        number=units.number,
+        ratio=units.ratio,
+        full=lambda value: f"{value:.6g}",
+    )
+    return environment
+
+
+@cache
+def _plotly() -> str:
+    # Imported here: plotly's package is the slowest import of this stage, and only this line needs it.
+    from plotly.offline import get_plotlyjs
+
+    return _inlinable(get_plotlyjs())
+
+
+def _script(name: str) -> str:
+    return _inlinable(_text(name))
+
+
+def _inlinable(script: str) -> str:
+    """A script that an HTML parser takes whole: with no end tag or comment in its strings, and line ends as the parser makes them."""
+    script = script.replace("\r\n", "\n").replace("\r", "\n").replace("<!--", "<\\!--")
+    return re.sub(r"<(/?script)", r"<\\\1", script, flags=re.IGNORECASE)
+
+
+@cache
+def _text(name: str) -> str:
+    return (resources.files(templates) / name).read_text(encoding="utf-8")

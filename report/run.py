@@ -1,0 +1,149 @@
+"""What was run, where, and how much did profiling slow it down?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tracekit.errors import ManifestError
+from tracekit.manifest import RunManifest, from_json
+
+from .budget import figure
+from .bundle import TraceBundle
+from .units import binary_size, duration, number, ratio, three_digits
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of the header; `mark` sets a short caution behind the value."""
+
+    label: str
+    value: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Slowdown:
+    """One decode step without the profiler and with it."""
+
+    plain_ns: int
+    profiled_ns: float
+    inflation: float
+
+
+def manifest(trace: TraceBundle) -> RunManifest | None:
+    """The run manifest, or None where there is none that this version can read."""
+    if not trace.manifest:
+        return None
+    try:
+        return from_json(json.dumps(trace.manifest))
+    except (ManifestError, ValueError):
+        return None
+
+
+def device_name(trace: TraceBundle) -> str:
+    """The device the trace was recorded on: the trace's own word first, the manifest's where it has none."""
+    name = trace.device.get("name")
+    if name:
+        return str(name)
+    run = manifest(trace)
+    return run.device.name if run else "not recorded"
+
+
+def facts(trace: TraceBundle) -> list[Fact]:
+    """What was run and where, in reading order."""
+    run = manifest(trace)
+    found = [*_place(trace, run)]
+    if run is not None:
+        found += [*_work(run), *_versions(run)]
+    elif trace.manifest:
+        found.append(Fact("Run manifest", "present, but not one that this version can read"))
+    found.append(Fact("Trace", f"{number(figure(trace.document, 'events'))} events"))
+    return found
+
+
+def slowdown(trace: TraceBundle) -> Slowdown | None:
+    """A decode step with and without the profiler, where the run was timed both ways."""
+    run = manifest(trace)
+    if run is None or run.profile is None or not run.profile.decode_tokens:
+        return None
+    return Slowdown(
+        run.timings.decode_token.median_ns, run.profile.decode_ns / run.profile.decode_tokens, run.profile.inflation
+    )
+
+
+def conditions(trace: TraceBundle) -> str:
+    """The conditions of a comparison, in one line; empty where no manifest tells them."""
+    run = manifest(trace)
+    if run is None:
+        return ""
+    return ", ".join(
+        (run.variant, run.dtype, f"batch {run.workload.batch}", _tokens(run), f"{run.weights.source} weights")
+    )
+
+
+def _place(trace: TraceBundle, run: RunManifest | None) -> Iterator[Fact]:
+    yield Fact("Measured on", device_name(trace), _device_detail(trace.device))
+    rank = trace.document.get("rank")
+    if rank is not None:
+        yield Fact("Rank", str(rank))
+    if run is not None:
+        driver = f", driver {run.device.driver}" if run.device.driver else ""
+        yield Fact(
+            "Host",
+            f"{run.host.cpu}, {number(run.host.threads)} of {number(run.host.cores)} cores{driver}",
+            run.host.system,
+        )
+
+
+def _work(run: RunManifest) -> Iterator[Fact]:
+    yield Fact("Variant", run.variant, run.dtype)
+    yield Fact("Model", run.model.name, f"{three_digits(run.model.parameters / 1e6)} M parameters")
+    yield Fact("Workload", f"{run.workload.kind}, batch {run.workload.batch}, {_tokens(run)}", run.workload.decoding)
+    yield _weights(run)
+    timings = run.timings
+    yield Fact(
+        "Speed, unprofiled",
+        f"{three_digits(timings.tokens_per_second)} tokens/s",
+        f"median of {len(timings.runs)} runs",
+    )
+    yield Fact("First token", duration(timings.first_token.median_ns))
+    if timings.peak_memory_bytes:
+        yield Fact("Peak memory", binary_size(timings.peak_memory_bytes))
+
+
+def _weights(run: RunManifest) -> Fact:
+    weights = run.weights
+    if weights.source == "random":
+        seed = f", seed {weights.seed}" if weights.seed is not None else ""
+        return Fact("Weights", f"random{seed}", "the text it writes is noise; timings hold")
+    return Fact("Weights", weights.source, weights.location or "")
+
+
+def _versions(run: RunManifest) -> Iterator[Fact]:
+    versions: Mapping[str, str | None] = {
+        "torch": run.versions.torch,
+        "CUDA": run.versions.cuda,
+        "cuDNN": run.versions.cudnn,
+        "transformers": run.versions.transformers,
+        "Python": run.versions.python,
+        "tracekit": run.versions.tracekit,
+    }
+    yield Fact("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
+    yield Fact("Collected", run.created)
+
+
+def _tokens(run: RunManifest) -> str:
+    return f"{number(run.workload.prompt_tokens)} + {number(run.workload.new_tokens)} tokens"
+
+
+def _device_detail(device: Mapping[str, object]) -> str:
+    parts = []
+    if device.get("compute_capability"):
+        parts.append(f"compute capability {device['compute_capability']}")
+    if figure(device, "multiprocessors"):
+        parts.append(f"{figure(device, 'multiprocessors')} multiprocessors")
+    if figure(device, "memory_bytes"):
+        parts.append(binary_size(figure(device, "memory_bytes")))
+    return ", ".join(parts)

@@ -1,0 +1,371 @@
+"""Which rows answer each question, and how is every cell shown, sorted and found?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .budget import Budget, figure
+from .bundle import CAUSES, TraceBundle
+from .legend import Term, cause, family
+from .names import shorten
+from .units import MISSING, binary_size, duration, is_number, number, percent, rate, size
+
+Row = Mapping[str, Any]
+
+# Rows that reach the page; the Parquet tables hold all of them.
+LIMITS = {
+    "kernels": 200,
+    "operators": 100,
+    "gap_groups": 100,
+    "gaps": 100,
+    "calls": 40,
+    "copies": 40,
+    "streams": 64,
+    "launches": 20,
+    "layers": 200,
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`text` is shown; `sort` orders (None sorts last); `full` is the whole name behind a shortened one."""
+
+    text: str
+    sort: float | None = None
+    full: str | None = None
+    term: Term | None = None
+    bar: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, what it means, and how its cells align and behave: `name`, `term`, `number`, `bar`, `link` or `text`."""
+
+    label: str
+    kind: str
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table as it will stand on the page. `total` is how many rows there are, `source` where all of them are."""
+
+    key: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    total: int
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """A column and the function that makes its cell; `optional` columns vanish where no row has a value."""
+
+    column: Column
+    cell: Callable[[Row], Cell]
+    optional: bool = False
+
+
+def kernels(trace: TraceBundle) -> TableView:
+    """Which kernels does the GPU spend its time in?"""
+    specs = (
+        _name("Kernel", "name"),
+        _family(),
+        _share("Share", "share", "of kernel time"),
+        _ns("Time", "time_ns", "sum over all runs"),
+        _count("Count", "count"),
+        _Spec(Column("Mean", "number", "time a run"), lambda row: _time_cell(_mean(row))),
+        _ns("Median", "median_ns"),
+        _ns("Max", "max_ns"),
+        _name("Launched by", "operator", "the operator with most of its time", optional=True),
+        _text("Grid", "grid", "blocks of the longest run"),
+        _text("Block", "block", "threads a block"),
+        _count("Regs", "registers", "registers a thread", optional=True),
+        _Spec(
+            Column("Shared", "number", "shared memory a block"),
+            lambda row: _cell(binary_size, row.get("shared_memory_bytes")),
+            optional=True,
+        ),
+        _Spec(
+            Column("Occ.", "number", "estimated achieved occupancy"),
+            lambda row: _occupancy(row.get("occupancy_percent")),
+            optional=True,
+        ),
+    )
+    return _table(trace, "kernels", "Kernels", specs)
+
+
+def families(trace: TraceBundle, parts: Budget) -> TableView:
+    """Which kind of work does the GPU spend its time on?"""
+    total = figure(trace.gpu, "kernel_time_ns")
+    rows = [
+        {
+            "family": part.term.key,
+            "time_ns": part.raw_ns,
+            "count": part.count,
+            "share": part.raw_ns / total if total else None,
+        }
+        for part in sorted(parts.busy, key=lambda part: -part.raw_ns)
+    ]
+    specs = (
+        _family(),
+        _Spec(Column("What it holds", "text"), lambda row: Cell(family(row["family"]).meaning)),
+        _share("Share", "share", "of kernel time; memory is set against it"),
+        _ns("Time", "time_ns"),
+        _count("Runs", "count"),
+        _Spec(Column("Mean", "number", "time a run"), lambda row: _time_cell(_mean(row))),
+    )
+    return _view("families", "Families", specs, rows, len(rows), "bundle.json")
+
+
+def operators(trace: TraceBundle) -> TableView:
+    """Which operators does the host spend its time in?"""
+    total = sum(int(value or 0) for value in trace.column("operators", "host_self_ns"))
+    specs = (
+        _name("Operator", "name"),
+        _Spec(
+            Column("Share", "bar", "of all operators' self time"),
+            lambda row: _share_cell(_over(row["host_self_ns"], total)),
+        ),
+        _ns("Self", "host_self_ns", "host time in the operator itself, not in operators it calls"),
+        _ns("Total", "host_total_ns", "host time with everything it calls"),
+        _count("Count", "count"),
+        _Spec(
+            Column("Self, mean", "number", "self time a call"),
+            lambda row: _time_cell(_over(row["host_self_ns"], row["count"])),
+        ),
+        *(
+            (_ns("Kernel time", "kernel_time_ns", "of kernels it launched itself"), _count("Kernels", "kernels"))
+            if trace.gpu
+            else ()
+        ),
+    )
+    return _table(trace, "operators", "Host operators", specs)
+
+
+def gap_groups(trace: TraceBundle) -> TableView:
+    """Before which kernels does the GPU sit idle, and whose fault is it?"""
+    idle = figure(trace.gpu, "idle_ns")
+    specs = (
+        _name("Before kernel", "after", "the GPU event that ends the gap"),
+        _name("Launched by", "operator", optional=True),
+        _text("Call", "call", "the runtime or driver call that launched it"),
+        _cause(),
+        _Spec(Column("Share", "bar", "of all idle time"), lambda row: _share_cell(_over(row["idle_ns"], idle))),
+        _ns("Idle", "idle_ns", "sum of these gaps"),
+        _count("Gaps", "count"),
+        _Spec(Column("Mean", "number", "idle time a gap"), lambda row: _time_cell(_over(row["idle_ns"], row["count"]))),
+        *_cause_columns(),
+    )
+    return _table(trace, "gap_groups", "Idle time by what ends it", specs)
+
+
+def gaps(trace: TraceBundle) -> TableView:
+    """Which single gaps are the longest?"""
+    specs = (
+        _ns("Gap", "duration_ns"),
+        _ns("At", "start_ns", "from the trace's first event"),
+        _cause(),
+        _name("After", "before", "the GPU event that ended last before it"),
+        _name("Until", "after", "the GPU event that ends it"),
+        _name("Launched by", "operator", optional=True),
+        _text("Call", "call"),
+        _text("Thread", "thread", "pid/tid of the launching thread"),
+        *_cause_columns(),
+    )
+    return _table(trace, "gaps", "Longest single gaps", specs)
+
+
+def launches(trace: TraceBundle) -> TableView:
+    """How long does a launch take to reach the GPU?"""
+    specs = (
+        _name("Launching call", "name"),
+        _count("Count", "count"),
+        _ns("Median", "p50_ns"),
+        _ns("p90", "p90_ns"),
+        _ns("p99", "p99_ns"),
+        _ns("Max", "max_ns"),
+    )
+    return _table(
+        trace, "launches", "Launch latency", specs, "From the call's start to the kernel's, time in the queue included."
+    )
+
+
+def calls(trace: TraceBundle) -> TableView:
+    """Which runtime and driver calls take the host's time?"""
+    specs = (
+        _name("Call", "name"),
+        _ns("Time", "time_ns"),
+        _count("Count", "count"),
+        _Spec(Column("Mean", "number"), lambda row: _time_cell(_mean(row))),
+        _ns("Max", "max_ns"),
+    )
+    return _table(trace, "calls", "Runtime and driver calls", specs)
+
+
+def copies(trace: TraceBundle) -> TableView:
+    """What do the copy engines move?"""
+    specs = (
+        _name("Copy or fill", "name"),
+        _ns("Time", "time_ns"),
+        _count("Count", "count"),
+        _Spec(Column("Mean", "number"), lambda row: _time_cell(_mean(row))),
+        _Spec(Column("Bytes", "number"), lambda row: _cell(size, row.get("bytes")), optional=True),
+        _Spec(Column("Rate", "number", "bytes over time"), _rate_cell, optional=True),
+    )
+    return _table(trace, "copies", "Copies and fills", specs)
+
+
+def streams(trace: TraceBundle) -> TableView:
+    """How is the work spread over the GPU's streams?"""
+    specs = (
+        _Spec(Column("Device", "text"), lambda row: _text_cell(row.get("device"))),
+        _Spec(Column("Stream", "text"), lambda row: _text_cell(row.get("stream"))),
+        _share("Busy", "share", "of the GPU's span"),
+        _ns("Time", "busy_ns"),
+        _count("Events", "events"),
+        _count("Kernels", "kernels"),
+    )
+    return _table(trace, "streams", "Streams", specs)
+
+
+def layers(trace: TraceBundle) -> TableView:
+    """Which layers of the model does the GPU work for?"""
+    rows = trace.documents("layers")
+    specs = (
+        _name("Layer", "path", "annotations and modules, nested by /"),
+        _share("Share", "share", "of kernel time"),
+        _ns("GPU time", "time_ns"),
+        _count("Kernels", "count"),
+    )
+    return _view("layers", "Layers", specs, rows[: LIMITS["layers"]], len(rows), "bundle.json")
+
+
+def _table(trace: TraceBundle, key: str, title: str, specs: Sequence[_Spec], note: str = "") -> TableView:
+    return _view(key, title, specs, trace.rows(key, LIMITS[key]), trace.tables[key].num_rows, f"{key}.parquet", note)
+
+
+def _view(
+    key: str, title: str, specs: Sequence[_Spec], rows: Sequence[Row], total: int, source: str, note: str = ""
+) -> TableView:
+    cells = [[spec.cell(row) for row in rows] for spec in specs]
+    kept = [
+        at
+        for at, spec in enumerate(specs)
+        if not spec.optional or any(cell.text not in ("", MISSING) for cell in cells[at])
+    ]
+    return TableView(
+        key=key,
+        title=title,
+        columns=tuple(specs[at].column for at in kept),
+        rows=tuple(zip(*(cells[at] for at in kept), strict=True)),
+        total=total,
+        source=source,
+        note=note,
+    )
+
+
+def _name(label: str, key: str, help_text: str = "", *, optional: bool = False) -> _Spec:
+    return _Spec(Column(label, "name", help_text), lambda row: name_cell(row.get(key)), optional)
+
+
+def _family() -> _Spec:
+    def chip(row: Row) -> Cell:
+        term = family(row.get("family"))
+        kind = str(row.get("kind") or "")
+        return Cell(term.label, full=kind if kind not in ("", term.label) else None, term=term)
+
+    return _Spec(Column("Family", "term"), chip)
+
+
+def _cause() -> _Spec:
+    def chip(row: Row) -> Cell:
+        term = cause(row.get("cause"))
+        return Cell(term.label, term=term)
+
+    return _Spec(Column("Cause", "term", "the largest part of the idle time"), chip)
+
+
+def _cause_columns() -> tuple[_Spec, ...]:
+    """The six parts of idle time, each only where some row has any of it."""
+
+    def part(key: str) -> _Spec:
+        def cell(row: Row) -> Cell:
+            value = row.get(f"{key}_ns")
+            return _time_cell(value) if value else Cell("", 0.0)
+
+        return _Spec(Column(cause(key).label.capitalize(), "number", cause(key).meaning), cell, optional=True)
+
+    return tuple(part(key) for key in CAUSES)
+
+
+def _ns(label: str, key: str, help_text: str = "") -> _Spec:
+    return _Spec(Column(label, "number", help_text), lambda row: _time_cell(row.get(key)))
+
+
+def _count(label: str, key: str, help_text: str = "", *, optional: bool = False) -> _Spec:
+    return _Spec(Column(label, "number", help_text), lambda row: _cell(number, row.get(key)), optional)
+
+
+def _share(label: str, key: str, help_text: str = "") -> _Spec:
+    return _Spec(Column(label, "bar", help_text), lambda row: _share_cell(row.get(key)))
+
+
+def _text(label: str, key: str, help_text: str = "") -> _Spec:
+    return _Spec(Column(label, "text", help_text), lambda row: _text_cell(row.get(key)), optional=True)
+
+
+def name_cell(value: object) -> Cell:
+    """A name, shortened, with the whole of it behind if that is longer."""
+    if value is None or value == "":
+        return Cell(MISSING)
+    name = str(value)
+    short = shorten(name)
+    return Cell(short, full=name if name != short else None)
+
+
+def _text_cell(value: object) -> Cell:
+    if value is None or value == "":
+        return Cell(MISSING)
+    return Cell(
+        str(value).replace(", ", " × ") if isinstance(value, str) else str(value),
+        float(value) if isinstance(value, int) else None,
+    )
+
+
+def _cell(show: Callable[[float | None], str], value: float | None) -> Cell:
+    return Cell(show(value), float(value) if value is not None and is_number(value) else None)
+
+
+def _time_cell(value: float | None) -> Cell:
+    return _cell(duration, value)
+
+
+def _share_cell(value: float | None) -> Cell:
+    if value is None or not is_number(value):
+        return Cell(MISSING)
+    return Cell(percent(value), float(value), bar=min(1.0, max(0.0, float(value))))
+
+
+def _occupancy(value: float | None) -> Cell:
+    return _cell(lambda shown: percent(shown / 100, 0) if shown is not None and is_number(shown) else MISSING, value)
+
+
+def _rate_cell(row: Row) -> Cell:
+    value = _over(row.get("bytes"), row.get("time_ns"))
+    return Cell(rate(row.get("bytes"), row.get("time_ns")), value)
+
+
+def _mean(row: Row) -> float | None:
+    return _over(row.get("time_ns"), row.get("count"))
+
+
+def _over(value: float | None, by: float | None) -> float | None:
+    """A quotient, or None where it has no meaning."""
+    if value is None or by is None or not is_number(value) or not is_number(by) or by == 0:
+        return None
+    return value / by

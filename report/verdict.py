@@ -1,0 +1,131 @@
+"""What is the answer, in one or two plain sentences?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .budget import Budget, Part, budget, figure
+from .bundle import TraceBundle
+from .names import shorten
+from .units import duration, number, percent, ratio, rough_percent
+
+_PHRASES = {
+    "host_sync": "the launching thread blocked in a synchronising call (host sync)",
+    "dispatch": "the host being late: the framework's own work between launches (dispatch)",
+    "host_other": "the host being late: outside any operator, in Python, data loading or nothing (host other)",
+    "launch_latency": "launches on their way to the device (launch latency)",
+    "device_wait": "kernels that were queued but not started (device wait)",
+    "unattributed": "not attributable, because no launching call was recorded",
+}
+# Above this share of the span the kernels decide, and naming the largest cause of the little idle time would mislead.
+_SATURATED = 0.95
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`caution` says why the figures cannot be trusted whole, or is empty; `text` is the answer."""
+
+    caution: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.caution} {self.text}".strip()
+
+
+def verdict(trace: TraceBundle) -> Verdict:
+    """The verdict on one trace, derived from its figures alone."""
+    parts = budget(trace)
+    return Verdict(_caution(trace), _host_only(trace) if parts is None else _gpu(trace, parts))
+
+
+def compare(traces: Sequence[TraceBundle], labels: Sequence[str]) -> str:
+    """One or two sentences on several traces: which ran shortest, which kept its GPU busiest."""
+    known = ((label, budget(trace)) for label, trace in zip(labels, traces, strict=True))
+    spans = [(label, parts) for label, parts in known if parts is not None and parts.span_ns]
+    if len(spans) < 2:
+        return f"{number(len(traces))} traces, {number(len(spans))} of them with GPU work."
+    by_span = sorted(spans, key=lambda entry: entry[1].span_ns)
+    (short, shortest), (long, longest) = by_span[0], by_span[-1]
+    busiest, most = max(spans, key=lambda entry: entry[1].share(entry[1].busy_ns))
+    idlest, least = min(spans, key=lambda entry: entry[1].share(entry[1].busy_ns))
+    text = (
+        f"GPU spans run from {duration(shortest.span_ns)} ({short}) to {duration(longest.span_ns)} ({long}), "
+        f"a factor of {ratio(longest.span_ns / shortest.span_ns)}."
+    )
+    if most.share(most.busy_ns) == least.share(least.busy_ns):
+        return text
+    return (
+        f"{text} {busiest} keeps its GPU busiest ({rough_percent(most.share(most.busy_ns))}), "
+        f"{idlest} least ({rough_percent(least.share(least.busy_ns))})."
+    )
+
+
+def _caution(trace: TraceBundle) -> str:
+    if trace.document.get("complete", True):
+        return ""
+    launches = trace.document.get("launches") or {}
+    lost, orphans = figure(launches, "launches_without_kernel"), figure(launches, "kernels_without_launch")
+    made = figure(launches, "kernel_launches") + figure(launches, "graph_launches")
+    if lost:
+        of = f" of {number(made)}" if made >= lost else ""
+        effect = "every GPU figure below is a lower bound" if trace.gpu else "what the GPU did is not known"
+        return f"This trace is incomplete: {number(lost)}{of} launches have no GPU event, so {effect}."
+    if orphans:
+        return f"This trace is incomplete: {number(orphans)} kernels have no launching call, so the causes of idle time are partly unknown."
+    return "This trace is incomplete: read the warnings below before any figure."
+
+
+def _gpu(trace: TraceBundle, parts: Budget) -> str:
+    busy = parts.share(parts.busy_ns)
+    opening = f"The GPU is busy {rough_percent(busy)} of its {duration(parts.span_ns)} span"
+    largest = max(parts.idle, key=lambda part: part.time_ns, default=None)
+    if not parts.idle_ns or largest is None:
+        opening += "."
+    elif busy >= _SATURATED:
+        opening += ": what its kernels cost decides, not how they are launched."
+    else:
+        opening += (
+            f"; {rough_percent(largest.time_ns / parts.idle_ns)} of the idle time is {_PHRASES[largest.term.key]}."
+        )
+    return f"{opening} {_kernels(trace, parts)}".strip()
+
+
+def _kernels(trace: TraceBundle, parts: Budget) -> str:
+    families = sorted((part for part in parts.busy if part.term.key != "memory"), key=lambda part: -part.raw_ns)
+    total = sum(part.raw_ns for part in families)
+    copies = parts.raw_busy_ns - total
+    if not total:
+        return "No kernel ran: all of it is copies and fills." if copies else ""
+    text = _leading(families, total)
+    if copies > total:
+        text += f" Copies and fills take more time than all kernels ({duration(copies)} against {duration(total)})."
+    return text
+
+
+def _leading(families: Sequence[Part], total: int) -> str:
+    first = families[0]
+    share = first.raw_ns / total
+    if len(families) == 1:
+        return f"All kernel time is {first.term.label}."
+    if share > 0.5:
+        return f"Most kernel time is {first.term.label} ({rough_percent(share)})."
+    second = families[1]
+    return (
+        f"The largest share of kernel time is {first.term.label} ({rough_percent(share)}), "
+        f"then {second.term.label} ({rough_percent(second.raw_ns / total)})."
+    )
+
+
+def _host_only(trace: TraceBundle) -> str:
+    operators = trace.rows("operators")
+    total = sum(int(row["host_self_ns"] or 0) for row in operators)
+    if not total:
+        return "Neither GPU work nor host operators were recorded: there is nothing to analyse."
+    first = max(operators, key=lambda row: int(row["host_self_ns"] or 0))
+    count = sum(int(row["count"] or 0) for row in operators)
+    return (
+        "No GPU work was recorded, so this is about the host alone. "
+        f"{number(count)} operators take {duration(total)} of their own, "
+        f"the largest part in {shorten(str(first['name']))} ({percent(int(first['host_self_ns']) / total, 0)})."
+    )

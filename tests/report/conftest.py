@@ -1,0 +1,399 @@
+"""What does a bundle look like? Small ones by the contract of docs/bundle.md, written without the analysis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tracekit.report.render import render
+
+CAUSES = ("host_sync", "dispatch", "host_other", "launch_latency", "device_wait", "unattributed")
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "<b>bold</b><a href='javascript:alert(1)'>link</a><br>&amp;&lt;i&gt;",
+    "{{ 7 * 7 }}{% raw %}%{x} ${alert(1)} --gemm",
+    "line\u2028separator\u2029 and \u202eesrever",
+    "<!--<script>",
+)
+_INT, _TEXT, _FLOAT = pa.int64(), pa.string(), pa.float64()
+_SIX = {f"{cause}_ns": _INT for cause in CAUSES}
+SCHEMAS: dict[str, dict[str, pa.DataType]] = {
+    "kernels": {
+        **dict.fromkeys(("name", "family", "kind", "rule"), _TEXT),
+        "confidence": _FLOAT,
+        "operator": _TEXT,
+        **dict.fromkeys(("count", "time_ns"), _INT),
+        "share": _FLOAT,
+        **dict.fromkeys(("min_ns", "median_ns", "max_ns"), _INT),
+        "grid": _TEXT,
+        "block": _TEXT,
+        "registers": _INT,
+        "shared_memory_bytes": _INT,
+        "occupancy_percent": _FLOAT,
+    },
+    "operators": {
+        "name": _TEXT,
+        **dict.fromkeys(("count", "host_total_ns", "host_self_ns", "kernel_time_ns", "kernels"), _INT),
+    },
+    "calls": {"name": _TEXT, **dict.fromkeys(("count", "time_ns", "max_ns"), _INT)},
+    "copies": {"name": _TEXT, **dict.fromkeys(("count", "time_ns", "bytes"), _INT)},
+    "streams": {**dict.fromkeys(("device", "stream", "events", "kernels", "busy_ns"), _INT), "share": _FLOAT},
+    "gaps": {
+        "start_ns": _INT,
+        "duration_ns": _INT,
+        "cause": _TEXT,
+        **_SIX,
+        **dict.fromkeys(("before", "after", "operator", "call", "thread"), _TEXT),
+    },
+    "gap_groups": {
+        **dict.fromkeys(("after", "operator", "call", "cause"), _TEXT),
+        "count": _INT,
+        "idle_ns": _INT,
+        **_SIX,
+    },
+    "launches": {"name": _TEXT, **dict.fromkeys(("count", "p50_ns", "p90_ns", "p99_ns", "max_ns"), _INT)},
+    "timeline": {
+        "window": _INT,
+        "lane": _TEXT,
+        "lane_kind": _TEXT,
+        "depth": _INT,
+        "name": _TEXT,
+        "family": _TEXT,
+        "start_ns": _INT,
+        "duration_ns": _INT,
+    },
+}
+_FAMILIES = ("gemm", "attention", "reduction", "elementwise", "indexing", "other")
+
+
+def kernel_rows(count: int, hostile: bool) -> list[dict[str, Any]]:
+    """Kernels whose time falls off by rank; the hostile names first, so that they reach every chart and table."""
+    names = [
+        f"void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, std::array<char*, {at}ul> >(int)"
+        for at in range(count)
+    ]
+    if hostile:
+        names[: len(HOSTILE)] = HOSTILE
+    rows = []
+    for at, name in enumerate(names):
+        runs, each = 12 + at, 9_000 // (at + 1) + 1_203
+        rows.append(
+            {
+                "name": name,
+                "family": _FAMILIES[at % len(_FAMILIES)],
+                "kind": "kind",
+                "rule": "rule",
+                "confidence": 1.0,
+                "operator": HOSTILE[at % len(HOSTILE)] if hostile else "aten::addmm",
+                "count": runs,
+                "time_ns": runs * each,
+                "min_ns": each - 100,
+                "median_ns": each,
+                "max_ns": each + 250,
+                "grid": "64, 1, 1",
+                "block": "128, 1, 1",
+                "registers": 40 if at % 3 else None,
+                "shared_memory_bytes": 49_152 if at % 2 else 0,
+                "occupancy_percent": 37.5 if at % 3 else None,
+            }
+        )
+    total = sum(row["time_ns"] for row in rows)
+    return [row | {"share": row["time_ns"] / total} for row in sorted(rows, key=lambda row: -row["time_ns"])]
+
+
+def gap_rows(count: int, name: str) -> list[dict[str, Any]]:
+    rows = []
+    for at in range(count):
+        cause, length = CAUSES[at % len(CAUSES)], 400_000 // (at + 1) + 500
+        rows.append(
+            {
+                "start_ns": 1_000_000 + (at * 7919 % count) * 450_000,
+                "duration_ns": length,
+                "cause": cause,
+                **dict.fromkeys(_SIX, 0),
+                f"{cause}_ns": length,
+                "before": name,
+                "after": name,
+                "operator": name if at % 2 else None,
+                "call": "cudaLaunchKernel" if at % 6 < 5 else None,
+                "thread": "460/460",
+            }
+        )
+    return rows
+
+
+def timeline_rows(gaps: list[dict[str, Any]], windows: int, name: str) -> list[dict[str, Any]]:
+    rows = []
+
+    def add(window: int, lane: str, kind: str, depth: int, label: str, family: str, start: int, length: int) -> None:
+        rows.append(
+            dict(zip(SCHEMAS["timeline"], (window, lane, kind, depth, label, family, start, length), strict=True))
+        )
+
+    for window, gap in enumerate(gaps[:windows]):
+        start, end = gap["start_ns"], gap["start_ns"] + gap["duration_ns"]
+        add(
+            window,
+            "thread 460",
+            "annotation",
+            0,
+            "decode_step",
+            "annotation",
+            start - 300_000,
+            gap["duration_ns"] + 600_000,
+        )
+        add(window, "thread 460", "operator", 0, "aten::linear", "operator", start + 1_000, gap["duration_ns"] + 40_000)
+        add(window, "thread 460", "operator", 1, name, "operator", start + 2_000, gap["duration_ns"] // 2)
+        add(window, "thread 460", "call", 0, "cudaLaunchKernel", "call", end - 6_000, 4_000)
+        for at in range(40):
+            add(window, "GPU 0 stream 7", "gpu", 0, name, _FAMILIES[at % 6], start - 5_000 * (at + 1), 4_000)
+            add(window, "GPU 0 stream 7", "gpu", 0, "Memcpy HtoD", "memory", end + 5_000 * at, 3_500)
+    return rows
+
+
+def manifest() -> dict[str, Any]:
+    """A run manifest of a small random GPT-2."""
+    statistics = {"median_ns": 0, "mean_ns": 0, "std_ns": 0, "p10_ns": 0, "p90_ns": 0}
+    return {
+        "schema_version": 1,
+        "run": "gpt2-fp16",
+        "created": "2025-01-02T03:04:05Z",
+        "command": "tracekit collect --variant fp16",
+        "variant": "fp16",
+        "dtype": "float16",
+        "device": {"kind": "cuda", "name": "NVIDIA H100 80GB HBM3", "compute_capability": "9.0", "driver": "580.1"},
+        "host": {"cpu": "Some CPU", "cores": 16, "threads": 8, "system": "Linux 6.1"},
+        "workload": {
+            "kind": "generate",
+            "batch": 1,
+            "prompt_tokens": 16,
+            "new_tokens": 100,
+            "decoding": "greedy",
+            "prompt": None,
+        },
+        "weights": {"source": "random", "seed": 0},
+        "model": {
+            "name": "gpt2",
+            "vocab_size": 50257,
+            "context": 1024,
+            "layers": 12,
+            "heads": 12,
+            "width": 768,
+            "parameters": 124_439_808,
+        },
+        "versions": {"tracekit": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "cuda": "13.0", "transformers": "5.0"},
+        "tf32": {"matmul": False, "cudnn": True},
+        "seed": 0,
+        "timings": {
+            "warmup_runs": 2,
+            "startup_ns": 900_000_000,
+            "runs": [{"first_token_ns": 8_000_000, "total_ns": 510_000_000}] * 3,
+            "total": statistics | {"median_ns": 510_000_000},
+            "first_token": statistics | {"median_ns": 8_000_000},
+            "decode_token": statistics | {"median_ns": 5_000_000},
+            "tokens_per_second": 196.1,
+            "peak_memory_bytes": 310_000_000,
+        },
+        "profile": {
+            "trace": "x",
+            "decode_tokens": 8,
+            "prefill_ns": 12_000_000,
+            "decode_ns": 84_000_000,
+            "inflation": 2.1,
+        },
+        "notices": [],
+    }
+
+
+def trace_parts(
+    name: str = "gpt2-fp16.pt.trace.json.gz",
+    *,
+    gpu: bool = True,
+    complete: bool = True,
+    hostile: bool = False,
+    kernels: int = 40,
+    gaps: int = 60,
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The document entry and the tables of one trace, consistent with each other."""
+    label = HOSTILE[0] if hostile else "aten::addmm"
+    operators = [
+        {
+            "name": HOSTILE[at % len(HOSTILE)] if hostile else f"aten::op_{at}",
+            "count": 10 + at,
+            "host_total_ns": 90_000 + at,
+            "host_self_ns": 80_000 // (at + 1),
+            "kernel_time_ns": 5_000,
+            "kernels": 4,
+        }
+        for at in range(30)
+    ]
+    tables: dict[str, list[dict[str, Any]]] = {key: [] for key in SCHEMAS}
+    tables["operators"] = operators
+    document: dict[str, Any] = {
+        "name": name,
+        "path": name,
+        "rank": None,
+        "events": 12_345,
+        "device": None,
+        "complete": complete,
+        "warnings": []
+        if complete
+        else [{"code": "launches_without_kernel", "message": f"87 launches have no kernel {label}", "count": 87}],
+        "gpu": None,
+        "families": [],
+        "idle": {f"{cause}_ns": 0 for cause in CAUSES},
+        "launches": {
+            "kernel_launches": 0,
+            "graph_launches": 0,
+            "launches_without_kernel": 0,
+            "kernels_without_launch": 0,
+            "latency_ns": None,
+        },
+        "kernels": [],
+        "operators": operators,
+        "host": {"span_ns": 5_000_000, "threads": 2, "operator_self_ns": 700_000, "operators": 30, "calls": 0},
+        "layers": [],
+        "findings": [],
+        "manifest": None,
+    }
+    if not gpu:
+        return document, tables
+    tables["kernels"] = kernel_rows(kernels, hostile)
+    tables["gaps"] = gap_rows(gaps, label)
+    tables["gap_groups"] = [
+        {
+            "after": label,
+            "operator": label,
+            "call": "cudaLaunchKernel",
+            "cause": "dispatch",
+            "count": 7,
+            "idle_ns": 90_000,
+            **dict.fromkeys(_SIX, 0),
+            "dispatch_ns": 90_000,
+        }
+    ]
+    tables["calls"] = [{"name": "cudaLaunchKernel", "count": 400, "time_ns": 2_000_000, "max_ns": 90_000}]
+    tables["copies"] = [{"name": "Memcpy HtoD (Pageable -> Device)", "count": 3, "time_ns": 60_000, "bytes": 600_000}]
+    tables["launches"] = [
+        {"name": "cudaLaunchKernel", "count": 400, "p50_ns": 6_000, "p90_ns": 9_000, "p99_ns": 20_000, "max_ns": 90_000}
+    ]
+    tables["timeline"] = timeline_rows(tables["gaps"], 3, label)
+    kernel_time = sum(row["time_ns"] for row in tables["kernels"])
+    busy = kernel_time + 60_000
+    idle = {f"{cause}_ns": sum(row[f"{cause}_ns"] for row in tables["gaps"]) for cause in CAUSES}
+    tables["streams"] = [{"device": 0, "stream": 7, "events": 900, "kernels": 897, "busy_ns": busy, "share": 0.5}]
+    families = {family: [row for row in tables["kernels"] if row["family"] == family] for family in _FAMILIES}
+    document |= {
+        "device": {
+            "name": "NVIDIA H100 80GB HBM3",
+            "compute_capability": "9.0",
+            "multiprocessors": 132,
+            "memory_bytes": 85_000_000_000,
+        },
+        "gpu": {
+            "span_ns": busy + sum(idle.values()),
+            "busy_ns": busy,
+            "idle_ns": sum(idle.values()),
+            "kernel_time_ns": kernel_time,
+            "kernels": sum(row["count"] for row in tables["kernels"]),
+            "unique_kernels": len(tables["kernels"]),
+            "memcpys": 3,
+            "memsets": 0,
+        },
+        "families": [
+            {
+                "family": family,
+                "time_ns": time_ns,
+                "share": time_ns / kernel_time,
+                "count": sum(row["count"] for row in rows),
+            }
+            for family, rows in families.items()
+            if (time_ns := sum(row["time_ns"] for row in rows))
+        ],
+        "idle": idle,
+        "launches": {
+            "kernel_launches": 400,
+            "graph_launches": 2,
+            "launches_without_kernel": 0 if complete else 87,
+            "kernels_without_launch": 0,
+            "latency_ns": {"p50": 6_000, "p90": 9_000, "p99": 20_000, "max": 90_000},
+        },
+        "layers": [
+            {"path": f"model/{label}/{at}", "time_ns": 40_000 // (at + 1), "share": 0.1, "count": 4} for at in range(6)
+        ],
+        "findings": [
+            {
+                "code": "launch_overhead",
+                "title": f"Launches cost more than kernels {label}",
+                "severity": "high",
+                "affected_ns": 900_000,
+                "saving_ns": 700_000,
+                "evidence": f"400 launches {label}",
+                "action": "Use a CUDA graph.",
+            },
+            {
+                "code": "small_kernels",
+                "title": "Kernels are small",
+                "severity": "low",
+                "affected_ns": 90_000,
+                "saving_ns": None,
+                "evidence": "Median 3 µs",
+                "action": "Fuse them.",
+            },
+        ],
+        "manifest": manifest(),
+    }
+    return document, tables
+
+
+def write_bundle(directory: Path, *parts: tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]) -> Path:
+    """Write a bundle by the contract."""
+    entries = []
+    for at, (document, tables) in enumerate(parts):
+        folder = f"{at:02}-trace"
+        (directory / folder).mkdir(parents=True)
+        for name, rows in tables.items():
+            columns = {key: pa.array([row[key] for row in rows], kind) for key, kind in SCHEMAS[name].items()}
+            pq.write_table(pa.table(columns), directory / folder / f"{name}.parquet")
+        entries.append(document | {"folder": folder})
+    document = {"schema_version": 1, "tracekit_version": "0.1.0", "traces": entries}
+    (directory / "bundle.json").write_text(json.dumps(document))
+    return directory
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a bundle of one trace with the given traits and returns its directory."""
+
+    def make(**traits: Any) -> Path:
+        return write_bundle(tmp_path / "analysis", trace_parts(**traits))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dossiers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """Rendered pages that the browser tests share: an honest trace, a hostile one, one without a GPU, and several."""
+    home = tmp_path_factory.mktemp("dossiers")
+    kinds = {
+        "plain": [trace_parts()],
+        "hostile": [
+            trace_parts(name=HOSTILE[1], hostile=True, complete=False),
+            trace_parts(name=HOSTILE[0], hostile=True),
+        ],
+        "cpu": [trace_parts(gpu=False)],
+        "several": [
+            trace_parts(),
+            trace_parts(name="baseline.json", kernels=20, gaps=200),
+            trace_parts(name="cpu.json", gpu=False),
+        ],
+    }
+    yield {kind: render(write_bundle(home / kind, *parts), home / f"{kind}.html") for kind, parts in kinds.items()}

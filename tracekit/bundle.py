@@ -1,0 +1,30 @@
+"""What is in an analysis bundle? The contract between `analyze` and `report`, in words in docs/bundle.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SCHEMA_VERSION = 1
+DOCUMENT = "bundle.json"
+
+CAUSES = ("host_sync", "dispatch", "host_other", "launch_latency", "device_wait", "unattributed")
+"""Why the GPU was idle; in every table with causes there is a column of ns for each."""
+
+_CAUSE_COLUMNS = " ".join(f"{cause}_ns" for cause in CAUSES)
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    table: tuple(columns.split())
+    for table, columns in {
+        "kernels": "name family kind rule confidence operator count time_ns share min_ns median_ns max_ns grid block"
+        " registers shared_memory_bytes occupancy_percent",
+        "operators": "name count host_total_ns host_self_ns kernel_time_ns kernels",
+        "calls": "name count time_ns max_ns",
+        "copies": "name count time_ns bytes",
+        "streams": "device stream events kernels busy_ns share",
+        "gaps": f"start_ns duration_ns cause {_CAUSE_COLUMNS} before after operator call thread",
+        "gap_groups": f"after operator call cause count idle_ns {_CAUSE_COLUMNS}",
+        "launches": "name count p50_ns p90_ns p99_ns max_ns",
+        "timeline": "window lane lane_kind depth name family start_ns duration_ns",
+    }.items()
+}
+"""The columns of each Parquet table that a reader may rely on; a writer may add more."""

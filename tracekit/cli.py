@@ -1,0 +1,203 @@
+"""The `tracekit` command: one thin command a stage.
+
+Each command imports its stage when it runs, so that `--help` is instant and analysing a trace never imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from tracekit import __version__
+from tracekit.errors import TracekitError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="tracekit",
+    help="Where a PyTorch model's time goes, why, and what to do about it.",
+    epilog="Start with: tracekit collect --variant baseline, then tracekit analyze traces/, then tracekit report -o report.html",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """Run the command line. Exits 0 when done, 1 when a gate failed, 2 with one line when the input is wrong."""
+    try:
+        app(standalone_mode=False)
+    except TracekitError as error:
+        _fail(str(error))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print("tracekit: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone, as `head` does; keep Python from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(f"{error.format_message()}; see tracekit --help")
+    sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"tracekit: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"tracekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Where a PyTorch model's time goes, why, and what to do about it."""
+
+
+@app.command(
+    epilog="Examples: tracekit collect --variant baseline | tracekit collect --variant fp16 --variant compiled --device cuda"
+)
+def collect(
+    variant: Annotated[
+        list[str] | None, typer.Option(help="What to run; may be repeated. --list names them all.")
+    ] = None,
+    list_variants: Annotated[bool, typer.Option("--list", help="List the variants and exit.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    model: Annotated[
+        str, typer.Option(help="A preset (tiny, gpt2, gpt2-medium, …) or a checkpoint directory.")
+    ] = "gpt2",
+    weights: Annotated[str, typer.Option(help="auto, pretrained, random or a path.")] = "auto",
+    batch: Annotated[int, typer.Option(help="Sequences at a time.")] = 1,
+    prompt: Annotated[str | None, typer.Option(help="Text to go on from, where the tokenizer can be had.")] = None,
+    prompt_tokens: Annotated[int | None, typer.Option(help="Length of a random prompt; 16 by default.")] = None,
+    new_tokens: Annotated[int, typer.Option(help="Tokens to generate.")] = 100,
+    profile_tokens: Annotated[int, typer.Option(help="Tokens inside the profiled window.")] = 8,
+    repeats: Annotated[int | None, typer.Option(help="Timed runs without the profiler; fewer on a CPU.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Runs before the timed ones.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of random weights and prompts.")] = 0,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the traces go.")] = Path("traces"),
+) -> None:
+    """Run GPT-2 variants, time them, and save a profiler trace of each."""
+    from tracekit.collect.options import CollectOptions
+    from tracekit.collect.run import run
+    from tracekit.collect.terminal import RichConsole
+    from tracekit.collect.variants import VARIANTS
+
+    if list_variants:
+        for one in VARIANTS:
+            print(f"{one.name:<12} {one.summary}")
+        return
+    options = CollectOptions(
+        variants=tuple(variant or ("baseline",)),
+        device=device,
+        model=model,
+        weights=weights,
+        batch=batch,
+        prompt=prompt,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        profile_tokens=profile_tokens,
+        repeats=repeats,
+        warmup=warmup,
+        seed=seed,
+        output=output,
+    )
+    with RichConsole(_stderr()) as console:
+        traces = run(options, console)
+    for trace in traces:
+        print(trace)
+
+
+@app.command(
+    epilog="Examples: tracekit analyze traces/ | tracekit analyze rank0.json.gz rank1.json.gz -o ranks | "
+    "tracekit analyze trace.json --json > figures.json"
+)
+def analyze(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Traces (.json, .json.gz) or directories of them; traces/ by default.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where the bundle goes; analysis/ by default.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document instead of tables; a bundle only with -o.")
+    ] = False,
+    rules: Annotated[Path | None, typer.Option(help="A TOML file of your own kernel rules, tried first.")] = None,
+) -> None:
+    """Analyse torch.profiler traces: kernels, idle time, launches, what to do."""
+    from tracekit.analyze.analysis import Analysis
+    from tracekit.analyze.inputs import Skipped, find, load_all
+    from tracekit.progress import progress
+    from tracekit.taxonomy import Taxonomy
+
+    errors = _stderr()
+
+    def report_skipped(skipped: Skipped) -> None:
+        errors.print(f"skipped {skipped.path}: {skipped.reason}", style="yellow", markup=False, soft_wrap=True)
+
+    taxonomy = Taxonomy.load(rules)
+    candidates = find(paths or [Path("traces")])
+    with progress(len(candidates), errors) as advance:
+        traces, skipped = load_all(candidates, report_skipped, advance)
+        analyses = [Analysis(trace, taxonomy) for trace in traces]
+        if output is not None or not as_json:
+            from tracekit.analyze.bundle import write_bundle
+
+            written = write_bundle(analyses, skipped, output or Path("analysis"))
+    if as_json:
+        from tracekit.analyze.document import document
+
+        json.dump(document(analyses, skipped), sys.stdout, allow_nan=False)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+        return
+    from rich.console import Console
+
+    from tracekit.analyze.terminal import show
+
+    for analysis in analyses:
+        show(analysis, Console(highlight=False))
+    errors.print(
+        f"\nwrote {written}/ — next: tracekit report -o report.html", style="dim", markup=False, soft_wrap=True
+    )
+
+
+@app.command(epilog="Examples: tracekit report -o report.html | tracekit report ranks -o ranks.html")
+def report(
+    bundle: Annotated[Path, typer.Argument(help="The directory that `tracekit analyze` wrote.")] = Path("analysis"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="The HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Render an analysis as one self-contained HTML dossier."""
+    from tracekit.report.render import render
+
+    print(render(bundle, output))
+
+
+if __name__ == "__main__":
+    main()

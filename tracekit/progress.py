@@ -1,0 +1,53 @@
+"""How do we show that something long is under way, without ever getting into the output?"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+PATIENCE_S = 1.0
+"""Work shorter than this shows no bar."""
+
+Advance = Callable[[str], None]
+
+
+@contextmanager
+def progress(total: int, console: Console) -> Iterator[Advance]:
+    """Yield a function that says what comes next of `total` parts; a bar appears on a terminal after a second.
+
+    `console` must write to standard error. Where it is no terminal nothing is ever shown.
+    """
+    if not console.is_terminal:
+        yield lambda description: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task("", total=total)
+    begun = False
+
+    def advance(description: str) -> None:
+        nonlocal begun
+        bar.update(task, description=description, advance=1 if begun else 0)
+        begun = True
+
+    timer = threading.Timer(PATIENCE_S, bar.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield advance
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()

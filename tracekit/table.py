@@ -1,0 +1,65 @@
+"""What do stages hand to each other? Named columns of equal length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Column = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """An immutable set of equally long NumPy columns; text and nullable columns have dtype `object`.
+
+    pandas is imported only by `to_pandas`, so that an analysis which nobody asks for a DataFrame never pays for it.
+    """
+
+    columns: Mapping[str, Column]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(column) for name, column in self.columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"columns differ in length: {lengths}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __getitem__(self, name: str) -> Column:
+        return self.columns[name]
+
+    def take(self, rows: Column) -> Table:
+        """The rows that an index array or a boolean mask selects, in its order."""
+        return Table({name: column[rows] for name, column in self.columns.items()})
+
+    def sorted_by(self, *names: str, descending: bool = False) -> Table:
+        """Rows by the named columns, the first deciding; stable, so equal rows keep their order."""
+        order = np.arange(len(self))
+        for name in reversed(names):
+            column = self.columns[name][order]
+            keys = np.unique(column, return_inverse=True)[1]
+            order = order[np.argsort(-keys if descending else keys, kind="stable")]
+        return self.take(order)
+
+    def head(self, rows: int) -> Table:
+        """The first `rows` rows."""
+        return Table({name: column[:rows] for name, column in self.columns.items()})
+
+    def records(self) -> list[dict[str, Any]]:
+        """One dict of plain Python values a row, in order."""
+        names = list(self.columns)
+        values = zip(*(column.tolist() for column in self.columns.values()), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in values]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The same columns as a DataFrame."""
+        import pandas as pd
+
+        return pd.DataFrame(dict(self.columns))
