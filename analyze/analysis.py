@@ -8,7 +8,14 @@ from functools import cached_property
 from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 
-from . import gaps, gpu, idle, kernels, launches, layers, operators, timeline
+from . import gaps as gap_tables
+from . import gpu as gpu_time
+from . import idle as idle_time
+from . import kernels as kernel_tables
+from . import launches as launching
+from . import layers as layering
+from . import operators as host_time
+from . import timeline as timelines
 from .completeness import is_complete, warnings
 from .findings import Finding, findings
 from .trace import Trace, TraceWarning
@@ -22,19 +29,19 @@ class Analysis:
     taxonomy: Taxonomy
 
     @cached_property
-    def gpu(self) -> gpu.GpuSummary | None:
+    def gpu(self) -> gpu_time.GpuSummary | None:
         """How busy the GPU was."""
-        return gpu.gpu(self.trace)
+        return gpu_time.gpu(self.trace)
 
     @cached_property
-    def idle(self) -> idle.IdleCauses:
+    def idle(self) -> idle_time.IdleCauses:
         """Where its idle time went."""
-        return idle.idle(self.trace)
+        return idle_time.idle(self.trace)
 
     @cached_property
-    def launches(self) -> launches.Launches:
+    def launches(self) -> launching.Launches:
         """What launching cost."""
-        return launches.launches(self.trace)
+        return launching.launches(self.trace)
 
     @cached_property
     def warnings(self) -> tuple[TraceWarning, ...]:
@@ -49,32 +56,32 @@ class Analysis:
     @cached_property
     def kernels(self) -> Table:
         """Kernels by name."""
-        return kernels.kernels(self.trace, self.taxonomy)
+        return kernel_tables.kernels(self.trace, self.taxonomy)
 
     @cached_property
     def families(self) -> Table:
         """Kernel time by family."""
-        return kernels.families(self.kernels)
+        return kernel_tables.families(self.kernels)
 
     @cached_property
     def operators(self) -> Table:
         """Host operators by name."""
-        return operators.operators(self.trace)
+        return host_time.operators(self.trace)
 
     @cached_property
-    def host(self) -> operators.HostSummary | None:
+    def host(self) -> host_time.HostSummary | None:
         """The host's side."""
-        return operators.host(self.trace)
+        return host_time.host(self.trace)
 
     @cached_property
     def layers(self) -> Table:
         """GPU time by annotation and module."""
-        return layers.layers(self.trace)
+        return layering.layers(self.trace)
 
     @cached_property
     def gap_groups(self) -> Table:
         """Idle gaps by what ends them."""
-        return gaps.gap_groups(self.trace)
+        return gap_tables.gap_groups(self.trace)
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
@@ -87,11 +94,11 @@ class Analysis:
         return {
             "kernels": self.kernels,
             "operators": self.operators,
-            "calls": operators.calls(self.trace),
-            "copies": gpu.copies(self.trace),
-            "streams": gpu.streams(self.trace),
-            "gaps": gaps.longest_gaps(self.trace),
+            "calls": host_time.calls(self.trace),
+            "copies": gpu_time.copies(self.trace),
+            "streams": gpu_time.streams(self.trace),
+            "gaps": gap_tables.longest_gaps(self.trace),
             "gap_groups": self.gap_groups,
-            "launches": launches.launch_latencies(self.trace),
-            "timeline": timeline.timeline(self.trace, family_of),
+            "launches": launching.launch_latencies(self.trace),
+            "timeline": timelines.timeline(self.trace, family_of),
         }

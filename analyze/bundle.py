@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracekit.bundle import COLUMNS, DOCUMENT
+from tracekit.bundle import COLUMNS, DOCUMENT, REAL, TEXT
 from tracekit.errors import BundleError
 from tracekit.files import unwritable
 from tracekit.manifest import manifest_path
@@ -22,6 +22,9 @@ from tracekit.table import Table
 from .analysis import Analysis
 from .document import document
 from .inputs import Skipped
+
+FOLDER = re.compile(r"\d\d+-")
+"""How the name of a trace's folder begins."""
 
 
 def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path) -> Path:
@@ -38,9 +41,7 @@ def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], direc
         raise unwritable(directory, error) from error
     try:
         _write(analyses, skipped, scratch / "new")
-        if directory.exists():
-            directory.rename(scratch / "old")
-        (scratch / "new").rename(directory)
+        _replace(directory, scratch / "new", scratch / "old")
     except OSError as error:
         raise unwritable(directory, error) from error
     finally:
@@ -48,9 +49,22 @@ def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], direc
     return directory
 
 
+def _replace(directory: Path, new: Path, old: Path) -> None:
+    """Put `new` in the place of `directory`, which goes to `old`, or comes back if that fails."""
+    existed = directory.exists()
+    if existed:
+        directory.rename(old)
+    try:
+        new.rename(directory)
+    except OSError:
+        if existed:
+            old.rename(directory)
+        raise
+
+
 def _refuse_to_destroy(directory: Path) -> None:
     if directory.is_dir():
-        if (directory / DOCUMENT).is_file() or not any(directory.iterdir()):
+        if all(child.name == DOCUMENT or FOLDER.match(child.name) for child in directory.iterdir()):
             return
         what = "is a directory with other files in it, which would be lost"
     elif directory.exists():
@@ -88,9 +102,6 @@ def _manifest(trace: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) else None
 
 
-TEXT = frozenset("name family kind rule operator grid block cause before after call thread lane lane_kind".split())
-
-
 def _arrow(name: str, table: Table) -> pa.Table:
     """The table with a fixed type a column, so that an empty or all-null column has one too."""
     types = {column: _type(column) for column in COLUMNS[name]}
@@ -101,4 +112,4 @@ def _arrow(name: str, table: Table) -> pa.Table:
 def _type(column: str) -> pa.DataType:
     if column in TEXT:
         return pa.string()
-    return pa.float64() if column in ("share", "confidence", "occupancy_percent") else pa.int64()
+    return pa.float64() if column in REAL else pa.int64()

@@ -8,9 +8,11 @@ from typing import Any
 
 from tracekit import __version__
 from tracekit.bundle import SCHEMA_VERSION
+from tracekit.devices import find_datasheet
 
 from .analysis import Analysis
 from .inputs import Skipped
+from .trace import Device
 
 
 def document(analyses: Iterable[Analysis], skipped: Sequence[Skipped] = ()) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "path": trace.path,
         "rank": trace.rank,
         "events": trace.entries,
-        "device": asdict(trace.device) if trace.device else None,
+        "device": _device(trace.device) if trace.device else None,
         "complete": analysis.complete,
         "warnings": [asdict(warning) for warning in analysis.warnings],
         "gpu": asdict(analysis.gpu) if analysis.gpu else None,
@@ -50,3 +52,20 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "layers": analysis.layers.records(),
         "findings": [asdict(finding) for finding in analysis.findings],
     }
+
+
+def _device(device: Device) -> dict[str, Any]:
+    """What the trace says of the device, and what its datasheet promises, quoted; null where we know none."""
+    sheet = find_datasheet(device.name)
+    quoted = (
+        {
+            "name": sheet.name,
+            "architecture": sheet.architecture,
+            "memory_gb_s": sheet.memory_gb_s,
+            "tflops": dict(sheet.tflops),
+            "source": sheet.source,
+        }
+        if sheet
+        else None
+    )
+    return {**asdict(device), "datasheet": quoted}

@@ -142,8 +142,8 @@ def host_sync(evidence: Evidence) -> Finding | None:
         saving_ns=waited,
         evidence=f"{_percent(evidence.share(waited))} of the span is idle inside blocking calls of the launching thread"
         + evidence.worst_operator("host_sync"),
-        action="Take .item(), .cpu(), print(tensor), boolean masks and torch.cuda.synchronize() out of the loop; keep flags and "
-        "positions on the device and copy with non_blocking=True from pinned memory.",
+        action="Take .item(), .cpu(), print(tensor), boolean masks and torch.cuda.synchronize() out of the loop; keep flags "
+        "and positions on the device and copy with non_blocking=True from pinned memory.",
     )
 
 
@@ -160,8 +160,8 @@ def host_late(evidence: Evidence) -> Finding | None:
         saving_ns=late,
         evidence=f"{_percent(evidence.share(late))} of the span is idle while the launching thread is in no operator"
         + evidence.worst_operator("host_other"),
-        action="Look at the Python between the operators: data loading (num_workers, pin_memory, prefetch), logging, tokenising, "
-        "a Python loop over tokens. Profile with with_stack=True to see its lines.",
+        action="Look at the Python between the operators: data loading (num_workers, pin_memory, prefetch), logging, "
+        "tokenising, a Python loop over tokens. Profile with with_stack=True to see its lines.",
     )
 
 

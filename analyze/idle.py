@@ -15,7 +15,7 @@ from tracekit.bundle import CAUSES
 from tracekit.table import Table
 
 from .intervals import Union, merge
-from .trace import Int64s, Trace
+from .trace import Bools, Int64s, Trace
 
 BLOCKING_CALL = re.compile(r"(?:cuda|hip|cu)(?:(?:Stream|Device|Event|Ctx)Synchronize|Memcpy(?!.*(?:Async|Peer)))")
 """Calls that return only when the device has done something: synchronisations and blocking copies, CUDA and HIP."""
@@ -75,7 +75,7 @@ def gaps(trace: Trace) -> Table:
     )
 
 
-def _causes(trace: Trace, start: Int64s, end: Int64s, call: Int64s, first: Int64s) -> dict[str, Int64s]:
+def _causes(trace: Trace, start: Int64s, end: Int64s, call: Int64s, first: Bools) -> dict[str, Int64s]:
     """Split each gap [start, end) by cause, given the call that launched what ends it."""
     length = end - start
     known = call >= 0

@@ -56,34 +56,25 @@ class Tree:
     rows: Int64s
     start: Int64s
     end: Int64s
-    depth: Int64s
-    sorted_end: Int64s
+    parent: Int64s
+    """For each interval the place of the one that is open when it starts and started last, or -1."""
 
     def innermost(self, times: Int64s) -> Int64s:
         """For each time the row of the interval that is open then and started last, or -1."""
-        position = np.searchsorted(self.start, times, side="right")
-        open_then = position - np.searchsorted(self.sorted_end, times, side="right")
-        found = self._last_at_depth(position, open_then - 1)
-        ok = (found >= 0) & (self.end[found] > times)
-        for i in np.flatnonzero((open_then > 0) & ~ok):  # only where intervals cross instead of nesting
-            still_open = np.flatnonzero(self.end[: position[i]] > times[i])
-            found[i], ok[i] = still_open[-1], True
-        return np.where(ok & (open_then > 0), self.rows[found], -1)
+        if not len(self.rows):
+            return np.full(len(times), -1, dtype=np.int64)
+        place = np.searchsorted(self.start, times, side="right") - 1
+        # The last to start, or, where it has ended, the nearest around it that has not: true of crossing intervals as well.
+        ended = np.flatnonzero(place >= 0)
+        while len(ended):
+            ended = ended[self.end[place[ended]] <= times[ended]]
+            place[ended] = self.parent[place[ended]]
+            ended = ended[place[ended] >= 0]
+        return np.where(place >= 0, self.rows[place], -1)
 
     def parents(self) -> Int64s:
         """For each interval the row of the one around it, or -1."""
-        found = self._last_at_depth(np.arange(len(self.rows)), self.depth - 1)
-        ok = (found >= 0) & (self.end[found] > self.start)
-        return np.where(ok, self.rows[found], -1)
-
-    def _last_at_depth(self, position: Int64s, depth: Int64s) -> Int64s:
-        """The last interval of this depth before each position, or -1. What makes nesting need no stack and no loop."""
-        size = len(self.rows) + 1
-        keys = self.depth * size + np.arange(len(self.rows))
-        order = np.argsort(keys)
-        place = np.searchsorted(keys[order], depth * size + position) - 1
-        found = np.where(place >= 0, order[place], -1)
-        return np.where((depth >= 0) & (found >= 0) & (self.depth[found] == depth), found, -1)
+        return np.where(self.parent >= 0, self.rows[self.parent], -1)
 
 
 @dataclass(frozen=True)
@@ -124,8 +115,16 @@ def nest(rows: Int64s, threads: npt.NDArray[np.int32], start: Int64s, end: Int64
 def _tree(rows: Int64s, start: Int64s, end: Int64s) -> tuple[Tree, Int64s]:
     order = np.lexsort((-end, start))
     order = order[end[order] > start[order]]
-    rows, start, end = rows[order], start[order], end[order]
-    sorted_end = np.sort(end)
-    # An interval's depth is the number of earlier ones still open when it starts.
-    depth = np.arange(len(rows)) - np.searchsorted(sorted_end, start, side="right")
-    return Tree(rows, start, end, depth, sorted_end), order
+    start, end = start[order], end[order]
+    return Tree(rows[order], start, end, _open_at_start(start, end)), order
+
+
+def _open_at_start(start: Int64s, end: Int64s) -> Int64s:
+    """For each of the sorted intervals the place of the last one before it that is still open when it starts, or -1."""
+    ends, parent, opened = end.tolist(), [], [-1]
+    for place, time in enumerate(start.tolist()):
+        while (last := opened[-1]) >= 0 and ends[last] <= time:
+            opened.pop()
+        parent.append(last)
+        opened.append(place)
+    return np.array(parent, dtype=np.int64)

@@ -45,10 +45,7 @@ def kernels(trace: Trace, taxonomy: Taxonomy) -> Table:
             "median_ns": duration[[part[(len(part) - 1) // 2] for part in ordered]] if ordered else duration,
             "max_ns": duration[[part[-1] for part in ordered]] if ordered else duration,
             **{column: _column([_dims(d) for d in trace.gpu[column][longest]]) for column in ("grid", "block")},
-            **{
-                column: trace.gpu[column][longest]
-                for column in ("registers", "shared_memory_bytes", "occupancy_percent")
-            },
+            **{column: trace.gpu[column][longest] for column in ("registers", "shared_memory_bytes", "occupancy_percent")},
         }
     )
     return table.sorted_by("time_ns", "name", descending=True)

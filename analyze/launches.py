@@ -94,5 +94,5 @@ def _percentiles(values: Int64s) -> Latency:
     if not len(values):
         return Latency(None, None, None, None)
     ordered = np.sort(values)
-    ranks = [int(ordered[-(-len(ordered) * percent // 100) - 1]) for percent in (50, 90, 99)]
-    return Latency(*ranks, int(ordered[-1]))
+    p50, p90, p99 = (int(ordered[-(-len(ordered) * percent // 100) - 1]) for percent in (50, 90, 99))
+    return Latency(p50, p90, p99, int(ordered[-1]))

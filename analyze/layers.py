@@ -11,6 +11,8 @@ from tracekit.table import Table
 from .trace import Category, Int64s, Trace
 
 MODULE = "nn.Module: "
+# Inductor marks every call of a compiled graph with its cache key: no layer of the model.
+COMPILER = "## Call CompiledFxGraph"
 # Steps share a row, so that ten steps do not make ten copies of every layer.
 STEP_NUMBER = re.compile(r"(?<=ProfilerStep)#\d+\Z")
 
@@ -49,11 +51,13 @@ def layers(trace: Trace) -> Table:
 
 
 def _annotations(trace: Trace) -> Int64s:
-    """Rows of the user annotations and of the Python events that are module calls."""
+    """Rows of the user annotations and of the Python events that are module calls, without the compiler's own."""
     rows = trace.where(Category.ANNOTATION, Category.PYTHON)
-    is_module = np.fromiter((text.startswith(MODULE) for text in trace.strings), np.bool_, len(trace.strings))
+    name = trace.events["name"][rows]
+    is_module = np.fromiter((text.startswith(MODULE) for text in trace.strings), np.bool_, len(trace.strings))[name]
+    is_compilers = np.fromiter((text.startswith(COMPILER) for text in trace.strings), np.bool_, len(trace.strings))[name]
     is_annotation = trace.events["category"][rows] == Category.ANNOTATION
-    kept: Int64s = rows[is_annotation | is_module[trace.events["name"][rows]]]
+    kept: Int64s = rows[(is_annotation & ~is_compilers) | is_module]
     return kept
 
 

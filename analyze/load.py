@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -22,7 +23,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from tracekit.errors import TraceError
 from tracekit.table import Table
@@ -34,8 +35,8 @@ Floats = npt.NDArray[np.float64]
 
 EXACT_BELOW_US = 2.0**43
 """Below this many microseconds the doubles lie closer than 0.001 apart, so three decimals survive a parse into one."""
-LARGEST_US = 2**62 // 1000
-"""Larger times are not times; two of these still add up within int64 as nanoseconds."""
+LARGEST_US = 2**61 // 1000
+"""Larger times are not times; as nanoseconds, the distance of two of these and a duration still add up within int64."""
 EXPORT_HINT = "export one with torch.profiler's prof.export_chrome_trace('trace.json.gz')"
 
 
@@ -97,12 +98,15 @@ def load(path: str | os.PathLike[str]) -> Trace:
     with _collector_paused():
         try:
             return _load_typed(data, path)
-        except (msgspec.DecodeError, OverflowError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
             return build(_tolerant(data, path), path)
 
 
 def _load_typed(data: bytes, path: Path) -> Trace:
-    """Load a well-typed document. Raises msgspec.DecodeError or OverflowError where a field is not what it should be."""
+    """Load a well-typed document.
+
+    Raises msgspec.DecodeError, UnicodeDecodeError, RecursionError or OverflowError where something is not what it should be.
+    """
     try:
         return build(_typed(data, float), path)
     except _InexactError:
@@ -130,13 +134,11 @@ def read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise TraceError(
-            f"cannot be read ({error.strerror})", where=path, mend="check the path and its permissions"
-        ) from error
+        raise TraceError(f"cannot be read ({error.strerror})", where=path, mend="check the path and its permissions") from error
     if data[:2] == b"\x1f\x8b":
         try:
-            data = igzip.decompress(data)
-        except (EOFError, igzip.BadGzipFile, igzip.isal_zlib.error) as error:
+            data = _unpack(data)
+        except (EOFError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # isal has no types
             raise TraceError(
                 f"the gzip data is cut off or damaged within its {len(data):,} bytes ({_first_line(error)})",
                 where=path,
@@ -145,6 +147,11 @@ def read_bytes(path: Path) -> bytes:
     if not data[:4096].strip() and not data.strip():  # the second makes a copy
         raise TraceError("the file is empty", where=path, mend=EXPORT_HINT)
     return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def _unpack(data: bytes) -> bytes:
+    unpacked: bytes = igzip.decompress(data)  # type: ignore[no-untyped-call]
+    return unpacked
 
 
 def _typed(data: bytes, time: type) -> Parsed:
@@ -193,29 +200,44 @@ def _tolerant(data: bytes, path: Path) -> Parsed:
     )
 
 
+_UNFINISHED = re.compile(
+    r"""(?:"(?:[^"\\]|\\.)*\\?|\\?u[0-9A-Fa-f]{0,4}|[.eE][-+]?|-|tr?u?|fa?l?s?|nu?l?|Na?|-?In?f?i?n?i?t?)?\s*""", re.DOTALL
+)
+"""What a JSON parser stops at where the text ends too early: nothing, or the first part of a string, number or literal."""
+
+
 def _any_json(data: bytes, path: Path) -> Any:
     """Any JSON value, with decimals for fractions; NaN and control characters, which some exporters write, pass."""
     try:
-        return msgspec.json.Decoder(float_hook=Decimal).decode(data)
+        return msgspec.json.Decoder(float_hook=_decimal).decode(data)
+    except (UnicodeDecodeError, RecursionError):
+        pass
     except msgspec.DecodeError as error:
         if "truncated" in str(error):
             raise _cut_off(len(data), path) from error
-    text = data.decode("utf-8", "replace")
+    text = data.decode("utf-8", "surrogateescape")  # which finds its way back to the same bytes
     try:
-        return json.loads(text, strict=False, parse_float=Decimal, parse_constant=lambda _: None)
+        return json.loads(text, strict=False, parse_float=_decimal, parse_constant=lambda _: None)
     except RecursionError as error:
         raise TraceError("the JSON is nested too deeply", where=path, mend=EXPORT_HINT) from error
     except ValueError as error:
-        at = len(text[: getattr(error, "pos", 0)].encode())
-        if at >= len(data.rstrip()):
-            raise _cut_off(at, path) from error
+        stop = getattr(error, "pos", 0)
+        if _UNFINISHED.fullmatch(text, stop):
+            raise _cut_off(len(data), path) from error
+        at = len(text[:stop].encode("utf-8", "surrogateescape"))
         raise TraceError(f"not JSON at byte {at:,} ({_first_line(error)})", where=path, mend=EXPORT_HINT) from error
 
 
+def _decimal(text: str) -> Decimal | None:
+    """The number, None where not even a Decimal holds its exponent."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return None
+
+
 def _cut_off(at: int, path: Path) -> TraceError:
-    return TraceError(
-        f"the JSON is cut off at byte {at:,}", where=path, mend="copy the file again, or let the profiler finish"
-    )
+    return TraceError(f"the JSON is cut off at byte {at:,}", where=path, mend="copy the file again, or let the profiler finish")
 
 
 def _looks_like(document: Any) -> str:
@@ -238,19 +260,20 @@ def _cleaned(entry: Any) -> tuple[Event[Any] | None, bool]:
     if not isinstance(entry, dict):
         return None, True
     args = entry.get("args")
-    args = args if isinstance(args, dict) else {}
     event: Event[Any] = Event(
-        **{key: entry[key] if isinstance(entry.get(key), str) else None for key in ("ph", "cat", "name")},
-        **{key: entry[key] if isinstance(entry.get(key), int | str) else None for key in ("pid", "tid")},
-        **{key: _number(entry.get(key)) for key in ("ts", "dur")},
-        args=_cleaned_args(args),
+        ph=_text(entry.get("ph")),
+        cat=_text(entry.get("cat")),
+        name=_text(entry.get("name")),
+        pid=_track_label(entry.get("pid")),
+        tid=_track_label(entry.get("tid")),
+        ts=_number(entry.get("ts")),
+        dur=_number(entry.get("dur")),
+        args=_cleaned_args(args if isinstance(args, dict) else {}),
     )
     if event.ph != "X":
         return event, False
-    odd = event.name is None or any(
-        entry.get(key) is not None and getattr(event, key) is None for key in ("cat", "ts", "dur")
-    )
-    return event, odd
+    read = ("cat", "name", "ts", "dur")
+    return event, any(entry.get(key) is not None and getattr(event, key) is None for key in read)
 
 
 def _number(value: Any) -> int | Decimal | None:
@@ -266,20 +289,28 @@ def _number(value: Any) -> int | Decimal | None:
 
 def _cleaned_args(args: dict[Any, Any]) -> Args:
     """The fields of `args` that have their type; integers may come as text."""
-    ints = {
-        key: _small_int(args.get(source))
-        for key, source in {
-            "correlation": "correlation",
-            "device": "device",
-            "stream": "stream",
-            "bytes": "bytes",
-            "registers": "registers per thread",
-            "shared_memory": "shared memory",
-        }.items()
-    }
-    dims = {key: _dims(args.get(key)) for key in ("grid", "block")}
     occupancy = _number(args.get("est. achieved occupancy %"))
-    return Args(**ints, **dims, occupancy=None if occupancy is None else float(occupancy))
+    return Args(
+        correlation=_small_int(args.get("correlation")),
+        device=_small_int(args.get("device")),
+        stream=_small_int(args.get("stream")),
+        bytes=_small_int(args.get("bytes")),
+        grid=_dims(args.get("grid")),
+        block=_dims(args.get("block")),
+        registers=_small_int(args.get("registers per thread")),
+        shared_memory=_small_int(args.get("shared memory")),
+        occupancy=None if occupancy is None else float(occupancy),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _track_label(value: Any) -> int | str | None:
+    if type(value) is int:
+        return value if abs(value) < 2**63 else str(value)
+    return value if isinstance(value, str) else None
 
 
 def _small_int(value: Any) -> int | None:
@@ -323,12 +354,11 @@ def build(parsed: Parsed, path: Path) -> Trace:
     )
     gpu = _gpu_table(events, category)
     distributed = parsed.distributed_info if isinstance(parsed.distributed_info, dict) else {}
-    rank = distributed.get("rank")
     return Trace(
-        name=path.name,
+        name=_encodable(path.name),
         path=str(path),
         entries=parsed.entries,
-        rank=rank if isinstance(rank, int) else None,
+        rank=_small_int(distributed.get("rank")),
         device=_device(parsed.device_properties, gpu),
         strings=_objects([_encodable(text or "") for text in strings]),
         threads=tuple((_label(pid), _label(tid)) for pid, tid in threads),
@@ -354,12 +384,12 @@ def _nanoseconds(events: Sequence[Event[Any]], key: str) -> tuple[Int64s, npt.ND
     us = np.array(values)
     if us.dtype == np.float64:
         return _from_doubles(us), present
-    if us.dtype != np.int64 or np.any(np.abs(us) >= LARGEST_US):
+    if us.dtype != np.int64 or not np.all((us > -LARGEST_US) & (us < LARGEST_US)):
         raise OverflowError
     return us * 1000, present
 
 
-def _from_decimals(us: Sequence[int | Decimal]) -> Int64s:
+def _from_decimals(us: Sequence[Any]) -> Int64s:
     if any(abs(value) >= LARGEST_US for value in us):
         raise OverflowError
     ns = [int((Decimal(value) * 1000).to_integral_value(ROUND_HALF_EVEN)) for value in us]
@@ -381,9 +411,9 @@ T = TypeVar("T")
 
 def _codes(values: list[T]) -> tuple[list[T], npt.NDArray[np.int32]]:
     """Distinct values in order of appearance, and each value's place among them."""
-    table: dict[T, int] = dict.fromkeys(values)  # type: ignore[arg-type]  # the places follow
-    table = {value: code for code, value in enumerate(table)}
-    return list(table), np.fromiter(map(table.__getitem__, values), np.int32, len(values))
+    distinct = list(dict.fromkeys(values))
+    code = {value: place for place, value in enumerate(distinct)}
+    return distinct, np.fromiter(map(code.__getitem__, values), np.int32, len(values))
 
 
 def _categories(values: list[str | None]) -> npt.NDArray[np.int8]:
@@ -411,8 +441,8 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> 
             "bytes": _objects([None if a.bytes is None else _small_int(a.bytes) for a in args]),
             "grid": _objects([a.grid for a in args]),
             "block": _objects([a.block for a in args]),
-            "registers": _objects([a.registers for a in args]),
-            "shared_memory_bytes": _objects([a.shared_memory for a in args]),
+            "registers": _objects([_small_int(a.registers) for a in args]),
+            "shared_memory_bytes": _objects([_small_int(a.shared_memory) for a in args]),
             "occupancy_percent": _objects([a.occupancy for a in args]),
         }
     )
@@ -456,7 +486,7 @@ def _device(properties: Any, gpu: Table) -> Device | None:
     listed = [device for device in properties if isinstance(device, dict)]
     # ROCm numbers the agents of a node, processors included, so the id may not be listed: all of a kind will do then.
     found = next((device for device in listed if device.get("id") == used), None)
-    if found is None and len({device.get("name") for device in listed}) == 1:
+    if found is None and len({str(device.get("name")) for device in listed}) == 1:
         found = listed[0]
     return None if found is None else _described(found)
 
@@ -464,7 +494,7 @@ def _device(properties: Any, gpu: Table) -> Device | None:
 def _described(device: dict[str, Any]) -> Device:
     major, minor = device.get("computeMajor"), device.get("computeMinor")
     return Device(
-        name=str(device.get("name") or "unnamed GPU"),
+        name=_encodable(str(device.get("name") or "unnamed GPU")),
         compute_capability=f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None,
         multiprocessors=_small_int(device.get("numSms")),
         memory_bytes=_small_int(device.get("totalGlobalMem")),

@@ -9,7 +9,7 @@ import numpy as np
 from tracekit.table import Table
 
 from .group import group
-from .trace import CALLS, Category, Int64s, Trace
+from .trace import CALLS, Bools, Category, Int64s, Trace
 
 HOST = (Category.OPERATOR, Category.ANNOTATION, Category.PYTHON, *CALLS)
 
@@ -52,9 +52,7 @@ def operators(trace: Trace) -> Table:
         {
             "name": trace.strings[by_name.keys],
             "count": by_name.count,
-            "host_total_ns": by_name.sum(
-                np.where(_is_outermost_of_its_name(trace), trace.events["duration_ns"][rows], 0)
-            ),
+            "host_total_ns": by_name.sum(np.where(_is_outermost_of_its_name(trace), trace.events["duration_ns"][rows], 0)),
             "host_self_ns": by_name.sum(_self_times(trace)),
             "kernel_time_ns": by_name.sum(launched["time_ns"]),
             "kernels": by_name.sum(launched["kernels"]),
@@ -94,10 +92,11 @@ def _self_times(trace: Trace) -> Int64s:
     # Where intervals cross instead of nesting, only the shared part is the parent's to lose.
     shared = np.minimum(trace.end_ns[rows[inside]], trace.end_ns[parent[inside]]) - trace.start_ns[rows[inside]]
     np.subtract.at(self_ns, _places(rows, len(trace))[parent[inside]], shared)
-    return np.maximum(self_ns, 0)
+    positive: Int64s = np.maximum(self_ns, 0)
+    return positive
 
 
-def _is_outermost_of_its_name(trace: Trace) -> Int64s:
+def _is_outermost_of_its_name(trace: Trace) -> Bools:
     """For each operator whether none of the operators around it has its name."""
     rows = trace.operators
     parent = _places(rows, len(trace))[trace.operator_forest.parent]

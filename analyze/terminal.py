@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich import box
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table as RichTable
@@ -20,12 +21,12 @@ from .findings import Finding
 ROWS = 10
 
 CAUSE_MEANING = {
-    "host_sync": "the host waited for the device",
-    "dispatch": "the framework's own work before a launch",
-    "host_other": "the host was outside any operator",
-    "launch_latency": "a launch was under way",
-    "device_wait": "already queued: a dependency or the device itself",
-    "unattributed": "the launch was not recorded",
+    "host_sync": "host waited for the device",
+    "dispatch": "framework's work before a launch",
+    "host_other": "host outside any operator",
+    "launch_latency": "launch under way",
+    "device_wait": "queued: dependency, or the device",
+    "unattributed": "launch not recorded",
 }
 SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
@@ -35,22 +36,21 @@ def show(analysis: Analysis, console: Console) -> None:
     console.print(_header(analysis))
     for warning in analysis.warnings:
         console.print(Text(f"! {warning.message}", style="yellow"))
-    parts = _gpu_parts(analysis) if analysis.gpu else _host_parts(analysis)
+    parts = _gpu_parts(analysis, console.width) if analysis.gpu else _host_parts(analysis, console.width)
     console.print(Group(*parts))
 
 
 def _header(analysis: Analysis) -> Text:
     trace = analysis.trace
-    text = Text(trace.name, style="bold")
     about = [f"{trace.entries:,} events"]
     if trace.device:
         about.insert(0, trace.device.name)
     if trace.rank is not None:
         about.append(f"rank {trace.rank}")
-    return text.append("  " + ", ".join(about), style="dim")
+    return Text.assemble("\n", (_printable(trace.name), "bold"), "\n", (_printable(", ".join(about)), "dim"))
 
 
-def _gpu_parts(analysis: Analysis) -> Iterable[RenderableType]:
+def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     gpu = analysis.gpu
     assert gpu is not None
     yield Text.assemble(
@@ -62,9 +62,9 @@ def _gpu_parts(analysis: Analysis) -> Iterable[RenderableType]:
     yield from _findings(analysis.findings)
     yield _families(analysis)
     yield _idle(analysis)
-    yield _kernels(analysis)
+    yield _kernels(analysis, width)
     if len(analysis.gap_groups):
-        yield _gaps(analysis)
+        yield _gaps(analysis, width)
     launches = analysis.launches
     latency = launches.latency
     if latency.p50 is not None and latency.p99 is not None:
@@ -75,7 +75,7 @@ def _gpu_parts(analysis: Analysis) -> Iterable[RenderableType]:
         )
 
 
-def _host_parts(analysis: Analysis) -> Iterable[RenderableType]:
+def _host_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     host = analysis.host
     if host is None:
         yield Text("The trace has neither GPU nor host events.")
@@ -85,11 +85,13 @@ def _host_parts(analysis: Analysis) -> Iterable[RenderableType]:
         (time(host.operator_self_ns), "bold"),
         f" (self time) in a span of {time(host.span_ns)}: {host.operators:,} operators on {host.threads:,} threads",
     )
-    yield _operators(analysis.operators, host.operator_self_ns)
+    yield _operators(analysis.operators, host.operator_self_ns, width)
 
 
 def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
     for finding in findings:
+        if finding.code == "incomplete_trace":  # the warning above says it already
+            continue
         saving = f" — saves at most {time(finding.saving_ns)}" if finding.saving_ns is not None else ""
         yield Text.assemble(
             "\n",
@@ -97,7 +99,7 @@ def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
             (finding.title, "bold"),
             saving,
         )
-        yield Padding(Text(f"{finding.evidence}."), (0, 0, 0, 2))
+        yield Padding(Text(f"{_printable(finding.evidence)}."), (0, 0, 0, 2))
         yield Padding(Text(f"→ {finding.action}", style="green"), (0, 0, 0, 2))
 
 
@@ -119,11 +121,11 @@ def _idle(analysis: Analysis) -> RichTable:
     return table
 
 
-def _kernels(analysis: Analysis) -> RichTable:
+def _kernels(analysis: Analysis, width: int) -> RichTable:
     table = _table(_titled("Kernels", analysis.kernels), "kernel", "family", "time", "share", "count", "median")
     for row in analysis.kernels.head(ROWS).records():
         table.add_row(
-            _name(short_name(row["name"])),
+            _name(short_name(row["name"]), width - 56),
             row["family"],
             time(row["time_ns"]),
             share(row["share"]),
@@ -133,13 +135,13 @@ def _kernels(analysis: Analysis) -> RichTable:
     return table
 
 
-def _gaps(analysis: Analysis) -> RichTable:
+def _gaps(analysis: Analysis, width: int) -> RichTable:
     groups = analysis.gap_groups
     table = _table(_titled("Idle before", groups), "next kernel", "operator", "idle", "gaps", "mostly")
     for row in groups.head(ROWS).records():
         table.add_row(
-            _name(short_name(row["after"])),
-            _name(row["operator"] or row["call"] or "–"),
+            _name(short_name(row["after"]), (width - 40) // 2),
+            _name(row["operator"] or row["call"] or "–", (width - 40) // 2),
             time(row["idle_ns"]),
             f"{row['count']:,}",
             row["cause"],
@@ -147,11 +149,11 @@ def _gaps(analysis: Analysis) -> RichTable:
     return table
 
 
-def _operators(operators: Table, total: int) -> RichTable:
+def _operators(operators: Table, total: int, width: int) -> RichTable:
     table = _table(_titled("Host operators", operators), "operator", "self", "share", "total", "count")
-    for row in operators.head(2 * ROWS).records():
+    for row in operators.head(ROWS).records():
         table.add_row(
-            _name(row["name"]),
+            _name(row["name"], width - 44),
             time(row["host_self_ns"]),
             share(row["host_self_ns"] / max(total, 1)),
             time(row["host_total_ns"]),
@@ -168,25 +170,27 @@ NUMBERS = frozenset({"time", "share", "kernels", "count", "median", "idle", "gap
 
 
 def _table(title: str, *columns: str) -> RichTable:
-    table = RichTable(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, expand=False
-    )
-    for number, column in enumerate(columns):
-        if column in NUMBERS:
-            table.add_column(column, justify="right", no_wrap=True)
-        elif number == 0:
-            table.add_column(column, overflow="ellipsis", no_wrap=True, ratio=None, min_width=14)
-        else:
-            table.add_column(column, overflow="ellipsis", no_wrap=True)
+    table = RichTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
     return table
 
 
-def _name(name: str) -> Text:
-    """A name from the trace, without control characters: a terminal must not be told what to do by a kernel's name."""
-    return Text("".join(c if c.isprintable() else "�" for c in name))
+def _name(name: str, width: int) -> Text:
+    """A name from the trace in at most `width` cells: the middle goes, as names differ at both ends."""
+    name, width = _printable(name), max(width, 12)
+    if cell_len(name) > width:
+        head = (width - 1) * 2 // 3
+        name = set_cell_size(name, head) + "…" + name[len(name) - (width - 1 - head) :]
+    return Text(name)
 
 
-def _bar(part: float, width: int = 12) -> Text:
+def _printable(text: str) -> str:
+    """The text without control characters: a terminal must not be told what to do by a kernel's name."""
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
+def _bar(part: float, width: int = 8) -> Text:
     return Text("█" * round(part * width), style="cyan")
 
 

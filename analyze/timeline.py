@@ -9,7 +9,7 @@ import numpy as np
 from tracekit.table import Table
 
 from .idle import gaps
-from .trace import GPU, Category, Int64s, Objects, Trace
+from .trace import GPU, Bools, Category, Int64s, Objects, Trace
 
 WINDOWS = 3
 """So many windows, each around one of the longest gaps."""
@@ -91,7 +91,7 @@ def _events(trace: Trace, number: int, window: Window, family_of: dict[str, str]
     )
 
 
-def _busiest_thread(trace: Trace, inside: Int64s) -> int:
+def _busiest_thread(trace: Trace, inside: Bools) -> int:
     """The thread with the most operators and calls among these events, -1 without any."""
     host = inside & np.isin(trace.events["category"], list(LANES))
     threads = trace.events["thread"][host]

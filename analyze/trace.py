@@ -162,7 +162,8 @@ class Trace:
         """For each row of `gpu` whether no earlier GPU event carries its correlation (later nodes of a graph don't)."""
         first = np.empty(len(self.gpu), dtype=np.bool_)
         first[self.gpu_order] = is_first_of_key(self._gpu_correlation[self.gpu_order])
-        return first | (self._gpu_correlation == NO_CORRELATION)
+        first |= self._gpu_correlation == NO_CORRELATION
+        return first
 
     @cached_property
     def operator_forest(self) -> Forest:

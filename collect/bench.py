@@ -32,9 +32,7 @@ def reset_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def summarise(
-    runs: Sequence[Generation], startup_ns: int, warmup_runs: int, peak_memory_bytes: int | None = None
-) -> Timings:
+def summarise(runs: Sequence[Generation], startup_ns: int, warmup_runs: int, peak_memory_bytes: int | None = None) -> Timings:
     """What the timed runs, at least one and each of at least two new tokens, amount to."""
     batch, new_tokens = runs[0].tokens.shape
     total = describe([run.total_ns for run in runs])

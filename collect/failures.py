@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from tracekit.errors import TracekitError
 
 from .variants import Variant
 from .weights import first_line
+
+
+@contextmanager
+def explained(variant: Variant, device: torch.device) -> Iterator[None]:
+    """Raise what the user can mend as a TracekitError of one line, and everything else as it is."""
+    try:
+        yield
+    except Exception as error:
+        explanation = explain(error, variant, device)
+        if explanation is None:
+            raise
+        raise explanation from error
 
 
 def explain(error: Exception, variant: Variant, device: torch.device) -> TracekitError | None:

@@ -6,9 +6,12 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tracekit.errors import TracekitError
+
+if TYPE_CHECKING:
+    from tracekit.manifest import RunManifest
 
 DEFAULT_PROMPT_TOKENS = 16
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -22,6 +25,9 @@ class Console(Protocol):
 
     def progress(self, label: str, done: int, total: int) -> None:
         """Show that `done` of `total` steps of what `label` names are over; called with 0 when it begins."""
+
+    def result(self, trace: Path, manifest: RunManifest) -> None:
+        """Show what a variant came to, once its files are written."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,7 @@ class CollectOptions:
         if not self.variants:
             raise TracekitError("names no variant", where="--variant", mend="name at least one, such as baseline")
         if not _DEVICE.fullmatch(self.device):
-            raise TracekitError(
-                f"no such device as {self.device!r}", where="--device", mend="use auto, cpu, cuda or cuda:N"
-            )
+            raise TracekitError(f"no such device as {self.device!r}", where="--device", mend="use auto, cpu, cuda or cuda:N")
         _at_least(1, "--batch", self.batch)
         _at_least(1, "--prompt-tokens", self.prompt_tokens)
         _at_least(2, "--new-tokens", self.new_tokens)

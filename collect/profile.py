@@ -6,6 +6,7 @@ import gzip
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -33,10 +34,13 @@ def record_window(run: Run, decode_tokens: int, device: torch.device, trace: Pat
     # torch 2.13 prints lines of its own probes to standard error below this level.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     # The profiler loads CUPTI and fills its pools on first use; let a window that nobody keeps pay for that.
-    with profile(activities=activities(device), record_shapes=True):
-        run(2)
-    with profile(activities=activities(device), record_shapes=True) as profiler:
-        generation = run(decode_tokens + 1)
+    with warnings.catch_warnings():
+        # Some releases warn at every profile that it has one cycle only, as ours are meant to.
+        warnings.filterwarnings("ignore", message=".*clears events at the end of each cycle", category=UserWarning)
+        with profile(activities=activities(device), record_shapes=True):
+            run(2)
+        with profile(activities=activities(device), record_shapes=True) as profiler:
+            generation = run(decode_tokens + 1)
     with tempfile.TemporaryDirectory(prefix="tracekit-") as directory:
         plain = Path(directory) / "trace.json"
         profiler.export_chrome_trace(str(plain))

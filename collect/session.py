@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from tracekit.files import atomic_path, unwritable
 from tracekit.manifest import TRACE_SUFFIX, Device, Model, RunManifest, Timings, Workload, manifest_path, to_json
 
 from . import bench, environment, profile
-from .failures import explain
+from .failures import explained
 from .gpt2 import parameter_count
 from .options import CollectOptions, Console
 from .variants import Variant
@@ -80,19 +81,24 @@ class Session:
 
     def collect(self, variant: Variant) -> Path:
         """Run one variant and write its files, both or neither. Returns the trace's path; raises as `run` does."""
+        with _cleared(self.device), explained(variant, self.device), _on(self.device), _tf32(variant.tf32):
+            trace, manifest = self._run(variant)
+        self.console.result(trace, manifest)
+        return trace
+
+    def _run(self, variant: Variant) -> tuple[Path, RunManifest]:
         name = "-".join([environment.slug(self.spec.name), variant.name, environment.device_slug(self.description)])
         trace = self.options.output / f"{name}{TRACE_SUFFIX}"
-        with _explained(variant, self.device), _on(self.device), _tf32(variant.tf32):
-            step = self._build(variant)
-            timings = self._measure(variant, step)
-            # Both are replaced at the end: what is interrupted before leaves an earlier run's files as they were.
-            with atomic_path(trace) as trace_file, atomic_path(manifest_path(trace)) as manifest_file:
-                self.console.progress(f"{variant.name}: profile", 0, 1)
-                profiled = self._profile(step, trace_file)
-                manifest = self._manifest(name, variant, timings, trace, profiled, self._trace_notices(trace_file))
-                manifest_file.write_text(to_json(manifest), encoding="utf-8")
-            self.console.progress(f"{variant.name}: profile", 1, 1)
-        return trace
+        step = self._build(variant)
+        timings = self._measure(variant, step)
+        # Both are replaced at the end: what is interrupted before leaves an earlier run's files as they were.
+        with atomic_path(trace) as trace_file, atomic_path(manifest_path(trace)) as manifest_file:
+            self.console.progress(f"{variant.name}: profile", 0, 1)
+            profiled = self._profile(step, trace_file)
+            manifest = self._manifest(name, variant, timings, trace, profiled, self._trace_notices(trace_file))
+            manifest_file.write_text(to_json(manifest), encoding="utf-8")
+        self.console.progress(f"{variant.name}: profile", 1, 1)
+        return trace, manifest
 
     def _build(self, variant: Variant) -> Step:
         model = build_model(self.spec.config, self.weights.state)
@@ -245,17 +251,14 @@ def _tf32(allowed: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(variant: Variant, device: torch.device) -> Iterator[None]:
-    """Turn what the user can mend into one line, and leave the device's memory free for the next variant."""
+def _cleared(device: torch.device) -> Iterator[None]:
+    """Drop what the block leaves behind, so that it counts neither as the next variant's memory nor as its recompiles."""
     try:
         with warnings.catch_warnings():
             yield
-    except Exception as error:
-        explanation = explain(error, variant, device)
-        if explanation is None:
-            raise
-        raise explanation from error
     finally:
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -25,9 +25,7 @@ from .gpt2 import GPT2, PRESETS, GPT2Config
 State = dict[str, Tensor]
 
 # Each preset's repositories on the hub: where it lives now, and the name that older caches hold it under.
-REPOSITORIES: Mapping[str, tuple[str, ...]] = {
-    name: (f"openai-community/{name}", name) for name in PRESETS if name != "tiny"
-}
+REPOSITORIES: Mapping[str, tuple[str, ...]] = {name: (f"openai-community/{name}", name) for name in PRESETS if name != "tiny"}
 PROBE_SECONDS = 5.0
 
 _INIT_STD = 0.02
@@ -165,9 +163,7 @@ def tokenize(spec: ModelSpec, text: str) -> Tensor:
     elif spec.repositories:
         tokenizer = _from_hub(_load_tokenizer, spec.repositories, "--prompt", "leave --prompt out for random token ids")
     else:
-        raise TracekitError(
-            f"{spec.name} has no tokenizer", where="--prompt", mend="leave --prompt out for random token ids"
-        )
+        raise TracekitError(f"{spec.name} has no tokenizer", where="--prompt", mend="leave --prompt out for random token ids")
     ids = tokenizer(text)["input_ids"]
     if not ids:
         raise TracekitError("holds no token", where="--prompt", mend="give some text, or leave it out")
@@ -196,9 +192,7 @@ def _read_config(file: Path) -> GPT2Config:
     except KeyError as error:
         raise TracekitError(f"has no key {error}", where=file, mend="use the config.json of a GPT-2") from error
     except (OSError, ValueError, TypeError) as error:
-        raise TracekitError(
-            f"is no GPT-2 config ({error})", where=file, mend="use the config.json of a GPT-2"
-        ) from error
+        raise TracekitError(f"is no GPT-2 config ({error})", where=file, mend="use the config.json of a GPT-2") from error
     for key, plain in _PLAIN.items():
         if document.get(key, plain[0]) not in plain:
             raise TracekitError(f"{key} is {document[key]!r}", where=file, mend=f"a plain GPT-2 has {plain[0]!r}")
@@ -281,6 +275,7 @@ def _from_hub(load: Callable[..., Any], sources: tuple[str, ...], where: str, me
 
     transformers retries for minutes before it owns to being offline; a probe with a limit finds out first.
     """
+    _transformers()  # raises here, where a missing library is not taken for a missing file
     for source in sources:
         with suppress(Exception):  # each release raises other classes for "not on this machine"
             return load(source, local_files_only=True)
@@ -294,6 +289,7 @@ def _from_hub(load: Callable[..., Any], sources: tuple[str, ...], where: str, me
 
 
 def _from_directory(load: Callable[..., Any], directory: Path) -> Any:
+    _transformers()  # as in _from_hub
     try:
         return load(directory, local_files_only=True)
     except Exception as error:  # each release raises other classes for what it cannot read

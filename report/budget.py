@@ -72,4 +72,4 @@ def budget(trace: TraceBundle) -> Budget | None:
 def figure(entry: Mapping[str, Any] | None, key: str) -> int:
     """A whole number from the document; 0 where it is absent or not a number."""
     value = (entry or {}).get(key)
-    return int(value) if value is not None and is_number(value) else 0
+    return int(value) if is_number(value) else 0

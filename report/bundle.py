@@ -64,11 +64,13 @@ class TraceBundle:
     def rows(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
         """The first `limit` rows of a table, or all, as dicts."""
         whole = self.tables[table]
-        return (whole if limit is None else whole.slice(0, limit)).to_pylist()
+        rows: list[dict[str, Any]] = (whole if limit is None else whole.slice(0, limit)).to_pylist()
+        return rows
 
     def column(self, table: str, name: str) -> list[Any]:
         """One column of a table as plain values."""
-        return self.tables[table].column(name).to_pylist()
+        values: list[Any] = self.tables[table].column(name).to_pylist()
+        return values
 
     def documents(self, key: str) -> list[dict[str, Any]]:
         """A list of objects from the document, such as `families`; empty where it is absent."""

@@ -11,9 +11,10 @@ from . import figures, run
 from .budget import budget, figure
 from .bundle import TraceBundle
 from .legend import family
-from .names import shorten
+from .names import elide, shorten
 from .tables import Cell, Column, TableView
-from .units import MISSING, duration, number, percent
+from .units import MISSING, duration, number, percent, three_digits
+from .verdict import compare
 
 _TOP_KERNELS = 20
 
@@ -22,32 +23,40 @@ _TOP_KERNELS = 20
 class Comparison:
     """The opening of a dossier of several traces. `caution` says what forbids to compare their times."""
 
+    lead: str
     overview: TableView
     kernels: TableView
     spans: dict[str, Any] | None
     families: dict[str, Any] | None
+    absolute: bool
     caution: str
 
 
 def compare_traces(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Comparison:
     """Busy, idle and kernel time, families and top kernels of several traces."""
     known = any(parts is not None and parts.span_ns for parts in map(budget, traces))
+    comparable = len(_devices(traces)) == 1
     return Comparison(
+        lead=compare(traces, labels, comparable=comparable),
         overview=_overview(traces, labels),
         kernels=_kernels(traces, labels),
-        spans=figures.spans(traces, labels) if known else None,
+        spans=figures.spans(traces, labels, absolute=comparable) if known else None,
         families=figures.families(traces, labels) if known else None,
+        absolute=comparable,
         caution=_caution(traces),
     )
 
 
+def _devices(traces: Sequence[TraceBundle]) -> set[str]:
+    """The devices that did GPU work."""
+    return {run.device_name(trace) for trace in traces if trace.gpu}
+
+
 def _caution(traces: Sequence[TraceBundle]) -> str:
     notes = []
-    devices = sorted({run.device_name(trace) for trace in traces})
+    devices = _devices(traces)
     if len(devices) > 1:
-        notes.append(
-            f"These traces come from {number(len(devices))} different devices: compare their shares, not their times."
-        )
+        notes.append(f"These traces come from {number(len(devices))} different devices: compare their shares, not their times.")
     if any(not run.conditions(trace) for trace in traces):
         notes.append("Not every trace has a run manifest, so whether they ran the same workload is not known.")
     return " ".join(notes)
@@ -57,7 +66,8 @@ def _overview(traces: Sequence[TraceBundle], labels: Sequence[str]) -> TableView
     columns = [
         Column("Trace", "link"),
         Column("Device", "text"),
-        Column("Conditions", "text", "from the run manifest"),
+        Column("Conditions", "note", "from the run manifest"),
+        Column("Unprofiled speed", "number", "tokens a second without the profiler, and the runs' standard deviation"),
         Column("GPU span", "number", "first to last GPU event"),
         Column("Busy", "bar", "of the span"),
         Column("Busy time", "number"),
@@ -83,7 +93,7 @@ def _overview(traces: Sequence[TraceBundle], labels: Sequence[str]) -> TableView
 def _overview_row(trace: TraceBundle, label: str, key: str) -> list[Cell]:
     parts, idle = budget(trace), trace.document.get("idle") or {}
     overhead = figure(idle, "dispatch_ns") + figure(idle, "launch_latency_ns")
-    head = [Cell(label, full=key), Cell(run.device_name(trace)), Cell(run.conditions(trace) or MISSING)]
+    head = [Cell(label, full=key), Cell(run.device_name(trace)), Cell(run.conditions(trace) or MISSING), _speed(trace)]
     complete = Cell("yes" if trace.document.get("complete", True) else "no")
     if parts is None:
         return [*head, *[Cell(MISSING)] * 7, complete]
@@ -101,23 +111,32 @@ def _overview_row(trace: TraceBundle, label: str, key: str) -> list[Cell]:
     ]
 
 
+def _speed(trace: TraceBundle) -> Cell:
+    manifest = run.manifest(trace)
+    if manifest is None:
+        return Cell(MISSING)
+    timings = manifest.timings
+    spread = timings.total.std_ns / timings.total.median_ns if timings.total.median_ns else 0
+    text = f"{three_digits(timings.tokens_per_second)} tokens/s"
+    return Cell(f"{text} ± {percent(spread)}" if spread else text, timings.tokens_per_second)
+
+
 def _kernels(traces: Sequence[TraceBundle], labels: Sequence[str]) -> TableView:
-    """The kernels with the most time over all traces, a column a trace."""
+    """The kernels with the most time over all traces, a column a trace that has any."""
+    shown = [at for at, trace in enumerate(traces) if trace.tables["kernels"].num_rows]
     times: dict[str, dict[int, int]] = defaultdict(dict)
     families: dict[str, str] = {}
     totals: Counter[str] = Counter()
     for at, trace in enumerate(traces):
-        for name, kind, time_ns in zip(
-            *(trace.column("kernels", key) for key in ("name", "family", "time_ns")), strict=True
-        ):
+        for name, kind, time_ns in zip(*(trace.column("kernels", key) for key in ("name", "family", "time_ns")), strict=True):
             times[name][at] = int(time_ns or 0)
             totals[name] += int(time_ns or 0)
             families[name] = kind
     rows = [
-        (_name(name), _chip(families[name]), *(_time(times[name].get(at)) for at in range(len(traces))))
+        (_name(name), _chip(families[name]), *(_time(times[name].get(at)) for at in shown))
         for name, _ in sorted(totals.items(), key=lambda entry: (-entry[1], entry[0]))[:_TOP_KERNELS]
     ]
-    columns = (Column("Kernel", "name"), Column("Family", "term"), *(Column(label, "number") for label in labels))
+    columns = (Column("Kernel", "name"), Column("Family", "term"), *(Column(elide(labels[at], 30), "number") for at in shown))
     return TableView(
         "top-kernels",
         "Top kernels",

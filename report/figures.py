@@ -10,17 +10,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .budget import Budget, Part, budget
+from .budget import Budget, Part, budget, figure
 from .bundle import TraceBundle
 from .legend import CAUSES, FAMILIES, cause
-from .names import elide, plotly_text, shorten
+from .names import elide, plotly_text, shorten, shorten_path
 from .units import duration, percent
 
 Figure = dict[str, Any]
 
-_ROW = 46
+_ROW = 42
 _TIME_SCALES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
 _LABEL_LIMIT = 46
+_PERCENT = {"range": [0, 100], "tickvals": [0, 25, 50, 75, 100], "ticktext": ["0", "25 %", "50 %", "75 %", "100 %"]}
 
 
 def time_budget(parts: Budget) -> Figure:
@@ -52,51 +53,38 @@ def time_budget(parts: Budget) -> Figure:
     layout["yaxis"] |= {"ticktext": ticks, "tickvals": [-index for index in range(len(rows))]}
     # A label that does not fit its segment is left out, not drawn sideways or tiny; the ledger below names it.
     layout["uniformtext"] = {"mode": "hide", "minsize": 11}
-    layout["xaxis"] |= {"range": [0, 100], "ticksuffix": " %", "tickvals": [0, 25, 50, 75, 100]}
+    layout["xaxis"] |= _PERCENT
     return {"data": data, "layout": layout}
 
 
-def spans(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Figure:
-    """Busy and idle time of several traces on one scale."""
-    known = [
-        (label, parts) for label, trace in zip(labels, traces, strict=True) if (parts := budget(trace)) is not None
-    ]
+def spans(traces: Sequence[TraceBundle], labels: Sequence[str], *, absolute: bool) -> Figure:
+    """Busy time and idle time by cause: in time on one scale, or as shares where the times do not compare."""
+    known = [(label, parts) for label, parts in _budgets(traces, labels) if parts.span_ns]
     scale, unit = time_scale(max((parts.span_ns for _, parts in known), default=0))
     data = []
-    for name, token, pattern in (("busy", "--busy", False), ("idle", "--idle", True)):
-        values = [parts.busy_ns if name == "busy" else parts.idle_ns for _, parts in known]
+    for name, token, values in [("busy", "--busy", [parts.busy_ns for _, parts in known]), *_idle_parts(known)]:
         shares = [parts.share(value) for (_, parts), value in zip(known, values, strict=True)]
         data.append(
             {
-                **_trace(name, token, pattern=pattern),
-                "x": [value / scale for value in values],
+                **_trace(name, token, pattern=name != "busy"),
+                "x": [value / scale for value in values] if absolute else [share * 100 for share in shares],
                 "y": [-index for index in range(len(known))],
                 "hovertext": [
-                    _hover(name, value, f"{percent(share)} of the span")
-                    for value, share in zip(values, shares, strict=True)
+                    _hover(name, value, f"{percent(share)} of the span") for value, share in zip(values, shares, strict=True)
                 ],
             }
         )
     layout = _named([label for label, _ in known])
-    layout["xaxis"] |= {"ticksuffix": f" {unit}", "rangemode": "tozero"}
-    return {"data": data, "layout": layout | _legend()}
+    layout["xaxis"] |= {"ticksuffix": f" {unit}", "rangemode": "tozero"} if absolute else _PERCENT
+    return {"data": data, "layout": _with_legend(layout)}
 
 
 def families(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Figure:
     """Which share of each trace's kernel and copy time a family has."""
-    known = [
-        (label, parts)
-        for label, trace in zip(labels, traces, strict=True)
-        if (parts := budget(trace)) is not None and parts.raw_busy_ns
-    ]
+    known = [(label, parts) for label, parts in _budgets(traces, labels) if parts.raw_busy_ns]
     data = []
     for key, term in FAMILIES.items():
-        found = [
-            (index, part, parts)
-            for index, (_, parts) in enumerate(known)
-            for part in parts.busy
-            if part.term.key == key
-        ]
+        found = [(index, part, parts) for index, (_, parts) in enumerate(known) for part in parts.busy if part.term.key == key]
         if not found:
             continue
         shares = [part.raw_ns / parts.raw_busy_ns for _, part, parts in found]
@@ -106,14 +94,13 @@ def families(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Figure:
                 "x": [share * 100 for share in shares],
                 "y": [-index for index, _, _ in found],
                 "hovertext": [
-                    _hover(term.label, part.raw_ns, percent(share))
-                    for (_, part, _), share in zip(found, shares, strict=True)
+                    _hover(term.label, part.raw_ns, percent(share)) for (_, part, _), share in zip(found, shares, strict=True)
                 ],
             }
         )
     layout = _named([label for label, _ in known])
-    layout["xaxis"] |= {"range": [0, 100], "ticksuffix": " %", "tickvals": [0, 25, 50, 75, 100]}
-    return {"data": data, "layout": layout | _legend()}
+    layout["xaxis"] |= _PERCENT
+    return {"data": data, "layout": _with_legend(layout)}
 
 
 def gap_scatter(trace: TraceBundle) -> Figure:
@@ -134,35 +121,46 @@ def gap_scatter(trace: TraceBundle) -> Figure:
                 "y": [row["duration_ns"] / 1e3 for row in mine],
                 "hovertext": [_gap_hover(row, term.label) for row in mine],
                 "hoverinfo": "text",
-                "marker": {
-                    "color": term.token,
-                    "size": 7,
-                    "opacity": 0.8,
-                    "line": {"width": 0.5, "color": "--surface"},
-                },
+                "marker": {"color": term.token, "size": 8, "line": {"width": 1, "color": "--hatch"}},
             }
         )
     layout = _base(300)
-    layout["margin"] = {"l": 62, "r": 12, "t": 34, "b": 44}
+    layout["margin"] = {"l": 62, "r": 12, "t": 6, "b": 44}
     layout["xaxis"] = _axis() | {
         "title": {"text": "since the trace's first event"},
         "ticksuffix": f" {unit}",
         "showgrid": False,
     }
     layout["yaxis"] = _axis() | {"type": "log", **_log_ticks([row["duration_ns"] for row in rows])}
-    return {"data": data, "layout": layout | _legend(1.02)}
+    return {"data": data, "layout": _with_legend(layout)}
 
 
 def operators(trace: TraceBundle, limit: int = 12) -> Figure:
     """The operators with the most self time: the answer of a trace without GPU work."""
     rows = [row for row in trace.rows("operators", limit) if row["host_self_ns"]]
-    return _ranked([(row["name"], row["host_self_ns"]) for row in rows], "--busy")
+    return _ranked([(shorten(str(row["name"])), row["host_self_ns"]) for row in rows], "--busy")
 
 
-def layers(trace: TraceBundle, limit: int = 16) -> Figure:
+def layers(trace: TraceBundle, limit: int = 12) -> Figure:
     """The layers with the most GPU time."""
-    rows = sorted(trace.documents("layers"), key=lambda row: -row["time_ns"])[:limit]
-    return _ranked([(row["path"], row["time_ns"]) for row in rows], "--busy")
+    rows = sorted(trace.documents("layers"), key=lambda row: -figure(row, "time_ns"))[:limit]
+    return _ranked([(shorten_path(str(row.get("path")), _LABEL_LIMIT), figure(row, "time_ns")) for row in rows], "--busy")
+
+
+def _idle_parts(known: Sequence[tuple[str, Budget]]) -> list[tuple[str, str, list[float]]]:
+    """Label, colour and times, one a trace, of every cause that any trace has."""
+    found = []
+    for term in CAUSES.values():
+        values = [sum(part.time_ns for part in parts.idle if part.term == term) for _, parts in known]
+        if any(values):
+            found.append((term.label, term.token, values))
+    return found
+
+
+def _budgets(traces: Sequence[TraceBundle], labels: Sequence[str]) -> list[tuple[str, Budget]]:
+    """Of those traces that have GPU work."""
+    known = ((label, budget(trace)) for label, trace in zip(labels, traces, strict=True))
+    return [(label, parts) for label, parts in known if parts is not None]
 
 
 def time_scale(largest_ns: float) -> tuple[float, str]:
@@ -171,21 +169,21 @@ def time_scale(largest_ns: float) -> tuple[float, str]:
 
 
 def _ranked(entries: Sequence[tuple[str, int]], token: str) -> Figure:
-    scale, unit = time_scale(max((value for _, value in entries), default=0))
     data = [
         {
             **_trace("time", token),
-            "x": [value / scale for _, value in entries],
+            "x": [value for _, value in entries],
             "y": [-index for index in range(len(entries))],
             "text": [duration(value) for _, value in entries],
             "textposition": "outside",
             "cliponaxis": False,
-            "hovertext": [_hover(shorten(str(name)), value, "") for name, value in entries],
+            "hovertext": [_hover(name, value, "") for name, value in entries],
         }
     ]
-    layout = _named([shorten(str(name)) for name, _ in entries])
-    layout["xaxis"] |= {"ticksuffix": f" {unit}", "rangemode": "tozero"}
-    layout["margin"]["r"] = 70
+    layout = _named([name for name, _ in entries])
+    # Every bar carries its value, so an axis would only repeat them.
+    layout["xaxis"] |= {"visible": False, "rangemode": "tozero"}
+    layout["margin"] |= {"r": 70, "b": 4}
     return {"data": data, "layout": layout}
 
 
@@ -245,10 +243,10 @@ def _named(labels: Sequence[str]) -> Figure:
 def _stacked(rows: int, left: int) -> Figure:
     layout = _base(max(1, rows) * _ROW + 44)
     layout["barmode"] = "stack"
-    layout["margin"] = {"l": left, "r": 16, "t": 6, "b": 34}
+    layout["margin"] = {"l": left, "r": 28, "t": 6, "b": 34}
     layout["xaxis"] = _axis()
     layout["yaxis"] = {
-        "range": [-rows + 0.5, 0.6],
+        "range": [-rows + 0.5, 0.75],
         "zeroline": False,
         "showgrid": False,
         "fixedrange": True,
@@ -283,18 +281,20 @@ def _axis() -> Figure:
     }
 
 
-def _legend(y: float = 1.0) -> Figure:
-    return {
-        "showlegend": True,
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "y": y,
-            "yanchor": "bottom",
-            "traceorder": "normal",
-            "font": {"size": 12, "color": "--ink"},
-        },
+def _with_legend(layout: Figure) -> Figure:
+    """The same layout with a line for the legend above, which must not take its room from the bars."""
+    legend = {
+        "orientation": "h",
+        "x": 0,
+        "y": 1,
+        "yanchor": "bottom",
+        "traceorder": "normal",
+        "font": {"size": 12, "color": "--ink"},
+        "itemclick": False,
+        "itemdoubleclick": False,
     }
+    margin = layout["margin"] | {"t": 40}
+    return layout | {"showlegend": True, "legend": legend, "height": layout["height"] + 34, "margin": margin}
 
 
 def _log_ticks(durations: Sequence[int]) -> Figure:

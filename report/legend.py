@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Term:
-    """A family or a cause: `key` as in the bundle, `label` for people, `meaning` in a line. Its colour is `--<key>` in dossier.css."""
+    """A family or a cause: `key` as in the bundle, `label` for people, `meaning` in a line."""
 
     key: str
     label: str

@@ -15,21 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from tracekit import templates
 from tracekit.files import write_atomic
 
 from . import comparison, figures, run, tables, units
 from .budget import Budget, budget, figure
 from .bundle import Bundle, TraceBundle, read_bundle
 from .timeline import timeline
-from .verdict import Verdict, compare, verdict
+from .verdict import Verdict, verdict
 
 # What HTML or old JavaScript could read as markup or as a line's end, inside a <script type="application/json">.
-_JSON_ESCAPES = str.maketrans(
-    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-)
+_JSON_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,9 @@ def to_html(bundle: Bundle) -> str:
         title=labels[0] if len(views) == 1 else f"{len(views)} traces side by side",
         version=bundle.version,
         views=views,
+        # The first one with GPU work says most.
+        unfolded=next((view.key for view in views if view.budget is not None), views[0].key),
         comparison=comparison.compare_traces(bundle.traces, labels) if len(views) > 1 else None,
-        lead=compare(bundle.traces, labels) if len(views) > 1 else None,
         style=Markup(_text("dossier.css")),
         scripts=[Markup(script) for script in scripts],
         policy=_policy(scripts),
@@ -202,7 +200,7 @@ def _charts(trace: TraceBundle, parts: Budget | None) -> list[Chart]:
                 "Self time: without the operators that an operator calls.",
             )
         )
-    if trace.documents("layers"):
+    if len(trace.documents("layers")) > 2:
         caption = "A layer's time holds that of the layers inside it."
         found.append(Chart("layers", figures.layers(trace), "Layers by GPU time", caption))
     return found
@@ -213,8 +211,9 @@ def _overlap(parts: Budget) -> str:
     if not parts.overlaps:
         return f"{text} Idle segments are hatched."
     return (
-        f"{text} Kernels and copies add up to {units.duration(parts.raw_busy_ns)}, more than the {units.duration(parts.busy_ns)} busy, "
-        "as streams overlap: their parts are scaled down to it. Idle segments are hatched."
+        f"{text} Kernels and copies add up to {units.duration(parts.raw_busy_ns)}, more than the "
+        f"{units.duration(parts.busy_ns)} busy, as streams overlap: their parts are scaled down to it. "
+        "Idle segments are hatched."
     )
 
 
@@ -233,6 +232,14 @@ def _tables(trace: TraceBundle, parts: Budget | None) -> list[tables.TableView]:
         tables.streams(trace),
         tables.layers(trace),
     ]
+
+
+def breakable(name: str) -> Markup:
+    """A name, escaped, that may be broken where its parts meet: a narrow column must not cut words."""
+    parts = [part for part in re.findall(r"[^_:<(/,]*[_:<(/,]*", name) if part]
+    # A browser would break the ellipsis of a shortened name from what closes it.
+    closing = Markup('<span class="whole">{}</span>')
+    return Markup("<wbr>").join(closing.format(part) if part.endswith("…>") else escape(part) for part in parts)
 
 
 def json_island(value: object) -> Markup:
@@ -254,9 +261,7 @@ def _finite(value: Any) -> Any:
 
 def _policy(scripts: Sequence[str]) -> str:
     """Forbid the network and every script but ours: even if escaping failed, an injected handler would not run."""
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
-    )
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
     # Plotly writes style attributes and offers its picture as a blob: it needs these two.
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -279,7 +284,9 @@ def _environment() -> jinja2.Environment:
         percent=units.percent,
         number=units.number,
         ratio=units.ratio,
-        full=lambda value: f"{value:.6g}",
+        full=lambda value: f"{value:.9g}",
+        breakable=breakable,
+        sentence=lambda text: str(text)[:1].upper() + str(text)[1:],
     )
     return environment
 
@@ -297,11 +304,11 @@ def _script(name: str) -> str:
 
 
 def _inlinable(script: str) -> str:
-    """A script that an HTML parser takes whole: with no end tag or comment in its strings, and line ends as the parser makes them."""
+    """A script that an HTML parser takes whole: no tag or comment in its strings, line ends as the parser makes them."""
     script = script.replace("\r\n", "\n").replace("\r", "\n").replace("<!--", "<\\!--")
     return re.sub(r"<(/?script)", r"<\\\1", script, flags=re.IGNORECASE)
 
 
 @cache
 def _text(name: str) -> str:
-    return (resources.files(templates) / name).read_text(encoding="utf-8")
+    return (resources.files("tracekit.templates") / name).read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from tracekit.manifest import RunManifest, from_json
 
 from .budget import figure
 from .bundle import TraceBundle
-from .units import binary_size, duration, number, ratio, three_digits
+from .units import binary_size, duration, number, three_digits
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,7 @@ def conditions(trace: TraceBundle) -> str:
     run = manifest(trace)
     if run is None:
         return ""
-    return ", ".join(
-        (run.variant, run.dtype, f"batch {run.workload.batch}", _tokens(run), f"{run.weights.source} weights")
-    )
+    return ", ".join((run.variant, run.dtype, f"batch {run.workload.batch}", _tokens(run), f"{run.weights.source} weights"))
 
 
 def _place(trace: TraceBundle, run: RunManifest | None) -> Iterator[Fact]:

@@ -9,7 +9,7 @@ from typing import Any
 from .budget import Budget, figure
 from .bundle import CAUSES, TraceBundle
 from .legend import Term, cause, family
-from .names import shorten
+from .names import shorten, shorten_path
 from .units import MISSING, binary_size, duration, is_number, number, percent, rate, size
 
 Row = Mapping[str, Any]
@@ -41,7 +41,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, what it means, and how its cells align and behave: `name`, `term`, `number`, `bar`, `link` or `text`."""
+    """A heading, what it means, and how its cells look: `name`, `term`, `number`, `bar`, `link`, `text` or `note`."""
 
     label: str
     kind: str
@@ -59,6 +59,11 @@ class TableView:
     total: int
     source: str
     note: str = ""
+
+    @property
+    def narrow(self) -> bool:
+        """Whether a few short columns would be torn apart by the page's full width."""
+        return len(self.columns) <= 6 and self.key not in ("top-kernels", "overview")
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,6 @@ def families(trace: TraceBundle, parts: Budget) -> TableView:
     ]
     specs = (
         _family(),
-        _Spec(Column("What it holds", "text"), lambda row: Cell(family(row["family"]).meaning)),
         _share("Share", "share", "of kernel time; memory is set against it"),
         _ns("Time", "time_ns"),
         _count("Runs", "count"),
@@ -237,7 +241,7 @@ def layers(trace: TraceBundle) -> TableView:
     """Which layers of the model does the GPU work for?"""
     rows = trace.documents("layers")
     specs = (
-        _name("Layer", "path", "annotations and modules, nested by /"),
+        _Spec(Column("Layer", "name", "annotations and modules, nested by /"), lambda row: _path_cell(row.get("path"))),
         _share("Share", "share", "of kernel time"),
         _ns("GPU time", "time_ns"),
         _count("Kernels", "count"),
@@ -254,9 +258,7 @@ def _view(
 ) -> TableView:
     cells = [[spec.cell(row) for row in rows] for spec in specs]
     kept = [
-        at
-        for at, spec in enumerate(specs)
-        if not spec.optional or any(cell.text not in ("", MISSING) for cell in cells[at])
+        at for at, spec in enumerate(specs) if not spec.optional or any(cell.text not in ("", MISSING) for cell in cells[at])
     ]
     return TableView(
         key=key,
@@ -328,6 +330,12 @@ def name_cell(value: object) -> Cell:
     return Cell(short, full=name if name != short else None)
 
 
+def _path_cell(value: object) -> Cell:
+    path = str(value)
+    short = shorten_path(path)
+    return Cell(short, full=path if path != short else None)
+
+
 def _text_cell(value: object) -> Cell:
     if value is None or value == "":
         return Cell(MISSING)
@@ -338,7 +346,7 @@ def _text_cell(value: object) -> Cell:
 
 
 def _cell(show: Callable[[float | None], str], value: float | None) -> Cell:
-    return Cell(show(value), float(value) if value is not None and is_number(value) else None)
+    return Cell(show(value), float(value) if is_number(value) else None)
 
 
 def _time_cell(value: float | None) -> Cell:
@@ -346,13 +354,13 @@ def _time_cell(value: float | None) -> Cell:
 
 
 def _share_cell(value: float | None) -> Cell:
-    if value is None or not is_number(value):
+    if not is_number(value):
         return Cell(MISSING)
     return Cell(percent(value), float(value), bar=min(1.0, max(0.0, float(value))))
 
 
 def _occupancy(value: float | None) -> Cell:
-    return _cell(lambda shown: percent(shown / 100, 0) if shown is not None and is_number(shown) else MISSING, value)
+    return _cell(lambda shown: percent(shown / 100, 0) if is_number(shown) else MISSING, value)
 
 
 def _rate_cell(row: Row) -> Cell:
@@ -366,6 +374,6 @@ def _mean(row: Row) -> float | None:
 
 def _over(value: float | None, by: float | None) -> float | None:
     """A quotient, or None where it has no meaning."""
-    if value is None or by is None or not is_number(value) or not is_number(by) or by == 0:
+    if not is_number(value) or not is_number(by) or by == 0:
         return None
     return value / by

@@ -95,9 +95,7 @@ def _window(rows: Sequence[Row], gaps: Sequence[Gap], used: set[int], names: _Na
 def _extent(rows: Sequence[Row]) -> tuple[int, int]:
     """From the first to the last event of the device and of runtime calls: operators that enclose them may reach far out."""
     near = [row for row in rows if row["lane_kind"] in ("gpu", "call")] or list(rows)
-    return min(int(row["start_ns"]) for row in near), max(
-        int(row["start_ns"]) + int(row["duration_ns"]) for row in near
-    )
+    return min(int(row["start_ns"]) for row in near), max(int(row["start_ns"]) + int(row["duration_ns"]) for row in near)
 
 
 def _lane_key(row: Row) -> tuple[int, str, str]:

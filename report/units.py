@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 MISSING = "–"
 NBSP = "\u00a0"
@@ -77,14 +78,16 @@ def three_digits(value: float) -> str:
     return f"{rounded:,.{max(0, digits)}f}"
 
 
-def is_number(value: float | None) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """False for None, NaN, infinities, flags and whatever else a column of numbers may hold."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _scaled(value: float | None, units: tuple[tuple[float, str], ...]) -> str:
-    if value is None or not is_number(value):
+    if not is_number(value):
         return MISSING
+    if value == 0:
+        return "0"
     # The smallest unit counts indivisible things.
     if abs(value) < units[1][0] and float(value).is_integer() and abs(value) < 1000:
         return f"{value:.0f}{NBSP}{units[0][1]}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .budget import Budget, Part, budget, figure
 from .bundle import TraceBundle
 from .names import shorten
-from .units import duration, number, percent, ratio, rough_percent
+from .units import duration, number, percent, rough_percent, three_digits
 
 _PHRASES = {
     "host_sync": "the launching thread blocked in a synchronising call (host sync)",
@@ -39,26 +39,30 @@ def verdict(trace: TraceBundle) -> Verdict:
     return Verdict(_caution(trace), _host_only(trace) if parts is None else _gpu(trace, parts))
 
 
-def compare(traces: Sequence[TraceBundle], labels: Sequence[str]) -> str:
-    """One or two sentences on several traces: which ran shortest, which kept its GPU busiest."""
+def compare(traces: Sequence[TraceBundle], labels: Sequence[str], *, comparable: bool) -> str:
+    """Say which trace ran shortest, if their times are `comparable`, and which kept its GPU busiest."""
     known = ((label, budget(trace)) for label, trace in zip(labels, traces, strict=True))
     spans = [(label, parts) for label, parts in known if parts is not None and parts.span_ns]
     if len(spans) < 2:
         return f"{number(len(traces))} traces, {number(len(spans))} of them with GPU work."
+    return f"{_spans(spans) if comparable else ''} {_busiest(spans)}".strip()
+
+
+def _spans(spans: Sequence[tuple[str, Budget]]) -> str:
     by_span = sorted(spans, key=lambda entry: entry[1].span_ns)
     (short, shortest), (long, longest) = by_span[0], by_span[-1]
-    busiest, most = max(spans, key=lambda entry: entry[1].share(entry[1].busy_ns))
-    idlest, least = min(spans, key=lambda entry: entry[1].share(entry[1].busy_ns))
-    text = (
-        f"GPU spans run from {duration(shortest.span_ns)} ({short}) to {duration(longest.span_ns)} ({long}), "
-        f"a factor of {ratio(longest.span_ns / shortest.span_ns)}."
-    )
-    if most.share(most.busy_ns) == least.share(least.busy_ns):
-        return text
     return (
-        f"{text} {busiest} keeps its GPU busiest ({rough_percent(most.share(most.busy_ns))}), "
-        f"{idlest} least ({rough_percent(least.share(least.busy_ns))})."
+        f"GPU spans run from {duration(shortest.span_ns)} ({short}) to {duration(longest.span_ns)} ({long}), "
+        f"a factor of {three_digits(longest.span_ns / shortest.span_ns)}."
     )
+
+
+def _busiest(spans: Sequence[tuple[str, Budget]]) -> str:
+    by_share = sorted(((parts.share(parts.busy_ns), label) for label, parts in spans), key=lambda entry: entry[0])
+    (least, idlest), (most, busiest) = by_share[0], by_share[-1]
+    if least == most:
+        return f"All keep their GPU equally busy ({rough_percent(most)})."
+    return f"{busiest} keeps its GPU busiest ({rough_percent(most)} of its span), {idlest} least ({rough_percent(least)})."
 
 
 def _caution(trace: TraceBundle) -> str:
@@ -72,7 +76,8 @@ def _caution(trace: TraceBundle) -> str:
         effect = "every GPU figure below is a lower bound" if trace.gpu else "what the GPU did is not known"
         return f"This trace is incomplete: {number(lost)}{of} launches have no GPU event, so {effect}."
     if orphans:
-        return f"This trace is incomplete: {number(orphans)} kernels have no launching call, so the causes of idle time are partly unknown."
+        effect = "the causes of idle time are partly unknown"
+        return f"This trace is incomplete: {number(orphans)} kernels have no launching call, so {effect}."
     return "This trace is incomplete: read the warnings below before any figure."
 
 
@@ -85,9 +90,7 @@ def _gpu(trace: TraceBundle, parts: Budget) -> str:
     elif busy >= _SATURATED:
         opening += ": what its kernels cost decides, not how they are launched."
     else:
-        opening += (
-            f"; {rough_percent(largest.time_ns / parts.idle_ns)} of the idle time is {_PHRASES[largest.term.key]}."
-        )
+        opening += f"; {rough_percent(largest.time_ns / parts.idle_ns)} of the idle time is {_PHRASES[largest.term.key]}."
     return f"{opening} {_kernels(trace, parts)}".strip()
 
 

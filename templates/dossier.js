@@ -27,6 +27,8 @@
   const drawPlot = (plot) => {
     const figure = resolve(read(plot.dataset.figure));
     figure.layout.font.family = getComputedStyle(document.body).fontFamily;
+    // A legend that wraps would take its lines from the bars; it holds two entries a line on a phone.
+    if (figure.layout.showlegend && plot.clientWidth < 560) figure.layout.height += 19 * Math.ceil(figure.data.length / 2 - 1);
     Plotly.react(plot, figure.data, figure.layout, { responsive: true, displayModeBar: false });
     plot.dataset.drawn = "";
   };
@@ -50,7 +52,7 @@
       this.expanded = false;
       this.query = "";
       this.headings.forEach((heading, at) => this.makeSortable(heading, at));
-      if (this.rows.length > 5) this.addFilter(figure);
+      if (this.rows.length > 8) this.addFilter(figure);
       if (this.rows.length > ROWS + 3) this.addMore(figure);
       this.show();
     }
@@ -415,6 +417,10 @@
 
   const timelines = [...document.querySelectorAll("[data-timeline]")].map((figure) => new Timeline(figure));
   for (const figure of document.querySelectorAll("[data-table]")) new Table(figure);
+  for (const nav of document.querySelectorAll(".toc")) {
+    const questions = [...nav.parentElement.querySelectorAll(":scope > section > h3")];
+    nav.append(...questions.map((heading) => element("a", { href: `#${heading.parentElement.id}`, textContent: heading.textContent })));
+  }
   document.addEventListener("toggle", (event) => {
     if (event.target.matches("details.full")) addCopy(event.target);
     if (event.target.matches("details.trace")) drawAll();

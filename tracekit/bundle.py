@@ -28,3 +28,26 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     }.items()
 }
 """The columns of each Parquet table that a reader may rely on; a writer may add more."""
+
+TEXT = frozenset(
+    {
+        "after",
+        "before",
+        "block",
+        "call",
+        "cause",
+        "family",
+        "grid",
+        "kind",
+        "lane",
+        "lane_kind",
+        "name",
+        "operator",
+        "rule",
+        "thread",
+    }
+)
+"""The columns that hold text (or null)."""
+
+REAL = frozenset({"confidence", "occupancy_percent", "share"})
+"""The columns of doubles; all others are int64."""

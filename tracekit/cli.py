@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="tracekit",
     help="Where a PyTorch model's time goes, why, and what to do about it.",
-    epilog="Start with: tracekit collect --variant baseline, then tracekit analyze traces/, then tracekit report -o report.html",
+    epilog="[bold]Examples[/]\n\n"
+    "tracekit collect --variant baseline   [dim]run GPT-2 and save a trace[/]\n\n"
+    "tracekit analyze traces/              [dim]where its time goes[/]\n\n"
+    "tracekit report -o report.html        [dim]the same as a page to send around[/]",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -35,14 +38,12 @@ INTERRUPTED = 130
 def main() -> NoReturn:
     """Run the command line. Exits 0 when done, 1 when a gate failed, 2 with one line when the input is wrong."""
     try:
-        app(standalone_mode=False)
+        # Typer returns the code of an Exit, and 130 for Ctrl-C, instead of raising.
+        code = app(standalone_mode=False) or 0
     except TracekitError as error:
         _fail(str(error))
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        print("tracekit: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:
         # The reader has gone, as `head` does; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,7 +52,9 @@ def main() -> NoReturn:
         if not hasattr(error, "format_message"):
             raise
         _fail(f"{error.format_message()}; see tracekit --help")
-    sys.exit(0)
+    if code == INTERRUPTED:
+        print("tracekit: interrupted", file=sys.stderr)
+    sys.exit(code)
 
 
 def _fail(message: str) -> NoReturn:
@@ -81,17 +84,16 @@ def root(
 
 
 @app.command(
-    epilog="Examples: tracekit collect --variant baseline | tracekit collect --variant fp16 --variant compiled --device cuda"
+    epilog="[bold]Examples[/]\n\n"
+    "tracekit collect --variant baseline\n\n"
+    "tracekit collect --variant fp16 --variant compiled --device cuda\n\n"
+    "tracekit collect --model tiny --weights random --device cpu --new-tokens 16"
 )
 def collect(
-    variant: Annotated[
-        list[str] | None, typer.Option(help="What to run; may be repeated. --list names them all.")
-    ] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="What to run; may be repeated. --list names them all.")] = None,
     list_variants: Annotated[bool, typer.Option("--list", help="List the variants and exit.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    model: Annotated[
-        str, typer.Option(help="A preset (tiny, gpt2, gpt2-medium, …) or a checkpoint directory.")
-    ] = "gpt2",
+    model: Annotated[str, typer.Option(help="A preset (tiny, gpt2, gpt2-medium, …) or a checkpoint directory.")] = "gpt2",
     weights: Annotated[str, typer.Option(help="auto, pretrained, random or a path.")] = "auto",
     batch: Annotated[int, typer.Option(help="Sequences at a time.")] = 1,
     prompt: Annotated[str | None, typer.Option(help="Text to go on from, where the tokenizer can be had.")] = None,
@@ -135,16 +137,16 @@ def collect(
 
 
 @app.command(
-    epilog="Examples: tracekit analyze traces/ | tracekit analyze rank0.json.gz rank1.json.gz -o ranks | "
+    epilog="[bold]Examples[/]\n\n"
+    "tracekit analyze traces/\n\n"
+    "tracekit analyze rank0.json.gz rank1.json.gz -o ranks\n\n"
     "tracekit analyze trace.json --json > figures.json"
 )
 def analyze(
     paths: Annotated[
         list[Path] | None, typer.Argument(help="Traces (.json, .json.gz) or directories of them; traces/ by default.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where the bundle goes; analysis/ by default.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where the bundle goes; analysis/ by default.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of tables; a bundle only with -o.")
     ] = False,
@@ -183,12 +185,10 @@ def analyze(
 
     for analysis in analyses:
         show(analysis, Console(highlight=False))
-    errors.print(
-        f"\nwrote {written}/ — next: tracekit report -o report.html", style="dim", markup=False, soft_wrap=True
-    )
+    errors.print(f"\nwrote {written}/ — next: tracekit report -o report.html", style="dim", markup=False, soft_wrap=True)
 
 
-@app.command(epilog="Examples: tracekit report -o report.html | tracekit report ranks -o ranks.html")
+@app.command(epilog="[bold]Examples[/]\n\ntracekit report -o report.html\n\ntracekit report ranks -o ranks.html")
 def report(
     bundle: Annotated[Path, typer.Argument(help="The directory that `tracekit analyze` wrote.")] = Path("analysis"),
     output: Annotated[Path, typer.Option("-o", "--output", help="The HTML file to write.")] = Path("report.html"),

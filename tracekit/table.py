@@ -62,4 +62,5 @@ class Table:
         """The same columns as a DataFrame."""
         import pandas as pd
 
-        return pd.DataFrame(dict(self.columns))
+        frame: pd.DataFrame = pd.DataFrame(dict(self.columns))
+        return frame

@@ -57,16 +57,16 @@ _DISPATCHERS = re.compile(r"(?:Kernel2?|device_kernel\w*|kentry|_?kernel_agent|e
 # Identifiers that need the namespace before them to mean anything.
 _NAMELESS = frozenset({"kernel", "globalkernel", "static_kernel", "dynamic_kernel", "run", "main_kernel"})
 _EMPTY_SCOPES = frozenset({"impl", "detail", "internal", "kernel", "kernels", "device", ""})
-_NOT_A_KERNEL = re.compile(
-    r"[\W\d]|(?:true|false|float|double|int|unsigned|long|bool|char|short|void|nullptr|gfx\w+)\b"
-)
+_NOT_A_KERNEL = re.compile(r"[\W\d]|(?:true|false|float|double|int|unsigned|long|bool|char|short|void|nullptr|gfx\w+)\b")
+# How much of an identifier or a path the rules see; the longest real ones (Tensile) have some 600 characters.
+_NAME_LIMIT = 1000
 # How much of the template arguments the rules see: a functor's name comes early, and CUTLASS types run to 10 kB.
 _INSIDE_LIMIT = 3000
 # How many pieces of a mangled name are read: the kernel's identifier comes first.
 _PIECES_LIMIT = 250
 
 # No `\b` before "operator": every alternative begins with a plain character, so that re skips quickly to the next one.
-_TOKEN = re.compile(r"\(anonymous namespace\)|operator *(?:\(\)|\[\]|<<=?|>>=?|<=>|[<>]=?|->)|->|[<>(){}\[\]]| +")
+_TOKEN = re.compile(r"\(anonymous namespace\)|operator *(?:\(\)|\[\]|<<=?|>>=?|<=>|[<>]=?|->)|->|[<>(){}\[\]]")
 _WORD_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_\s]+")
 
 
@@ -112,32 +112,26 @@ class _Scanner:
         return Outline("".join(self.head).strip(), "".join(self.inside))
 
     def _text(self, chunk: str) -> None:
-        if not chunk:
-            return
         if not self.stack:
-            self.head.append(chunk)
+            # Outside all brackets a space ends (a part of) the return type: the name is what follows the last one.
+            _, space, name = chunk.rstrip().rpartition(" ")
+            if space:
+                self.head.clear()
+                self.inside.clear()
+            if name:
+                self.head.append(name)
         elif not self.open["("]:
             self.inside.append(chunk)
 
     def _token(self, token: str, start: int, end: int) -> bool:
         """Take one token in; true where the argument list begins, so that nothing after it is read."""
-        if token[0] == " ":
-            self._space()
-        elif token in ("<", "(", "{", "["):
+        if token in ("<", "(", "{", "["):
             return self._opens(token, start)
         elif token in (">", ")", "}", "]"):
             return self._closes(token, end)
         elif token.startswith("operator"):
             self._text("operator")
         return False
-
-    def _space(self) -> None:
-        # Outside all brackets a space ends the return type (or a part of it): the name is what follows the last one.
-        if not self.stack:
-            self.head.clear()
-            self.inside.clear()
-        elif not self.open["("]:
-            self.inside.append(" ")
 
     def _opens(self, token: str, start: int) -> bool:
         before = self.text[start - 1] if start else ""
@@ -328,7 +322,7 @@ class Pattern:
         for word in self._plain:
             if word in text:
                 return True
-        for hint, part in self._hinted:
+        for hint, part in self._hinted:  # noqa: SIM110 - a generator costs more than the test it wraps
             if hint in text and self._regex(part).search(text) is not None:
                 return True
         return False
@@ -367,7 +361,7 @@ def _alternatives(source: str) -> list[str]:
 
 def _hint(part: str) -> str:
     """Return the longest text that every match must hold, or an empty one."""
-    flat = re.sub(r"\\.", "\\\\", part)
+    flat = re.sub(r".\{[^}]*\}", ".", re.sub(r"\\.", ".", part))
     while (shorter := re.sub(r"\([^()]*\)[*?+]?|\[[^\]]*\][*?+]?", ".", flat)) != flat:
         flat = shorter
     return max(_LITERAL_RUN.findall(flat), key=len, default="") if "|" not in flat else ""
@@ -385,16 +379,19 @@ class Rule:
     example: str
     look: str = "name"
     outer: str = ""
+    unless: str = ""
     operator: str = ""
     refines: tuple[str, ...] = ()
     _pattern: Pattern = field(init=False, repr=False, compare=False)
     _outer: Pattern | None = field(init=False, repr=False, compare=False)
+    _unless: Pattern | None = field(init=False, repr=False, compare=False)
     _operator: Pattern | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_pattern", Pattern(self.pattern))
-        object.__setattr__(self, "_outer", Pattern(self.outer) if self.outer else None)
-        object.__setattr__(self, "_operator", Pattern(self.operator) if self.operator else None)
+        for key in ("outer", "unless", "operator"):
+            source = getattr(self, key)
+            object.__setattr__(self, f"_{key}", Pattern(source) if source else None)
 
     @property
     def label(self) -> Label:
@@ -414,12 +411,14 @@ class Rule:
             return False
         if not self._pattern.search(views[self.look]):
             return False
+        if self._unless is not None and self._unless.search(views["name"]):
+            return False
         return self._operator is None or self._operator.search(operator)
 
 
 _LOOKS = ("name", "path", "inside")
 _REQUIRED = ("id", "pattern", "family", "kind", "example")
-_OPTIONAL = ("confidence", "look", "outer", "operator", "refines")
+_OPTIONAL = ("confidence", "look", "outer", "unless", "operator", "refines")
 
 
 def _checked(entry: object, where: object) -> Rule:
@@ -439,7 +438,7 @@ def _checked(entry: object, where: object) -> Rule:
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:
-    given = {k: entry[k] for k in ("look", "outer", "operator") if k in entry}
+    given = {k: entry[k] for k in ("look", "outer", "unless", "operator") if k in entry}
     confidence = float(entry.get("confidence", 0.9))
     refines = tuple(entry.get("refines", ()))
     core = {k: entry[k] for k in _REQUIRED}
@@ -460,22 +459,31 @@ def _check_values(entry: Mapping[str, Any], where: object) -> None:
     refines = entry.get("refines", [])
     if not isinstance(refines, list) or not all(isinstance(r, str) for r in refines):
         fail(f"refines is {refines!r}", "use a list of families or rule ids")
-    for key in ("outer", "operator"):
+    for key in ("outer", "unless", "operator"):
         if not isinstance(entry.get(key, ""), str):
             fail(f"{key} is {entry[key]!r}", "use a regular expression as text")
 
 
-def _check_patterns(rules: Iterable[Rule], where: object) -> None:
-    """Compile a user's patterns at once, so that a slip is reported and not met in the middle of a run."""
+def _check_user_rules(rules: Iterable[Rule], where: object) -> None:
+    """Find slips that would otherwise make a rule silently useless."""
     for rule in rules:
-        for source in (rule.pattern, rule.outer, rule.operator):
-            try:
-                re.compile(source)
-                for part in _alternatives(source):
-                    re.compile(part)
-            except re.error as error:
-                what = f"rule {rule.id!r}: {source!r} is not a regular expression ({error})"
-                raise TracekitError(what, where=where, mend="correct the pattern") from error
+        _check_patterns(rule, where)
+        if not rule.operator and not rule.matches(_views(outline(rule.example)), ""):
+            what = f"rule {rule.id!r} does not match its own example, read as {words(short_name(rule.example))!r}"
+            raise TracekitError(what, where=where, mend="correct the pattern or the example")
+
+
+def _check_patterns(rule: Rule, where: object) -> None:
+    for source in (rule.pattern, rule.outer, rule.unless, rule.operator):
+        try:
+            for part in [source, *_alternatives(source)]:
+                re.compile(part)
+        except re.error as error:
+            what = f"rule {rule.id!r}: {source!r} is not a regular expression ({error})"
+            raise TracekitError(what, where=where, mend="correct the pattern") from error
+        if source != rule.operator and re.search(r"(?<!\\)[A-Z_]", source):
+            what = f"rule {rule.id!r}: {source!r} holds a capital or an underscore, and names are read as lower-case words"
+            raise TracekitError(what, where=where, mend="write CatArray_contig as 'cat array contig'")
 
 
 def _parse(text: str, where: object) -> list[Rule]:
@@ -490,6 +498,15 @@ def _parse(text: str, where: object) -> list[Rule]:
 
 
 # --- Deciding ------------------------------------------------------------------------------------------------------
+
+
+def _views(found: Outline) -> dict[str, str]:
+    """Return what the rules look at, as words."""
+    return {
+        "name": words(found.identifier[:_NAME_LIMIT]),
+        "path": words(found.path[-_NAME_LIMIT:]),
+        "inside": words(found.inside[:_INSIDE_LIMIT]),
+    }
 
 
 class _Shortlist:
@@ -547,12 +564,7 @@ class Taxonomy:
         return label
 
     def _decide(self, name: str, operator: str) -> Label:
-        found = outline(name)
-        views = {
-            "name": words(found.identifier),
-            "path": words(found.path),
-            "inside": words(found.inside[:_INSIDE_LIMIT]),
-        }
+        views = _views(outline(name))
         # Names that differ in their arguments only are one question.
         key = (views["path"], views["inside"], operator)
         label = self._views.get(key)
@@ -577,5 +589,5 @@ def _user_rules(path: Path) -> list[Rule]:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise TracekitError(f"cannot be read ({reason})", where=path, mend="name a TOML file of rules") from error
     rules = _parse(text, path)
-    _check_patterns(rules, path)
+    _check_user_rules(rules, path)
     return rules

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+
+from tracekit.manifest import RunManifest
 
 
 @dataclass
@@ -11,12 +14,16 @@ class Recorder:
 
     notices: list[str] = field(default_factory=list)
     steps: list[tuple[str, int, int]] = field(default_factory=list)
+    results: list[tuple[Path, RunManifest]] = field(default_factory=list)
 
     def notice(self, message: str) -> None:
         self.notices.append(message)
 
     def progress(self, label: str, done: int, total: int) -> None:
         self.steps.append((label, done, total))
+
+    def result(self, trace: Path, manifest: RunManifest) -> None:
+        self.results.append((trace, manifest))
 
 
 @pytest.fixture

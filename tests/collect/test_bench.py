@@ -1,13 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-pytest.importorskip("torch")
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+torch = pytest.importorskip("torch")
 
 from tracekit.collect.bench import describe, summarise  # noqa: E402
 from tracekit.collect.workload import Generation  # noqa: E402

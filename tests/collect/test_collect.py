@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tracekit.collect.options import CollectOptions
 from tracekit.collect.run import run
-from tracekit.collect.variants import VARIANTS, Variant, eager
+from tracekit.collect.variants import VARIANTS, Variant, eager, find_variant
 from tracekit.errors import MissingExtraError, TracekitError
-from tracekit.manifest import find_manifest, from_json, read_manifest, to_json
+from tracekit.manifest import RunManifest, find_manifest, from_json, read_manifest, to_json
 
 try:
     import torch
@@ -54,7 +55,7 @@ def files(directory: Path) -> list[str]:
 
 
 @needs_torch
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [variant.name for variant in VARIANTS])
 def test_a_variant_leaves_a_trace_and_its_manifest(name: str, options: CollectOptions, console) -> None:
     if name == "compiled" and not shutil.which(os.environ.get("CXX", "g++")):
         pytest.skip("torch.compile needs a C++ compiler on a CPU")
@@ -64,7 +65,7 @@ def test_a_variant_leaves_a_trace_and_its_manifest(name: str, options: CollectOp
 
     manifest = read_manifest(find_manifest(trace))
     assert from_json(to_json(manifest)) == manifest
-    assert (manifest.variant, manifest.dtype) == (name, VARIANTS[name].dtype)
+    assert (manifest.variant, manifest.dtype) == (name, find_variant(name).dtype)
     assert (manifest.device.kind, manifest.tf32.matmul, manifest.tf32.cudnn) == ("cpu", False, False)
     assert (manifest.weights.source, manifest.weights.seed) == ("random", 0)
     assert len(manifest.timings.runs) == 2
@@ -72,6 +73,7 @@ def test_a_variant_leaves_a_trace_and_its_manifest(name: str, options: CollectOp
     assert manifest.profile.trace == trace.name
     assert manifest.profile.inflation > 0
     assert manifest.notices == tuple(console.notices)
+    assert console.results == [(trace, manifest)]
     assert any("GPU" in notice for notice in manifest.notices)
 
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
@@ -117,7 +119,7 @@ def test_variants_come_once_each_in_order_and_progress_completes(options: Collec
     traces = run(dataclasses.replace(options, variants=("fp16", "baseline", "fp16")), console)
     assert [trace.name.split("-")[1] for trace in traces] == ["fp16", "baseline"]
     totals = {label: total for label, _, total in console.steps}
-    assert {(label, total) for label, total in totals.items()} <= {(label, done) for label, done, _ in console.steps}
+    assert set(totals.items()) <= {(label, done) for label, done, _ in console.steps}
     assert totals["fp16: timed runs"] == 2
 
 
@@ -140,6 +142,8 @@ class Interrupting:
         self.at = (label, done)
 
     def notice(self, message: str) -> None: ...
+
+    def result(self, trace: Path, manifest: RunManifest) -> None: ...
 
     def progress(self, label: str, done: int, total: int) -> None:
         if (label, done) == self.at:
@@ -231,9 +235,9 @@ def failing(error: Exception) -> Variant:
 def test_running_out_of_memory_and_a_missing_compiler_are_one_line(
     options: CollectOptions, console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tracekit.collect import run as module
-
     from torch._inductor.exc import InvalidCxxCompiler
+
+    from tracekit.collect import run as module
 
     cases = [
         (torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to"), "out of memory on cpu; use a smaller --model"),
@@ -258,14 +262,16 @@ def test_running_out_of_memory_and_a_missing_compiler_are_one_line(
 def test_compiling_without_a_compiler_names_the_mend(tmp_path: Path) -> None:
     """In a process of its own, with its own cache: torch looks for the compiler once."""
     code = f"""
+from pathlib import Path
 from tracekit.collect.run import CollectOptions, run
 from tracekit.errors import TracekitError
 class Console:
     def notice(self, message): ...
     def progress(self, label, done, total): ...
+    def result(self, trace, manifest): ...
 try:
-    run(CollectOptions(variants=("compiled",), model="tiny", device="cpu", weights="random", output={str(tmp_path)!r}
-        and __import__("pathlib").Path({str(tmp_path / "out")!r})), Console())
+    run(CollectOptions(variants=("compiled",), model="tiny", device="cpu", weights="random",
+        output=Path({str(tmp_path / "out")!r})), Console())
 except TracekitError as error:
     print(error)
 """
@@ -287,15 +293,13 @@ def test_importing_collect_and_listing_variants_never_imports_torch() -> None:
         "import sys, tracekit.collect, tracekit.manifest\n"
         "from tracekit.collect.run import CollectOptions, run\n"
         "from tracekit.collect.variants import VARIANTS\n"
-        "assert list(VARIANTS)[0] == 'baseline' and CollectOptions().variants == ('baseline',)\n"
+        "assert VARIANTS[0].name == 'baseline' and CollectOptions().variants == ('baseline',)\n"
         "assert not {'torch', 'transformers', 'numpy', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_variant_explains_itself() -> None:
-    for name, variant in VARIANTS.items():
-        assert variant.name == name
-        assert variant.summary
-    assert VARIANTS["baseline"].build is eager
-    assert not VARIANTS["baseline"].tf32
+    assert all(find_variant(variant.name) is variant and variant.summary for variant in VARIANTS)
+    assert find_variant("baseline").build is eager
+    assert not find_variant("baseline").tf32

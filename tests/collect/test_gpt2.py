@@ -117,5 +117,5 @@ def test_presets_have_the_published_size(name: str, millions: float) -> None:
 
 @pytest.mark.parametrize("wrong", [{"width": 65}, {"layers": 0}, {"vocab_size": -1}])
 def test_impossible_shapes_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="must be at least 1|not a multiple"):
+    with pytest.raises(ValueError, match=r"must be at least 1|not a multiple"):
         GPT2Config(**{"heads": 2, "width": 64, **wrong})

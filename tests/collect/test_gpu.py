@@ -22,7 +22,7 @@ from tracekit.manifest import find_manifest, read_manifest  # noqa: E402
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [variant.name for variant in VARIANTS])
 def test_a_trace_shows_the_gpu(name: str, tmp_path: Path, console) -> None:
     (trace,) = run(
         CollectOptions(variants=(name,), device="cuda", model="tiny", weights="random", repeats=2, output=tmp_path),

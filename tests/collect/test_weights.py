@@ -126,7 +126,7 @@ def test_files_are_never_allowed_to_run_code(tmp_path: Path, capsys: pytest.Capt
     file = tmp_path / "weights.pt"
     torch.save({"wte.weight": Malicious()}, file)
     raw = tmp_path / "raw.pt"
-    raw.write_bytes(pickle.dumps(Malicious()))
+    raw.write_bytes(pickle.dumps(Malicious(), protocol=2))
     for path in (file, raw):
         with pytest.raises(TracekitError, match="cannot be read as tensors"):
             load_weights(resolve_model("tiny"), str(path), seed=0)

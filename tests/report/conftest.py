@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tracekit.report.bundle import Bundle, read_bundle
 from tracekit.report.render import render
+
+Parts = tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]
 
 CAUSES = ("host_sync", "dispatch", "host_other", "launch_latency", "device_wait", "unattributed")
 HOSTILE = (
@@ -134,9 +138,7 @@ def timeline_rows(gaps: list[dict[str, Any]], windows: int, name: str) -> list[d
     rows = []
 
     def add(window: int, lane: str, kind: str, depth: int, label: str, family: str, start: int, length: int) -> None:
-        rows.append(
-            dict(zip(SCHEMAS["timeline"], (window, lane, kind, depth, label, family, start, length), strict=True))
-        )
+        rows.append(dict(zip(SCHEMAS["timeline"], (window, lane, kind, depth, label, family, start, length), strict=True)))
 
     for window, gap in enumerate(gaps[:windows]):
         start, end = gap["start_ns"], gap["start_ns"] + gap["duration_ns"]
@@ -221,7 +223,7 @@ def trace_parts(
     hostile: bool = False,
     kernels: int = 40,
     gaps: int = 60,
-) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+) -> Parts:
     """The document entry and the tables of one trace, consistent with each other."""
     label = HOSTILE[0] if hostile else "aten::addmm"
     operators = [
@@ -326,9 +328,7 @@ def trace_parts(
             "kernels_without_launch": 0,
             "latency_ns": {"p50": 6_000, "p90": 9_000, "p99": 20_000, "max": 90_000},
         },
-        "layers": [
-            {"path": f"model/{label}/{at}", "time_ns": 40_000 // (at + 1), "share": 0.1, "count": 4} for at in range(6)
-        ],
+        "layers": [{"path": f"model/{label}/{at}", "time_ns": 40_000 // (at + 1), "share": 0.1, "count": 4} for at in range(6)],
         "findings": [
             {
                 "code": "launch_overhead",
@@ -354,7 +354,7 @@ def trace_parts(
     return document, tables
 
 
-def write_bundle(directory: Path, *parts: tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]) -> Path:
+def write_bundle(directory: Path, *parts: Parts) -> Path:
     """Write a bundle by the contract."""
     entries = []
     for at, (document, tables) in enumerate(parts):
@@ -380,7 +380,7 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def dossiers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+def dossiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Rendered pages that the browser tests share: an honest trace, a hostile one, one without a GPU, and several."""
     home = tmp_path_factory.mktemp("dossiers")
     kinds = {
@@ -396,4 +396,28 @@ def dossiers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pat
             trace_parts(name="cpu.json", gpu=False),
         ],
     }
-    yield {kind: render(write_bundle(home / kind, *parts), home / f"{kind}.html") for kind, parts in kinds.items()}
+    return {kind: render(write_bundle(home / kind, *parts), home / f"{kind}.html") for kind, parts in kinds.items()}
+
+
+@pytest.fixture
+def parts() -> Callable[..., Parts]:
+    """`trace_parts`: the document entry and the tables of one trace."""
+    return trace_parts
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a bundle of the given parts and returns its directory."""
+    return lambda *traces: write_bundle(Path(tempfile.mkdtemp(dir=tmp_path)), *traces)
+
+
+@pytest.fixture
+def load(write: Callable[..., Path]) -> Callable[..., Bundle]:
+    """A function that writes a bundle of the given parts and reads it back."""
+    return lambda *traces: read_bundle(write(*traces))
+
+
+@pytest.fixture(scope="session")
+def hostile() -> tuple[str, ...]:
+    """Names that try to be markup, script, template, format or line end."""
+    return HOSTILE

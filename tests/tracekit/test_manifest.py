@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tracekit import manifest as module
 from tracekit.errors import ManifestError
 from tracekit.manifest import RunManifest, find_manifest, from_json, manifest_path, read_manifest, to_json
@@ -82,10 +83,12 @@ def test_any_wrong_value_is_a_manifest_error_or_harmless(key: str, value: object
     try:
         manifest = from_json(text, where="x.run.json")
     except ManifestError as error:
-        assert str(error).startswith("x.run.json: ")
-        assert "\n" not in str(error)
+        line = str(error)
     else:
+        line = "x.run.json: "
         assert from_json(to_json(manifest)) == manifest
+    assert line.startswith("x.run.json: ")
+    assert "\n" not in line
 
 
 @given(st.binary(max_size=50) | json_values.map(lambda value: json.dumps(value).encode()))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracekit.errors import TracekitError
-from tracekit.taxonomy import UNKNOWN, Family, Taxonomy, outline, short_name, words
+from tracekit.taxonomy import UNKNOWN, Family, Rule, Taxonomy, outline, short_name, words
 
 TAXONOMY = Taxonomy.default()
 LABELS = Path(__file__).parents[3] / "shared" / "kernel_labels.tsv"
@@ -121,6 +121,31 @@ void fbgemm_gpu::f8f8bf16_rowwise_gemm<float>(int)
 _kernel_matmul_fp8_row
 _kernel_grouped_gemm_fp8_rowwise
 sm80_xmma_gemm_f16f16_f16f32_f32_nn_n_tilesize64x64x64_stage3_warpsize2x2x1_tensor16x8x16_execute_split_k_kernel__5x_cublas
+ampere_bf16_s1688gemm_bf16_128x128_ldg8_f2f_stages_32x1_nn
+sm90_xmma_gemm_bf16f32_bf16f32_f32_nn_n_tilesize128x128x64_warpgroupsize1x1x1_bias_f16_execute_segment_k_off_kernel__5x_cublas
+void gemmNSP_kernel<float, 1>(int)
+void cutlass::Kernel2<cutlass_80_tensorop_d884gemm_64x64_16x4_nn_align1>(int)
+cutlass3x_sm100_tensorop_s256x128x16gemm_bf16_bf16_f32_bf16_bf16_256x128x64_tnn_align8_2sm
+void cutlass::device_kernel<cutlass::gemm::kernel::Sm90GroupGemm<int> >(int)
+void cask_plugin_cudnn::xmma_cudnn::gemm::kernel<xmma_cudnn::implicit_gemm::Foo>(int)
+_int8_linear_matmul
+_scaled_mm_kernel
+_gemm_a8w8_blockscale_kernel
+_batched_gemm_a16wfp4_kernel
+gemm_a16w16_kernel
+_gemm_afp4_wfp4_kernel
+_moe_mxfp4_gemm
+fused_moe_wna16_kernel
+moe_gemm_fp8
+e2e_moe_kernel
+bf16_gemm_kernel
+hgemm_tn_kernel
+tgemm
+triton_bmm_12
+linear_kernel
+cgemm_64x32
+int4_gemv
+ffma2_sgemm
 """,
     "attention": r"""
 _attn_fwd
@@ -182,6 +207,25 @@ chunk_gated_delta_rule_fwd_kernel_h_blockdim64
 void sage_attn::qk_int_sv_f16_attn_kernel<128, 64>(int)
 sparse_attention_fwd_kernel
 aten_flash_attention_forward_kernel
+_flash_attn_fwd_amd
+_paged_decode_attention
+kernel_attention_fwd
+_fwd_kernel_flash_decode_stage1
+_attention_2d_kernel
+fmha_fwd_loop_kernel
+void fmha_dgrad_fp16_512_64_sm80_kernel(int)
+fmha_v2_fp16_S_64_sm80_kernel
+_attn_bwd_preprocess
+_attn_bwd_dq
+bwd_kernel_dq
+tuned_attn_bwd
+void flashinfer::mla::BatchMLAPagedAttentionKernel<int>(int)
+lean_attention
+mla_fwd_kernel
+_mla_decode_kernel
+flex_decoding_kernel
+triton_tem_fused_scaled_dot_product_attention_0
+batch_prefill_cta_kernel
 """,
     "convolution": r"""
 sm80_xmma_fprop_implicit_gemm_indexed_tf32f32_tf32f32_f32_nhwckrsc_nchw_tilesize128x128x16_stage4_warpsize2x2x1_g1_tensor16x8x8_kernel_cudnn
@@ -234,6 +278,14 @@ deformable_im2col_gpu_kernel
 void cask_cudnn_cudnn::computeOffsetsKernel<false, true>(cask_cudnn_cudnn::ComputeOffsetsParams)
 conv2d_c1_k1_nhwc_kernel_specialized
 sm86_xmma_fprop_first_layer_f16f16
+void xmma_cudnn::implicit_gemm::strided_dgrad::kernel<float>(int)
+void cutlass_cudnn_infer::Kernel<cutlass_tensorop_s1688fprop_analytic_tf32_128x128_16x4_nhwc_align4>(int)
+void precomputed_convolve_sgemm<float, 512, 6, 8, 3, 3, 5, 1, true>(int)
+void fft2d_r2c_32x32<float, false, 0u, false>(float2*, float const*, int)
+void winograd_get_diff_weight
+cudnn_ampere_fprop_s16816
+void cudnn::cnn::im2col4d_kernel<float, long>(int)
+void at::native::(anonymous namespace)::DepthwiseConv2d_grad_input<float>(int)
 """,
     "reduction": r"""
 void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, at::native::ArgMaxOps<float>, unsigned int, long, 4, 4> >(at::native::ReduceOp<float, at::native::ArgMaxOps<float>, unsigned int, long, 4, 4>)
@@ -339,6 +391,32 @@ cudnn::reduced_divisor_reduce_tensor
 void cudnn::ops::reduce_1d_kernel<float>(int)
 void at::native::compute_mode<float, 2048u>(float const*)
 void apex::welford_kernel<float, float, float>(float const*)
+void cudnn::ops::softmax_fw_kernel<2, float>(int)
+void cudnn::bn_fw_inf_1C11_kernel_NCHW<float, float, true, 1>(float)
+void bn_bw_1C11_kernel_new<float, float, float2, 512, true, 1>(float)
+void cudnn::bn_bw_1C11_kernel_new<float>(float)
+void at::native::spatial_softmax<float>(int)
+void at::native::batch_norm_backward_elemt_channels_last_kernel<4, float>(int)
+void at::native::(anonymous namespace)::host_softmax<float>(int)
+_kernel_rms_norm
+cross_entropy_loss_fwd_kernel
+_chunked_cross_entropy_forward
+cross_entropy_fwd_kernel
+online_softmax_kernel
+_gemma_rmsnorm
+_layer_norm_fwd_quant
+layernorm_fwd_kernel
+_topk_kernel
+gumbel_max_sample_argmax
+void vllm::moe::topkGating<8, 64>(int)
+void sgl::grouped_topk<int>(int)
+void moe_fused_gate_kernel<float, 8>(int)
+void aiter::topk_softmax<int>(int)
+void at::native::reduce_1d<float>(int)
+void at::native::tensor_kernel_scan_outer_dim<float>(int)
+void at::native::(anonymous namespace)::cdist_kernel_cuda_impl<float>(int)
+cuda_max_pool
+cublasLt::bgrad_reduce
 """,
     "elementwise": r"""
 void at::native::vectorized_elementwise_kernel<4, at::native::(anonymous namespace)::masked_fill_kernel(at::TensorIterator&)::{lambda(float, bool)#1}, at::detail::Array<char*, 3> >(int)
@@ -435,6 +513,39 @@ void at::native::(anonymous namespace)::fused_adamw_kernel<float>(float*)
 _adamw_step_kernel
 void at::native::(anonymous namespace)::split_with_sizes_copy_out_contiguous_no_cast_kernel(char**)
 void at::native::(anonymous namespace)::chunk_cat_cuda_kernel<float, c10::BFloat16>(float**)
+void at::native::vectorized_elementwise_kernel<4, at::native::batch_norm_elementwise_backward_train(int)::{lambda()#1}, at::detail::Array<char*,2> >(int)
+void CatArrayBatchedCopy<float, unsigned int, 2, 128, 1>(float*)
+void at::native::unrolled_elementwise_kernel<at::native::(anonymous namespace)::where_kernel_impl(int)::{lambda()#1}, int>(int)
+void at::native::vectorized_elementwise_kernel<4, at::native::normal_kernel(int)::{lambda()#1}, int>(int)
+void at::native::(anonymous namespace)::distribution_nullary_kernel<float>(int)
+void (anonymous namespace)::philox_kernel<float>(int)
+void gen_sequenced<curandStateXORWOW, float2, normal_args_st, &(float2 curand_normal_scaled2)>(int)
+void fbgemm_gpu::_float_to_fused8bitrowwise_cuda_kernel<float>(int)
+void fbgemm_gpu::_FP8rowwise_to_float_cuda_kernel<float>(int)
+void fbgemm_gpu::quantize_float_to_fp8rowwise_kernel<float>(int)
+_kernel_quantize_fp8_row
+quantize_fp8_blockwise_kernel
+_qk_rope_kernel
+apply_rotary_pos_emb_kernel
+kn_rotary_embedding
+kn_entry_2c_sbhd_cached_rope
+_act_mul_and_mxfp4_quant_kernel
+_silu_mul_fp8_quant_deep_gemm
+silu_mul_quant_kernel
+dynamic_mxfp4_quant_kernel
+_swiglu_forward_kernel
+_geglu_tanh_forward_kernel
+Liger_swiglu_backward_kernel
+_rope_fwd_kernel
+liger_element_mul_kernel
+kernelPointwiseApply2<CopyOp<float, float>, float>
+void kernelPointwiseApply3<TensorAddCMulOp<float>, float>(int)
+void dropout_kernel<float>(int)
+void adam_update
+multi_tensor_adam
+_zero_kernel
+_to_fp8_kernel
+triton_poi_fused_cat_3
 """,
     "indexing": r"""
 void at::native::(anonymous namespace)::indexSelectSmallIndex<float, long, unsigned int, 2, 2, -2>(int)
@@ -502,6 +613,26 @@ _gather_kernel
 _index_select_kernel
 void at::native::embedding_dense_backward_kernel<float>(int)
 gather_kv_indices_kernel
+void at::native::index_fill_kernel<float>(int)
+void at::native::(anonymous namespace)::cunn_scatter_kernel<float>(int)
+void (anonymous namespace)::indexAddSmallIndex<float>(int)
+void kernelPointwiseApply2<TensorTakeOp<float>, float>(int)
+void at::native::(anonymous namespace)::EmbeddingBag_accGradParametersKernel_max<float>(int)
+void embedding_bag_nbits_rowwise_offsets_kernel(int)
+void split_embedding_codegen_forward_pooled_kernel<float>(int)
+_jagged_dense_elementwise_add_kernel
+void fbgemm_gpu::group_index_select_or_add_2d_kernel<long, float>(int)
+void fbgemm_gpu::keyed_jagged_index_select_dim1_kernel<float>(int)
+void fbgemm_gpu::segment_sum_csr_cuda_kernel<float>(int)
+void vllm::indexer_k_quant_and_cache_kernel<float>(int)
+void vllm::cp_gather_indexer_k_quant_cache_kernel<4>(int)
+void vllm::gather_and_maybe_dequant_cache<float>(int)
+_permute_kernel_moe_tokens
+_unpermute_kernel
+_moe_permute_kernel
+_sort_chunks_by_map_kernel
+_row_id_map_pass_1_kernel
+void aiter::opus_moe_sorting_entry<int>(int)
 """,
     "communication": r"""
 ncclKernel_AllReduce_RING_LL_Sum_half(ncclWorkElem)
@@ -532,6 +663,10 @@ kuserbuffers_pushsend
 void userbuffers_fp16_sum_inplace_gpu_rw_ag<8>(int)
 void nvshmem_alltoall_kernel<float>(int)
 all_gather_push_kernel
+rcclGenericKernel
+void trtllm::fusedMoeCommKernel<int>(int)
+void mori::moe::EpCombineIntraNodeKernel<int>(int)
+ncclDevFunc_AllToAll
 """,
     "other": r"""
 void regular_fft<256u, EPT<8u>, 32u, 32u, (padding_t)1, (twiddle_t)0, (loadstore_modifier_t)2, (layout_t)1, unsigned int, float>(kernel_arguments_t<unsigned int>)
@@ -540,6 +675,10 @@ void getrf_pivot<float>(int)
 my_kernel
 kernel0
 foo_bar_baz
+void spRadix0064C::kernel3Mem<unsigned int, float, (fftDirection_t)1>(int)
+bluestein_fft
+cusolver_potrf_alg2_set_info
+CudaCodeGen::kernel1
 """,
 }
 CASES = [(family, name) for family, text in NAMES.items() for name in text.strip().splitlines()]
@@ -549,3 +688,177 @@ CASES = [(family, name) for family, text in NAMES.items() for name in text.strip
 def test_family_of_library_kernels(family: str, name: str) -> None:
     label = TAXONOMY.classify(name)
     assert label.family == family, f"{label} for {short_name(name)}"
+
+
+def test_labelled_kernels() -> None:
+    """Hand labels, where they are at hand: the name alone has to do, the operator must not make it worse."""
+    if not LABELS.exists():
+        pytest.skip("no labels here")
+    with LABELS.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    for with_operator in (False, True):
+        wrong = [
+            row["name"]
+            for row in rows
+            if TAXONOMY.classify(row["name"], (row["launching_op"] or None) if with_operator else None).family
+            not in {row["family"], *row["also"].split(",")}
+        ]
+        assert len(wrong) <= len(rows) // 100, wrong
+
+
+RULES = [rule for rule in TAXONOMY.rules if not rule.refines]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.id for rule in RULES])
+def test_example_classifies_to_its_rule(rule: Rule) -> None:
+    """Also shows that no rule is unreachable."""
+    assert TAXONOMY.classify(rule.example).rule == rule.id
+
+
+REFINING = {
+    "operator-conv-gemm": "aten::cudnn_convolution",
+    "operator-triton-reduction": "triton_red_fused_sum_0",
+    "operator-triton-pointwise": "triton_poi_fused_add_0",
+    "operator-compaction": "aten::_unique2",
+    "operator-attention": "aten::_scaled_dot_product_flash_attention",
+    "operator-convolution": "aten::cudnn_convolution",
+    "operator-gemm": "aten::mm",
+    "operator-communication": "record_param_comms",
+    "operator-indexing": "aten::index",
+    "operator-reduction": "aten::sum",
+    "operator-elementwise": "aten::add",
+}
+
+
+@pytest.mark.parametrize("rule", [r for r in TAXONOMY.rules if r.refines], ids=lambda rule: rule.id)
+def test_operator_breaks_ties(rule: Rule) -> None:
+    assert TAXONOMY.classify(rule.example, REFINING[rule.id]).rule == rule.id
+    assert TAXONOMY.classify(rule.example).rule in {"none", *rule.refines}
+
+
+def test_operator_does_not_overrule_a_clear_name() -> None:
+    name = "void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<float>, int>(int)"
+    assert TAXONOMY.classify(name, "aten::mm") == TAXONOMY.classify(name)
+
+
+def test_rule_ids_are_unique() -> None:
+    assert len({rule.id for rule in TAXONOMY.rules}) == len(TAXONOMY.rules)
+
+
+def test_hints_lose_no_match() -> None:
+    """The shortlist is only a short cut: trying every rule in order gives the same answer."""
+    for _, name in CASES:
+        found = outline(name)
+        views = {"name": words(found.identifier), "path": words(found.path), "inside": words(found.inside)}
+        expected = next((rule.label for rule in RULES if rule.matches(views, "")), UNKNOWN)
+        assert TAXONOMY.classify(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("void at::native::(anonymous namespace)::CatArrayBatchedCopy<float, unsigned int>(float*)", "CatArrayBatchedCopy"),
+        ("std::enable_if<(((8)>(0)))&&vllm::_typeConvert<float>::exists, void>::type vllm::rms<float, 8>(int)", "rms"),
+        (
+            "void cutlass::Kernel2<cutlass_80_simt_sgemm_128x32>(cutlass_80_simt_sgemm_128x32::Params)",
+            "cutlass_80_simt_sgemm_128x32",
+        ),
+        ("_ZN7ck_tile6kentryILi1ENS_12Rmsnorm2dFwdINS_3FooIDF16bEEEEJEEEvDpT1_", "Rmsnorm2dFwd"),
+        ("_Z6vecAddPfS_S_i", "vecAdd"),
+        ("std::enable_if<!(false), void>::type internal::gemvx::kernel<int, float>(int)", "gemvx::kernel"),
+        ("triton_poi_fused_add_0", "triton_poi_fused_add_0"),
+        ("decltype(nullptr) ns::f<decltype(nullptr), 3>(int) [clone .kd]", "f"),
+        ("void ns::outer(int)::inner<float>(float)", "inner"),
+        ("foo_kernel.kd", "foo_kernel"),
+        ("", ""),
+    ],
+)
+def test_short_name(name: str, expected: str) -> None:
+    assert short_name(name) == expected
+
+
+def test_arguments_are_never_matched() -> None:
+    assert TAXONOMY.classify("void mystery<int>(cublasGemvTensor<float>, IndexPutParams, LayerNormArgs)") == UNKNOWN
+
+
+def test_words() -> None:
+    assert words("CatArrayBatchedCopy_contig") == "cat array batched copy contig"
+    assert words("RowwiseMomentsCUDAKernel") == "rowwise moments cuda kernel"
+
+
+PIECES = st.sampled_from(["<", ">", "(", ")", "[", "]", "{", "}", "::", " ", ", ", "_ZN", "3foo", "I", "E", "L", "operator()",
+                          "gemm", "Kernel", "(anonymous namespace)", "->", "norm", "12", "9999999999", "J", "Ul"])  # fmt: skip
+
+
+@given(st.one_of(st.text(), st.lists(PIECES).map("".join)), st.none() | st.text())
+def test_any_text_gets_the_same_label_twice(name: str, operator: str | None) -> None:
+    label = TAXONOMY.classify(name, operator)
+    assert label.family in {family.value for family in Family}
+    assert 0 <= label.confidence <= 1
+    assert Taxonomy(TAXONOMY.rules).classify(name, operator) == label
+    assert isinstance(short_name(name), str)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(PIECES, min_size=1, max_size=6).map("".join), st.booleans())
+def test_long_names_are_quick(piece: str, mangled: bool) -> None:
+    name = ("_ZN" if mangled else "") + piece * (100_000 // len(piece))
+    start = time.perf_counter()
+    TAXONOMY.classify(name)
+    assert time.perf_counter() - start < 2
+
+
+USER_RULE = """
+[[rule]]
+id = "mine"
+pattern = 'my kernel'
+family = "gemm"
+kind = "mine"
+example = "my_kernel"
+"""
+
+
+def test_user_rules_go_first(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(USER_RULE.replace("'my kernel'", "'rms norm|my kernel'"), encoding="utf-8")
+    taxonomy = Taxonomy.load(path)
+    assert taxonomy.classify("my_kernel").rule == "mine"
+    assert taxonomy.classify("rms_norm_kernel").rule == "mine"
+    assert taxonomy.classify("nvjet_tst_64x64") == TAXONOMY.classify("nvjet_tst_64x64")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[[rule]", "not valid TOML"),
+        ("rules = 3", "no list of rules"),
+        ("rule = [3]", "not a table"),
+        (USER_RULE + "colour = 3", "unknown keys: colour"),
+        (USER_RULE.replace("kind", "sort"), "lacks a text for kind"),
+        (USER_RULE.replace('"gemm"', '"gem"'), "no such family"),
+        (USER_RULE.replace("'my kernel'", "'my ('"), "not a regular expression"),
+        (USER_RULE.replace("'my kernel'", "'MyKernel'"), "capital"),
+        (USER_RULE.replace("'my kernel'", "'your kernel'"), "does not match its own example"),
+        (USER_RULE + "confidence = 2", "confidence"),
+        (USER_RULE + "confidence = true", "confidence"),
+        (USER_RULE + 'refines = "gemm"', "refines"),
+        (USER_RULE + "look = 'args'", "cannot look at"),
+        (USER_RULE + "look = []", "cannot look at"),
+        (USER_RULE + "outer = 3", "outer"),
+    ],
+)
+def test_a_broken_user_file_is_explained(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TracekitError, match=complaint) as caught:
+        Taxonomy.load(path)
+    assert caught.value.where == path
+    assert caught.value.mend
+
+
+def test_a_user_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(TracekitError, match="cannot be read"):
+        Taxonomy.load(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(TracekitError, match="not UTF-8"):
+        Taxonomy.load(tmp_path / "binary.toml")

@@ -1,0 +1,187 @@
+"""Makes up Kineto traces, exact to the nanosecond, one readable line an event.
+
+    builder = TraceBuilder()
+    builder.operator(0, 50, "aten::mm")
+    builder.launch(call=(10, 5), kernel=(100, 20), name="gemm")
+    builder.trace()            # a loaded Trace; or .json(), .json_gz(), .write(path)
+
+Spans are `start, duration` in integer nanoseconds; they are written as microseconds with three decimals, as Kineto does.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tracekit.analyze.load import load
+from tracekit.analyze.trace import Trace
+
+OLD_CATEGORIES = {
+    "kernel": "Kernel",
+    "gpu_memcpy": "Memcpy",
+    "gpu_memset": "Memset",
+    "cuda_runtime": "Runtime",
+    "cpu_op": "Operator",
+}
+PROCESS = 100
+THREAD = 1
+STREAM = 7
+
+Span = tuple[int, int]
+
+
+class Ns(int):
+    """A time in nanoseconds, to be written as microseconds."""
+
+
+class TraceBuilder:
+    """Collects events; `entries` is open to whatever else a test wants to do to them."""
+
+    def __init__(self, *, base_ns: int = 0, old_format: bool = False, **metadata: Any) -> None:
+        """Count times from `base_ns`; the old format has whole microseconds and capitalised categories."""
+        self.base_ns = base_ns
+        self.old_format = old_format
+        self.metadata = metadata
+        self.entries: list[Any] = []
+        self._correlations = itertools.count(1)
+
+    # --- Events ------------------------------------------------------------------------------------------------
+
+    def event(self, start: int, duration: int, **fields: Any) -> dict[str, Any]:
+        """Add any complete event; return the entry."""
+        entry = {"ph": "X", **fields, "ts": Ns(self.base_ns + start), "dur": Ns(duration)}
+        self.entries.append(entry)
+        return entry
+
+    def kernel(self, start: int, duration: int, name: str = "kernel", **where: Any) -> dict[str, Any]:
+        return self._gpu("kernel", start, duration, name, **where)
+
+    def memcpy(self, start: int, duration: int, name: str = "Memcpy HtoD (Pinned -> Device)", **where: Any) -> dict[str, Any]:
+        return self._gpu("gpu_memcpy", start, duration, name, **where)
+
+    def memset(self, start: int, duration: int, name: str = "Memset (Device)", **where: Any) -> dict[str, Any]:
+        return self._gpu("gpu_memset", start, duration, name, **where)
+
+    def call(
+        self,
+        start: int,
+        duration: int,
+        name: str = "cudaLaunchKernel",
+        *,
+        thread: int | str = THREAD,
+        correlation: int | None = None,
+        driver: bool = False,
+    ) -> dict[str, Any]:
+        """A runtime call, or one of the driver."""
+        args = {} if correlation is None else {"correlation": correlation}
+        category = "cuda_driver" if driver else "cuda_runtime"
+        return self._host(category, start, duration, name, thread, args=args)
+
+    def operator(self, start: int, duration: int, name: str = "aten::add", *, thread: int | str = THREAD) -> dict[str, Any]:
+        return self._host("cpu_op", start, duration, name, thread)
+
+    def annotation(self, start: int, duration: int, name: str = "step", *, thread: int | str = THREAD) -> dict[str, Any]:
+        return self._host("user_annotation", start, duration, name, thread)
+
+    def module(self, start: int, duration: int, name: str = "Linear_0", *, thread: int | str = THREAD) -> dict[str, Any]:
+        return self._host("python_function", start, duration, f"nn.Module: {name}", thread)
+
+    def launch(
+        self,
+        *,
+        call: Span,
+        kernel: Span,
+        name: str = "kernel",
+        call_name: str = "cudaLaunchKernel",
+        thread: int | str = THREAD,
+        stream: int = STREAM,
+        **args: Any,
+    ) -> int:
+        """Add a launching call and its kernel; return the correlation that they share."""
+        correlation = next(self._correlations)
+        self.call(*call, call_name, thread=thread, correlation=correlation)
+        self.kernel(*kernel, name, stream=stream, correlation=correlation, **args)
+        return correlation
+
+    def graph(self, *, call: Span, kernels: list[Span], thread: int | str = THREAD, stream: int = STREAM) -> int:
+        """Add one graph launch and its kernels `node0`, `node1`, …; return the correlation that all share."""
+        correlation = next(self._correlations)
+        self.call(*call, "cudaGraphLaunch", thread=thread, correlation=correlation)
+        for number, span in enumerate(kernels):
+            self.kernel(*span, f"node{number}", stream=stream, correlation=correlation)
+        return correlation
+
+    def _gpu(
+        self,
+        category: str,
+        start: int,
+        duration: int,
+        name: str,
+        *,
+        stream: int = STREAM,
+        device: int = 0,
+        correlation: int | None = None,
+        **args: Any,
+    ) -> dict[str, Any]:
+        args = {"device": device, "stream": stream, **args}
+        if correlation is not None:
+            args["correlation"] = correlation
+        return self.event(start, duration, cat=self._cat(category), name=name, pid=device, tid=stream, args=args)
+
+    def _host(self, category: str, start: int, duration: int, name: str, thread: int | str, **fields: Any) -> dict[str, Any]:
+        return self.event(start, duration, cat=self._cat(category), name=name, pid=PROCESS, tid=thread, **fields)
+
+    def _cat(self, category: str) -> str:
+        return OLD_CATEGORIES.get(category, category) if self.old_format else category
+
+    # --- The file ----------------------------------------------------------------------------------------------
+
+    def json(self, *, bare: bool = False) -> bytes:
+        """The file's bytes; bare is the list of events alone."""
+        events = "[" + ",\n".join(map(self._entry, self.entries)) + "]"
+        if bare:
+            return events.encode()
+        before = "".join(f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in self.metadata.items())
+        return f'{{{before}"traceEvents": {events}}}'.encode()
+
+    def json_gz(self) -> bytes:
+        return gzip.compress(self.json(), 1, mtime=0)
+
+    def write(self, path: Path) -> Path:
+        """Write the file, packed if its name says so."""
+        path.write_bytes(self.json_gz() if path.suffix == ".gz" else self.json())
+        return path
+
+    def trace(self, name: str = "trace.json") -> Trace:
+        """The trace, loaded."""
+        return load_bytes(self.json(), name)
+
+    def _entry(self, entry: Any) -> str:
+        if not isinstance(entry, dict):
+            return json.dumps(entry)
+        fields = (f"{json.dumps(key)}: {self._value(value)}" for key, value in entry.items())
+        return "{" + ", ".join(fields) + "}"
+
+    def _value(self, value: Any) -> str:
+        return microseconds(value, whole=self.old_format) if isinstance(value, Ns) else json.dumps(value)
+
+
+def microseconds(ns: int, *, whole: bool = False) -> str:
+    """Nanoseconds as Kineto's text: microseconds with three decimals, or whole ones."""
+    sign, (us, rest) = "-" if ns < 0 else "", divmod(abs(ns), 1000)
+    if whole:
+        assert not rest, f"{ns} ns is no whole number of microseconds"
+        return f"{sign}{us}"
+    return f"{sign}{us}.{rest:03d}"
+
+
+def load_bytes(data: bytes, name: str = "trace.json") -> Trace:
+    """Load a trace from a file with this content."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(data)
+        return load(path)

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic import TraceBuilder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HEAVY = ("jinja2", "msgspec", "numpy", "pandas", "plotly", "pyarrow", "torch", "transformers")
+
+
+def tracekit(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, in `cwd`."""
+    command = [str(Path(sys.executable).with_name("tracekit")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, "COLUMNS": "80", **environment})
+
+
+def modules_after(arguments: list[str], cwd: Path) -> set[str]:
+    """Which of the heavy modules a command has imported when it ends."""
+    code = f"""
+import sys
+from tracekit.cli import main
+sys.argv = ["tracekit", *{arguments!r}]
+try:
+    main()
+except SystemExit as stop:
+    assert stop.code in (0, None), stop.code
+print("\\nMODULES", *[name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rsplit("MODULES", 1)[1].split())
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """The contract of bad input: exit code 2, nothing on standard output, one line on standard error with these parts."""
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A directory with a trace in traces/, as after `tracekit collect`."""
+    (tmp_path / "traces").mkdir()
+    example().write(tmp_path / "traces" / "one.json.gz")
+    return tmp_path
+
+
+def example() -> TraceBuilder:
+    builder = TraceBuilder()
+    for step in range(3):
+        at = step * 50_000
+        builder.operator(at, 20_000, "aten::mm")
+        builder.call(at + 5_000, 3_000, "cudaLaunchKernel", correlation=step + 1)
+        builder.kernel(at + 12_000, 9_000, "volta_sgemm_128x64_tn", correlation=step + 1)
+    return builder
+
+
+def test_help_is_light(tmp_path: Path) -> None:
+    assert modules_after(["--help"], tmp_path) == set()
+    done = tracekit("--help", cwd=tmp_path)
+    for command in ("collect", "analyze", "report"):
+        assert command in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", ["collect", "analyze", "report"])
+def test_every_command_has_examples(command: str, tmp_path: Path) -> None:
+    done = tracekit(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"tracekit {command}" in done.stdout.split("Examples")[1]
+
+
+def test_version(tmp_path: Path) -> None:
+    from tracekit import __version__
+
+    assert tracekit("--version", cwd=tmp_path).stdout == f"tracekit {__version__}\n"
+
+
+def test_analyze_and_report_never_import_torch(work: Path) -> None:
+    assert not modules_after(["analyze", "traces/"], work) & {"torch", "transformers"}
+    assert not modules_after(["report"], work) & {"torch", "transformers"}
+
+
+def test_json_needs_no_dataframe_library(work: Path) -> None:
+    assert modules_after(["analyze", "--json"], work) == {"msgspec", "numpy"}
+
+
+def test_the_three_commands_of_the_readme_work_without_arguments(work: Path) -> None:
+    analyzed = tracekit("analyze", cwd=work)
+    assert analyzed.returncode == 0
+    assert "Kernel time by family" in analyzed.stdout
+    assert (work / "analysis" / "bundle.json").is_file()
+    reported = tracekit("report", cwd=work)
+    assert reported.returncode == 0
+    assert reported.stdout.strip() == "report.html"
+    assert (work / "report.html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_json_is_one_document_and_writes_nothing(work: Path) -> None:
+    before = sorted(work.rglob("*"))
+    done = tracekit("analyze", "traces/", "--json", cwd=work)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    document = json.loads(done.stdout)
+    assert document["traces"][0]["gpu"]["kernel_time_ns"] == 27_000
+    assert sorted(work.rglob("*")) == before
+
+
+def test_json_with_output_writes_the_bundle_too(work: Path) -> None:
+    done = tracekit("analyze", "--json", "-o", "out", cwd=work)
+    assert json.loads(done.stdout)["traces"]
+    assert (work / "out" / "bundle.json").is_file()
+
+
+def test_one_bad_file_of_a_directory_is_reported_and_the_others_analysed(work: Path) -> None:
+    (work / "traces" / "bad.json").write_text('{"nodes": [], "schema": "1.1"}')
+    done = tracekit("analyze", "--json", cwd=work)
+    assert done.returncode == 0
+    assert [trace["name"] for trace in json.loads(done.stdout)["traces"]] == ["one.json.gz"]
+    assert len(done.stderr.splitlines()) == 1
+    assert "bad.json" in done.stderr
+    assert "execution trace" in done.stderr
+
+
+BAD_FILES = {
+    "empty.json": (b"", "empty"),
+    "notes.json": (b'{"hello": 1}', "traceEvents"),
+    "execution.json": (b'{"schema": "1.1", "nodes": []}', "execution trace"),
+    "memory.json": (b"[[1, 2], [3, 4]]", "memory timeline"),
+    "cut.json": (b'{"traceEvents": [{"ph": "X", "ts": 1', "cut off at byte 36"),
+    "cut.json.gz": (b"\x1f\x8b\x08\x00\x00\x00\x00\x00", "gzip"),
+    "text.json": (b"hello", "byte 0"),
+    "hollow.json": (b'{"traceEvents": []}', "no events"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    data, reason = BAD_FILES[name]
+    (tmp_path / name).write_bytes(data)
+    assert_one_line(tracekit("analyze", name, cwd=tmp_path), name, reason, ";")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_bad_paths_and_arguments_are_one_line(work: Path) -> None:
+    (work / "hollow").mkdir()
+    assert_one_line(tracekit("analyze", "nowhere.json", cwd=work), "nowhere.json", "no such file")
+    assert_one_line(tracekit("analyze", "hollow", cwd=work), "hollow", "no .json")
+    assert_one_line(tracekit("analyze", "--nonsense", cwd=work), "--nonsense")
+    assert_one_line(tracekit("nonsense", cwd=work), "nonsense")
+    assert_one_line(tracekit("report", "nowhere", cwd=work), "nowhere")
+    assert_one_line(tracekit("analyze", "-o", "traces/one.json.gz/out", cwd=work), "traces/one.json.gz/out")
+    assert_one_line(tracekit("analyze", "-o", "traces", cwd=work), "traces", "lost")
+    assert_one_line(tracekit("analyze", "--rules", "nowhere.toml", cwd=work), "nowhere.toml")
+    tracekit("analyze", cwd=work)
+    assert_one_line(tracekit("report", "-o", "traces/one.json.gz/r.html", cwd=work), "r.html")
+    assert_one_line(tracekit("collect", "--variant", "nonsense", cwd=work), "nonsense", "baseline")
+
+
+def test_a_users_rules_come_first(work: Path) -> None:
+    (work / "mine.toml").write_text(
+        '[[rule]]\nid = "mine"\npattern = "sgemm"\nfamily = "other"\nkind = "mine"\nexample = "volta_sgemm_128x64_tn"\n'
+    )
+    done = tracekit("analyze", "--json", "--rules", "mine.toml", cwd=work)
+    assert done.returncode == 0, done.stderr
+    kernel = json.loads(done.stdout)["traces"][0]["kernels"][0]
+    assert (kernel["family"], kernel["kind"], kernel["rule"]) == ("other", "mine", "mine")
+
+
+def test_a_closed_pipe_is_no_error(work: Path) -> None:
+    command = f"{Path(sys.executable).with_name('tracekit')} analyze --json | head -c 10"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=work)
+    assert done.stderr == ""
+
+
+def test_completion_for_the_shell(tmp_path: Path) -> None:
+    done = tracekit(cwd=tmp_path, _TRACEKIT_COMPLETE="source_bash")
+    assert "complete -o" in done.stdout
+
+
+def test_a_missing_extra_names_the_pip_command(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; sys.argv = ['tracekit', 'collect']; from tracekit.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert_one_line(done, "pip install 'torch-tracekit[collect]'")
+
+
+def test_the_list_of_variants(tmp_path: Path) -> None:
+    done = tracekit("collect", "--list", cwd=tmp_path)
+    for variant in ("baseline", "fp16", "compiled"):
+        assert variant in done.stdout
+
+
+def test_no_page_tells_to_install_somebody_elses_package() -> None:
+    pages = [
+        *REPOSITORY.glob("*.md"),
+        *REPOSITORY.glob("docs/*.md"),
+        *REPOSITORY.glob("*/*.py"),
+        *REPOSITORY.glob("templates/*"),
+    ]
+    assert not [page for page in pages if "pip install tracekit" in page.read_text()]
+
+
+def test_ctrl_c_exits_130_and_says_so(work: Path) -> None:
+    code = """
+import sys
+from tracekit.analyze import inputs
+def interrupted(*arguments):
+    raise KeyboardInterrupt
+inputs.load_all = interrupted
+sys.argv = ["tracekit", "analyze"]
+from tracekit.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=work)
+    assert done.returncode == 130
+    assert done.stderr.strip().splitlines()[-1] == "tracekit: interrupted"
+    assert not (work / "analysis").exists()
