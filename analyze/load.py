@@ -284,7 +284,7 @@ def _number(value: Any) -> int | Decimal | None:
         number = Decimal(value)
     except ArithmeticError:
         return None
-    return number if number.is_finite() and abs(number) < LARGEST_US else None
+    return number if number.is_finite() and -LARGEST_US < number < LARGEST_US else None  # abs may overflow
 
 
 def _cleaned_args(args: dict[Any, Any]) -> Args:

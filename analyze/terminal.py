@@ -12,8 +12,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tracekit.bundle import CAUSES
+from tracekit.names import shorten
 from tracekit.table import Table
-from tracekit.taxonomy import short_name
 
 from .analysis import Analysis
 from .findings import Finding
@@ -125,7 +125,7 @@ def _kernels(analysis: Analysis, width: int) -> RichTable:
     table = _table(_titled("Kernels", analysis.kernels), "kernel", "family", "time", "share", "count", "median")
     for row in analysis.kernels.head(ROWS).records():
         table.add_row(
-            _name(short_name(row["name"]), width - 56),
+            _name(row["name"], width - 55),
             row["family"],
             time(row["time_ns"]),
             share(row["share"]),
@@ -140,7 +140,7 @@ def _gaps(analysis: Analysis, width: int) -> RichTable:
     table = _table(_titled("Idle before", groups), "next kernel", "operator", "idle", "gaps", "mostly")
     for row in groups.head(ROWS).records():
         table.add_row(
-            _name(short_name(row["after"]), (width - 40) // 2),
+            _name(row["after"], (width - 40) // 2),
             _name(row["operator"] or row["call"] or "–", (width - 40) // 2),
             time(row["idle_ns"]),
             f"{row['count']:,}",
@@ -177,12 +177,11 @@ def _table(title: str, *columns: str) -> RichTable:
 
 
 def _name(name: str, width: int) -> Text:
-    """A name from the trace in at most `width` cells: the middle goes, as names differ at both ends."""
-    name, width = _printable(name), max(width, 12)
-    if cell_len(name) > width:
-        head = (width - 1) * 2 // 3
-        name = set_cell_size(name, head) + "…" + name[len(name) - (width - 1 - head) :]
-    return Text(name)
+    """A name from the trace, shortened to `width` cells: numbers are not to be cut for it."""
+    width = max(width, 16)
+    short = shorten(_printable(name), width)
+    # Shortened by characters; some take two cells.
+    return Text(short if cell_len(short) <= width else f"{set_cell_size(short, width - 1)}…")
 
 
 def _printable(text: str) -> str:

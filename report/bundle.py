@@ -11,28 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tracekit.bundle import COLUMNS, DOCUMENT, SCHEMA_VERSION
 from tracekit.errors import BundleError
 
-SCHEMA_VERSION = 1
-CAUSES = ("host_sync", "dispatch", "host_other", "launch_latency", "device_wait", "unattributed")
-_CAUSE_COLUMNS = " ".join(f"{cause}_ns" for cause in CAUSES)
-
-# The contract, docs/bundle.md: further columns are welcome, missing ones are an error.
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    table: tuple(columns.split())
-    for table, columns in {
-        "kernels": "name family kind rule confidence operator count time_ns share min_ns median_ns max_ns grid block"
-        " registers shared_memory_bytes occupancy_percent",
-        "operators": "name count host_total_ns host_self_ns kernel_time_ns kernels",
-        "calls": "name count time_ns max_ns",
-        "copies": "name count time_ns bytes",
-        "streams": "device stream events kernels busy_ns share",
-        "gaps": f"start_ns duration_ns cause {_CAUSE_COLUMNS} before after operator call thread",
-        "gap_groups": f"after operator call cause count idle_ns {_CAUSE_COLUMNS}",
-        "launches": "name count p50_ns p90_ns p99_ns max_ns",
-        "timeline": "window lane lane_kind depth name family start_ns duration_ns",
-    }.items()
-}
 _AGAIN = "run `tracekit analyze` again"
 
 
@@ -78,11 +59,20 @@ class TraceBundle:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A file that was given and could not be analysed."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A whole analysis: what `tracekit analyze` left in a directory."""
 
     version: str
     traces: tuple[TraceBundle, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 def read_bundle(directory: Path) -> Bundle:
@@ -90,15 +80,20 @@ def read_bundle(directory: Path) -> Bundle:
     document = _read_document(directory)
     entries = document.get("traces")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise BundleError("has no list of traces", where=directory / "bundle.json", mend=_AGAIN)
+        raise BundleError("has no list of traces", where=directory / DOCUMENT, mend=_AGAIN)
     if not entries:
         raise BundleError("holds no trace", where=directory, mend="run `tracekit analyze` on at least one trace")
     traces = tuple(_read_trace(directory, entry) for entry in entries)
-    return Bundle(str(document.get("tracekit_version") or "unknown"), traces)
+    return Bundle(str(document.get("tracekit_version") or "unknown"), traces, _skipped(document.get("skipped")))
+
+
+def _skipped(entries: object) -> tuple[Skipped, ...]:
+    known = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return tuple(Skipped(str(entry.get("path")), str(entry.get("reason"))) for entry in known)
 
 
 def _read_document(directory: Path) -> dict[str, Any]:
-    path = directory / "bundle.json"
+    path = directory / DOCUMENT
     if not directory.exists():
         raise BundleError("no such directory", where=directory, mend="run `tracekit analyze` first, or name its output")
     if not path.is_file():
@@ -126,7 +121,7 @@ def _read_trace(directory: Path, entry: dict[str, Any]) -> TraceBundle:
     folder = entry.get("folder")
     # A bundle may come from anybody: its folder must not lead out of it.
     if not isinstance(folder, str) or not folder or Path(folder).name != folder or folder == "..":
-        raise BundleError(f"a trace has no usable folder ({folder!r})", where=directory / "bundle.json", mend=_AGAIN)
+        raise BundleError(f"a trace has no usable folder ({folder!r})", where=directory / DOCUMENT, mend=_AGAIN)
     tables = {name: _read_table(directory / folder / f"{name}.parquet", columns) for name, columns in COLUMNS.items()}
     return TraceBundle(entry, tables)
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tracekit.names import elide, shorten
+
 from . import figures, run
 from .budget import budget, figure
 from .bundle import TraceBundle
 from .legend import family
-from .names import elide, shorten
 from .tables import Cell, Column, TableView
 from .units import MISSING, duration, number, percent, three_digits
 from .verdict import compare

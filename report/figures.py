@@ -10,10 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tracekit.names import elide, shorten, shorten_path
+
 from .budget import Budget, Part, budget, figure
 from .bundle import TraceBundle
 from .legend import CAUSES, FAMILIES, cause
-from .names import elide, plotly_text, shorten, shorten_path
 from .units import duration, percent
 
 Figure = dict[str, Any]
@@ -62,7 +63,8 @@ def spans(traces: Sequence[TraceBundle], labels: Sequence[str], *, absolute: boo
     known = [(label, parts) for label, parts in _budgets(traces, labels) if parts.span_ns]
     scale, unit = time_scale(max((parts.span_ns for _, parts in known), default=0))
     data = []
-    for name, token, values in [("busy", "--busy", [parts.busy_ns for _, parts in known]), *_idle_parts(known)]:
+    busy = ("busy", "--busy", [float(parts.busy_ns) for _, parts in known])
+    for name, token, values in [busy, *_idle_parts(known)]:
         shares = [parts.share(value) for (_, parts), value in zip(known, values, strict=True)]
         data.append(
             {
@@ -321,3 +323,8 @@ def _gap_hover(row: dict[str, Any], label: str) -> str:
 def _hover(label: str, time_ns: float, share: str) -> str:
     tail = f", {share}" if share else ""
     return f"<b>{plotly_text(label)}</b><br>{duration(time_ns)}{tail}"
+
+
+def plotly_text(text: str) -> str:
+    """`text` so that Plotly, which reads tags and entities in every label, shows it as it is."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

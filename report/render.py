@@ -87,6 +87,7 @@ def to_html(bundle: Bundle) -> str:
         title=labels[0] if len(views) == 1 else f"{len(views)} traces side by side",
         version=bundle.version,
         views=views,
+        skipped=bundle.skipped,
         # The first one with GPU work says most.
         unfolded=next((view.key for view in views if view.budget is not None), views[0].key),
         comparison=comparison.compare_traces(bundle.traces, labels) if len(views) > 1 else None,

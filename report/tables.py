@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tracekit.bundle import CAUSES
+from tracekit.names import shorten, shorten_path
+
 from .budget import Budget, figure
-from .bundle import CAUSES, TraceBundle
+from .bundle import TraceBundle
 from .legend import Term, cause, family
-from .names import shorten, shorten_path
 from .units import MISSING, binary_size, duration, is_number, number, percent, rate, size
 
 Row = Mapping[str, Any]

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tracekit.names import shorten
+
 from .bundle import TraceBundle
 from .legend import cause, family
-from .names import shorten
 from .units import duration
 
 # Host above device, and outer above inner, so that a launch reads downwards into its kernel.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tracekit.names import shorten
+
 from .budget import Budget, Part, budget, figure
 from .bundle import TraceBundle
-from .names import shorten
 from .units import duration, number, percent, rough_percent, three_digits
 
 _PHRASES = {

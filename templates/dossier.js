@@ -33,9 +33,14 @@
     plot.dataset.drawn = "";
   };
 
-  // A chart in a folded section has no size, so it is drawn when the section opens.
+  // What lies in a folded section has no size and is not seen: it is drawn, and its tables made, when the section opens.
   const visible = (node) => node.offsetParent !== null;
   const drawAll = (again = false) => {
+    for (const figure of document.querySelectorAll("[data-table]:not([data-ready])")) {
+      if (!visible(figure)) continue;
+      figure.dataset.ready = "";
+      new Table(figure);
+    }
     for (const plot of document.querySelectorAll("[data-figure]")) {
       if (visible(plot) && (again || !("drawn" in plot.dataset))) drawPlot(plot);
     }
@@ -416,7 +421,6 @@
   // ---- the page -----------------------------------------------------------------------------------------------
 
   const timelines = [...document.querySelectorAll("[data-timeline]")].map((figure) => new Timeline(figure));
-  for (const figure of document.querySelectorAll("[data-table]")) new Table(figure);
   for (const nav of document.querySelectorAll(".toc")) {
     const questions = [...nav.parentElement.querySelectorAll(":scope > section > h3")];
     nav.append(...questions.map((heading) => element("a", { href: `#${heading.parentElement.id}`, textContent: heading.textContent })));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import time
 
 import pytest
@@ -225,6 +226,7 @@ def test_whole_microseconds_are_exact(spans_us):
     [
         ("1.0005", 1000),
         ("1.0015", 1002),
+        ("0.5015", 502),
         ("1.00050001", 1001),
         ("1e1", 10_000),
         ("2.5e-3", 2),
@@ -234,7 +236,7 @@ def test_whole_microseconds_are_exact(spans_us):
     ],
 )
 def test_other_spellings_of_a_number_round_half_to_even(text, ns):
-    entry = '{"ph": "X", "cat": "cpu_op", "name": "a", "pid": 1, "tid": 1, "ts": 1, "dur": %s}' % text
+    entry = f'{{"ph": "X", "cat": "cpu_op", "name": "a", "pid": 1, "tid": 1, "ts": 1, "dur": {text}}}'
 
     assert times(load_bytes(f"[{entry}]".encode())) == [(0, ns)]
 
@@ -263,6 +265,8 @@ def test_integers_and_fractions_may_be_mixed():
         ("ts", 10**30, {"events_without_time": 1, "ill_typed_events": 1}),
         ("ts", -(2**63), {"events_without_time": 1, "ill_typed_events": 1}),
         ("ts", "Infinity", {"events_without_time": 1, "ill_typed_events": 1}),
+        ("ts", "1e999999999999999999", {"events_without_time": 1, "ill_typed_events": 1}),
+        ("ts", "1e-999999999999999999", {}),
         ("ts", "0.125", {}),
         ("name", 5, {"ill_typed_events": 1}),
         ("name", None, {}),
@@ -275,6 +279,7 @@ def test_integers_and_fractions_may_be_mixed():
         ("args", {"correlation": 2**80, "bytes": "much", "grid": "4x4", "registers per thread": 2**80}, {}),
         ("args", {"correlation": 1.5, "shared memory": -1.5, "est. achieved occupancy %": "high"}, {}),
         ("args", {"device": 2**80, "stream": {}}, {}),
+        ("args", {"correlation": "1e999999999999999999", "bytes": "1e-999999999999999999"}, {}),
         ("pid", "python 3", {}),
         ("pid", 2**80, {}),
         ("pid", True, {}),
@@ -423,11 +428,11 @@ def test_what_is_no_trace_is_named(data, says):
     assert "broken.json" in error_of(data)
 
 
-@pytest.mark.parametrize("digits", [5_000, 50_000])
-def test_numbers_of_thousands_of_digits_do_no_harm(digits):
-    data = small().json().replace(b'"tid": 1', b'"tid": ' + b"9" * digits, 1)
-
-    assert "JSON" in error_of(data)
+@pytest.mark.parametrize("digits", [4_000, 5_000, 50_000])
+@pytest.mark.parametrize("key", ["tid", "ts", "dur", "correlation"])
+def test_numbers_of_thousands_of_digits_do_no_harm(key, digits):
+    """Python reads integers up to some length; either way nothing breaks."""
+    loads_or_refuses(re.sub(rf'"{key}": [\d.]+'.encode(), f'"{key}": {"9" * digits}'.encode(), small().json()))
 
 
 def test_json_cut_off_anywhere_names_the_byte():
@@ -468,11 +473,10 @@ def test_unreadable_paths(tmp_path):
 
 
 def loads_or_refuses(data: bytes) -> Trace | None:
-    """A Trace, or None for a TraceError of one line; anything else fails the test."""
+    """A Trace, or None for a TraceError; anything else fails the test."""
     try:
         trace = load_bytes(data)
-    except TraceError as error:
-        assert "\n" not in str(error)
+    except TraceError:
         return None
     assert (trace.events["duration_ns"] >= 0).all()
     assert (trace.end_ns >= trace.start_ns).all()

@@ -239,6 +239,16 @@ def test_an_unreadable_manifest_is_said_to_be_one(load: Load, parts: Callable[..
     assert "not one that this version can read" in text
 
 
+def test_files_that_were_skipped_are_named(write: Callable[..., Path], parts: Callable[..., Parts], tmp_path: Path) -> None:
+    directory = write(parts())
+    document = json.loads((directory / "bundle.json").read_text())
+    document["skipped"] = [{"path": "traces/<b>.json", "reason": "is empty"}]
+    (directory / "bundle.json").write_text(json.dumps(document))
+    text = "".join(Page(render(directory, tmp_path / "x.html").read_text()).text)
+    assert "1 file was not analysed" in text
+    assert "traces/<b>.json is empty" in text
+
+
 def test_labels_are_told_apart(load: Load, parts: Callable[..., Parts]) -> None:
     document, rows = parts(name="t.pt.trace.json.gz")
     bundle = load((document | {"rank": 0}, rows), (document | {"rank": 1}, rows), (document, rows), parts(name="u.json"))

@@ -1,4 +1,4 @@
-"""How is a kernel's, an operator's or a layer's name shown without drowning the page?"""
+"""How is a kernel's, an operator's or a layer's name shown where space is short?"""
 
 from __future__ import annotations
 
@@ -54,11 +54,6 @@ def shorten_path(path: str, limit: int = LIMIT) -> str:
             break
         kept = longer
     return f"{ELLIPSIS}{kept}" if kept else elide(path, limit)
-
-
-def plotly_text(text: str) -> str:
-    """`text` so that Plotly, which reads tags and entities in every label, shows it as it is."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _outermost(name: str) -> str:

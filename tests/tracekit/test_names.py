@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracekit.report.names import LIMIT, plotly_text, shorten, shorten_path
+from tracekit.names import LIMIT, shorten, shorten_path
+from tracekit.report.figures import plotly_text
 from tracekit.report.render import breakable
 
 

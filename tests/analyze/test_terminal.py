@@ -1,0 +1,152 @@
+"""What a person sees: it fits, and a trace's names can do nothing to the terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+from synthetic import TraceBuilder
+
+from tracekit.analyze.analysis import Analysis
+from tracekit.analyze.terminal import share, show, time
+from tracekit.taxonomy import Taxonomy
+
+TAXONOMY = Taxonomy.default()
+
+
+def shown(builder: TraceBuilder, width: int = 80, name: str = "trace.json", *, colour: bool = False) -> str:
+    output = io.StringIO()
+    console = Console(
+        file=output, width=width, highlight=False, force_terminal=colour, color_system="standard" if colour else None
+    )
+    show(Analysis(builder.trace(name), TAXONOMY), console)
+    return output.getvalue()
+
+
+def full(name: str = "volta_sgemm_64x64_nn", operator: str = "aten::addmm", device: str = "Tesla T4") -> TraceBuilder:
+    """A trace with every part that is shown, under these names."""
+    builder = TraceBuilder(deviceProperties=[{"id": 0, "name": device}], distributedInfo={"rank": 2})
+    builder.kernel(0, 100, "first")
+    builder.call(100, 5_000_000, "cudaStreamSynchronize")
+    for place in range(12):
+        at = 20_000_000 * (place + 1)
+        builder.operator(at, 9_000_000, operator)
+        builder.launch(call=(at + 8_000_000, 5_000), kernel=(at + 9_000_000, 1_234_567), name=f"{name}{place or ''}")
+    builder.graph(call=(400_000_000, 10), kernels=[(400_000_100, 100)])
+    builder.memcpy(500_000_000, 100)
+    builder.call(600_000_000, 5, correlation=700)
+    return builder
+
+
+def host_only(operator: str = "aten::addmm") -> TraceBuilder:
+    builder = TraceBuilder()
+    for place in range(25):
+        builder.operator(1000 * place, 500 + place, f"{operator}{place or ''}")
+    return builder
+
+
+LONG = "void at::native::(anonymous namespace)::very_long_kernel_name<" + "std::array<char*, 3ul>, " * 20 + ">"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("name", ["k", LONG, "核心" * 60, "é" * 100, "x" * 300])
+def test_no_line_is_wider_than_the_terminal(width, name):
+    for builder in (full(name, operator=name), host_only(name)):
+        assert max(cell_len(line) for line in shown(builder, width, name="n" * 100 + ".json").splitlines()) <= width
+
+
+@pytest.mark.parametrize("name", ["k", LONG, "核心" * 60, "é" * 100, "x" * 300])
+def test_no_number_is_cut_for_a_long_name(name):
+    text = shown(full(name, operator=name), 80)
+
+    assert not re.search(r"\d[ .]*…", text)
+    assert text.count("1.23 ms") == 2 * 10  # time and median of each kernel
+    for part in (" count ", " median", " gaps ", " mostly", " host_other", " unattributed"):
+        assert part in text
+
+
+def test_what_one_needs_to_see():
+    text = shown(full())
+
+    for part in (
+        "trace.json",
+        "Tesla T4",
+        "rank 2",
+        "GPU busy",
+        "volta_sgemm_64x64_nn",
+        "aten::addmm",
+        "gemm",
+        "dispatch",
+        "1 of 13 launches have no kernel",
+        "1.23 ms",
+    ):
+        assert part in text, part
+    assert "(the 10 worst of 14)" in text
+
+
+def test_a_trace_of_the_host_alone():
+    text = shown(host_only())
+
+    assert "GPU busy" not in text
+    assert "no GPU events" in text
+    assert "aten::addmm24" in text
+    assert text.count("aten::addmm") == 10
+    assert "(the 10 worst of 25)" in text
+
+
+def test_a_trace_of_neither():
+    builder = TraceBuilder()
+    builder.event(0, 10, cat="Trace", name="Iteration")
+
+    assert "neither GPU nor host events" in shown(builder)
+
+
+HOSTILE = ["[red]x[/red]", "[/]", "[link=https://example.org]x[/link]", "\\[bold]", ":warning:"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_plain_text_and_not_markup(name):
+    for builder in (full(name, operator=name, device=name), host_only(name)):
+        text = shown(builder)
+        assert name in text
+
+
+def test_device_and_file_are_plain_text_too():
+    text = shown(full(device="[red]GPU[/red]"), name="[bold]trace[/bold].json".replace("/", "∕"))
+
+    assert "[red]GPU[/red]" in text
+    assert "[bold]trace[∕bold].json" in text
+
+
+@pytest.mark.parametrize("char", ["\x1b[31m", "\x1b]0;title\x07", "\r", "\n", "\x08", "\x9b31m", "\u202e", "\x00", "\u2028"])
+def test_control_characters_never_reach_the_terminal(char):
+    name = f"a{char}b"
+    for builder in (full(name, operator=name, device=name), host_only(name)):
+        text = shown(builder, name=f"t{char}.json" if char != "\x00" else "t.json")
+        assert not {c for c in text if not c.isprintable()} - {"\n"}
+        assert "a\nb" not in text
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+@settings(max_examples=40, deadline=None)
+def test_any_names_at_all(name, operator):
+    text = shown(full(name, operator=operator, device=operator))
+
+    assert not {c for c in text if not c.isprintable()} - {"\n"}
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(0, "0 ns"), (999, "999 ns"), (1_000, "1.00 µs"), (12_340, "12.3 µs"), (123_400, "123 µs"), (1_500_000, "1.50 ms"), (61_000_000_000, "61.0 s"), (-1_500, "-1.50 µs")],
+)  # fmt: skip
+def test_times_have_three_digits_and_a_unit(ns, text):
+    assert time(ns) == text
+
+
+def test_shares_are_per_cent():
+    assert share(0.1234) == "12.3 %"
