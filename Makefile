@@ -14,7 +14,7 @@ demo: $(VENV)/installed-collect
 	@echo "dossier: $$($(BIN)/tracekit report -o $(CURDIR)/report.html)"
 
 test: $(VENV)/installed-dev lint
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-dev build/types/tracekit
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -27,9 +28,10 @@ def run(*command: object, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An sdist, and the wheel that was built from it."""
-    target = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", target, REPOSITORY, cwd=target)
+    """An sdist, and the wheel that was built from it; in a copy, as a build writes into its source tree."""
+    source, target = tmp_path_factory.mktemp("source") / "tree", tmp_path_factory.mktemp("dist")
+    shutil.copytree(REPOSITORY, source, ignore=shutil.ignore_patterns(".*", "build", "analysis", "*.egg-info", "__pycache__"))
+    run(sys.executable, "-m", "build", "--outdir", target, source, cwd=target)
     return target
 
 
@@ -43,7 +45,6 @@ def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return venv / "bin"
 
 
-@pytest.mark.xdist_group("packaging")
 def test_sdist_and_wheel_hold_the_data(dist: Path) -> None:
     (wheel,), (sdist,) = dist.glob("torch_tracekit-*.whl"), dist.glob("torch_tracekit-*.tar.gz")
     names = zipfile.ZipFile(wheel).namelist()
@@ -53,7 +54,6 @@ def test_sdist_and_wheel_hold_the_data(dist: Path) -> None:
     assert {"pyproject.toml", "LICENSE", "README.md", "analyze/load.py", "tracekit/kernels.toml"} <= shipped
 
 
-@pytest.mark.xdist_group("packaging")
 def test_a_clean_environment_analyses_and_reports_without_torch(installed: Path, tmp_path: Path) -> None:
     packages = run(installed / "pip", "list", "--format=freeze", cwd=tmp_path)
     assert "torch==" not in packages
@@ -63,7 +63,6 @@ def test_a_clean_environment_analyses_and_reports_without_torch(installed: Path,
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
-@pytest.mark.xdist_group("packaging")
 def test_collect_there_names_the_extra(installed: Path, tmp_path: Path) -> None:
     done = subprocess.run([installed / "tracekit", "collect"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2

@@ -31,6 +31,11 @@ def same(left: dict, right: dict) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+def _never_answers(*_: object, **__: object) -> None:
+    time.sleep(3)
+    raise TimeoutError("timed out")
+
+
 def test_random_weights_depend_on_the_seed_alone() -> None:
     config = PRESETS["tiny"]
     assert same(random_state(config, 5), random_state(config, 5))
@@ -89,7 +94,7 @@ def test_auto_offline_falls_back_fast_with_the_reason(monkeypatch: pytest.Monkey
 def test_a_hub_that_never_answers_costs_no_more_than_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr(weights, "PROBE_SECONDS", 0.2)
-    monkeypatch.setattr(weights.urllib.request, "urlopen", lambda *_, **__: time.sleep(3))
+    monkeypatch.setattr(weights.urllib.request, "urlopen", _never_answers)
     start = time.perf_counter()
     assert weights.hub_problem("nobody/x") == "no answer within 0.2 s"
     assert time.perf_counter() - start < 2
