@@ -75,8 +75,13 @@ class Analysis:
 
     @cached_property
     def layers(self) -> Table:
-        """GPU time by annotation and module."""
+        """GPU time and host time by annotation and module."""
         return layering.layers(self.trace)
+
+    @cached_property
+    def layer_sources(self) -> layering.LayerSources:
+        """What told the layers."""
+        return layering.layer_sources(self.trace)
 
     @cached_property
     def gap_groups(self) -> Table:
@@ -86,7 +91,7 @@ class Analysis:
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What to do, the largest saving first."""
-        return findings(self.gpu, self.idle, self.launches, self.gap_groups, self.warnings)
+        return findings(self.gpu, self.idle, self.launches, self.gap_groups, self.layers, self.warnings)
 
     def tables(self) -> dict[str, Table]:
         """The bundle's tables by name; their columns are described in docs/bundle.md."""
@@ -100,5 +105,6 @@ class Analysis:
             "gaps": gap_tables.longest_gaps(self.trace),
             "gap_groups": self.gap_groups,
             "launches": launching.launch_latencies(self.trace),
+            "layers": self.layers,
             "timeline": timelines.timeline(self.trace, family_of),
         }

@@ -50,6 +50,7 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "kernels": analysis.kernels.records(),
         "operators": analysis.operators.records(),
         "layers": analysis.layers.records(),
+        "layer_sources": asdict(analysis.layer_sources),
         "findings": [asdict(finding) for finding in analysis.findings],
     }
 

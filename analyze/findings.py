@@ -1,14 +1,17 @@
 """What should one do next, and how much would it bring at most?
 
 A rule is a function from the analysed figures to a Finding or None. Savings here are upper bounds: the idle time that was
-measured and that the action removes if it works fully. The trace alone cannot say more.
+measured and that the action removes if it works fully. The trace alone cannot say more, and where it says less there is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Any
 
+from tracekit.names import shorten_path
 from tracekit.table import Table
 
 from .gpu import GpuSummary
@@ -19,15 +22,22 @@ from .trace import TraceWarning
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Shares of the GPU's span from which a cause of idleness is worth a finding."""
+    """Shares of the GPU's span from which a cause of idleness is worth a finding, and what makes a layer's host time one.
+
+    A layer must have `layer_host` of the host time of the layer around it, and `layer_ratio` times its share of GPU time.
+    """
 
     launch_overhead: float = 0.20
     host_sync: float = 0.05
     host_other: float = 0.20
     severe: float = 0.50
+    layer_host: float = 0.10
+    layer_ratio: float = 2.0
 
 
 THRESHOLDS = Thresholds()
+NAMED_LAYERS = 3
+"""So many layers are named in a finding about layers."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class Evidence:
     idle: IdleCauses
     launches: Launches
     gap_groups: Table
+    layers: Table
     warnings: tuple[TraceWarning, ...] = ()
     thresholds: Thresholds = field(default=THRESHOLDS)
 
@@ -77,15 +88,16 @@ def findings(
     idle: IdleCauses,
     launches: Launches,
     gap_groups: Table,
+    layers: Table,
     warnings: tuple[TraceWarning, ...],
 ) -> tuple[Finding, ...]:
-    """All findings: first what makes the trace incomplete, then the largest saving first."""
-    found = list(_rules(Evidence(gpu, idle, launches, gap_groups, warnings)))
-    return tuple(sorted(found, key=lambda f: (f.saving_ns is not None, -(f.saving_ns or 0), f.code)))
+    """All findings: first what makes the trace incomplete, then the largest saving first, and last those that tell none."""
+    found = list(_rules(Evidence(gpu, idle, launches, gap_groups, layers, warnings)))
+    return tuple(sorted(found, key=lambda f: (f.code != "incomplete_trace", f.saving_ns is None, -(f.saving_ns or 0), f.code)))
 
 
 def _rules(evidence: Evidence) -> Iterator[Finding]:
-    for rule in (incomplete_trace, launch_overhead, host_sync, host_late):
+    for rule in (incomplete_trace, launch_overhead, host_sync, host_late, layer_launch_cost):
         finding = rule(evidence)
         if finding is not None:
             yield finding
@@ -163,6 +175,60 @@ def host_late(evidence: Evidence) -> Finding | None:
         action="Look at the Python between the operators: data loading (num_workers, pin_memory, prefetch), logging, "
         "tokenising, a Python loop over tokens. Profile with with_stack=True to see its lines.",
     )
+
+
+def layer_launch_cost(evidence: Evidence) -> Finding | None:
+    """A stopwatch around these layers shows what launching their kernels costs the host, not what the kernels cost."""
+    found = sorted(_launch_bound(evidence), key=lambda layer: (-layer.host_ns, layer.path))
+    if not found:
+        return None
+    named = "; ".join(
+        f"{shorten_path(layer.path)}: {_percent(layer.host_share)} of the host time around it, "
+        f"{_percent(layer.gpu_share)} of the GPU time"
+        for layer in found[:NAMED_LAYERS]
+    )
+    more = f"; and {len(found) - NAMED_LAYERS} more" if len(found) > NAMED_LAYERS else ""
+    return Finding(
+        code="layer_launch_cost",
+        title="A stopwatch around these layers measures their launches, not their work",
+        severity="low",
+        affected_ns=sum(layer.host_ns for layer in found),
+        saving_ns=None,
+        evidence=named + more,
+        action="Judge these layers by their GPU time. What they cost the host is operators and launches: fuse them with their "
+        "neighbours (torch.compile) or replay the step as a CUDA graph; a faster kernel would not show. What that saves is "
+        "part of the launch overhead, if the GPU waits for it, and nothing if it does not.",
+    )
+
+
+@dataclass(frozen=True)
+class _LaunchBound:
+    """A layer and its shares of the layer around it; `host_ns` is without waiting for the device."""
+
+    path: str
+    host_ns: int
+    host_share: float
+    gpu_share: float
+
+
+def _launch_bound(evidence: Evidence) -> Iterator[_LaunchBound]:
+    """The layers without layers inside whose share of host time is far above their share of GPU time, in their parent."""
+    rows = evidence.layers.records()
+    around: list[dict[str, Any]] = []  # the rows that hold the one at hand, the outermost first
+    limits = evidence.thresholds
+    for row, following in zip_longest(rows, rows[1:]):
+        around[row["depth"] :] = [row]
+        holds_others = following is not None and following["depth"] > row["depth"]
+        if not row["depth"] or not row["calls"] or holds_others:
+            continue
+        outer = around[-2]
+        # Waiting for the device is no launch cost, so neither counts it.
+        host, outer_host = row["host_ns"] - row["wait_ns"], outer["host_ns"] - outer["wait_ns"]
+        if not outer["time_ns"] or not outer_host:
+            continue
+        host_share, gpu_share = host / outer_host, row["time_ns"] / outer["time_ns"]
+        if host_share >= limits.layer_host and host_share >= limits.layer_ratio * gpu_share:
+            yield _LaunchBound(row["path"], host, host_share, gpu_share)
 
 
 def _percent(share: float) -> str:

@@ -68,6 +68,13 @@ def launch_latencies(trace: Trace) -> Table:
     return table.sorted_by("count", descending=True)
 
 
+def graph_kernels(trace: Trace) -> Bools:
+    """For each row of `trace.gpu` whether a graph launch replayed it."""
+    call = trace.call_of_gpu
+    replayed: Bools = (call >= 0) & _matches(trace, GRAPH_LAUNCH)[trace.events["name"][call]]
+    return replayed
+
+
 def _latencies(trace: Trace) -> Table:
     """For the first GPU event of each launch its call (row of `trace.events`) and the time between their starts."""
     launched = trace.first_of_launch & (trace.call_of_gpu >= 0)

@@ -52,6 +52,12 @@ class Args(msgspec.Struct, gc=False):
     registers: int | None = msgspec.field(default=None, name="registers per thread")
     shared_memory: int | None = msgspec.field(default=None, name="shared memory")
     occupancy: float | None = msgspec.field(default=None, name="est. achieved occupancy %")
+    # A kernel of a CUDA graph may carry a label: torch.cuda._graph_annotations marks it while the graph is captured, and
+    # torch.cuda._annotate_cuda_graph_trace writes the mark among the arguments, under one of these names.
+    graph_node: Any = msgspec.field(default=None, name="graph node id")
+    mark: Any = msgspec.field(default=None, name="str")
+    annotation: Any = None
+    name: Any = None
 
 
 class Event(msgspec.Struct, Generic[Time], gc=False):
@@ -300,6 +306,10 @@ def _cleaned_args(args: dict[Any, Any]) -> Args:
         registers=_small_int(args.get("registers per thread")),
         shared_memory=_small_int(args.get("shared memory")),
         occupancy=None if occupancy is None else float(occupancy),
+        graph_node=args.get("graph node id"),
+        mark=args.get("str"),
+        annotation=args.get("annotation"),
+        name=args.get("name"),
     )
 
 
@@ -444,8 +454,16 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> 
             "registers": _objects([_small_int(a.registers) for a in args]),
             "shared_memory_bytes": _objects([_small_int(a.shared_memory) for a in args]),
             "occupancy_percent": _objects([a.occupancy for a in args]),
+            "label": _objects([_graph_label(a) for a in args]),
         }
     )
+
+
+def _graph_label(args: Args) -> str | None:
+    """What the kernel was marked with when its graph was captured."""
+    if args.graph_node is None:
+        return None
+    return next((_encodable(str(mark)) for mark in (args.mark, args.annotation, args.name) if mark), None)
 
 
 def _or(first: T | None, second: T | None) -> T | None:

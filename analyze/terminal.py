@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
@@ -17,8 +18,14 @@ from tracekit.table import Table
 
 from .analysis import Analysis
 from .findings import Finding
+from .layers import OUTSIDE
 
 ROWS = 10
+LAYER_ROWS = 20
+MAX_INDENT = 8
+HOW_TO_LAYER = "wrap parts of the model in torch.profiler.record_function(name), or profile with_stack=True for its nn.Modules"
+WIDE = 80
+NUMBER_WIDTH = 12
 
 CAUSE_MEANING = {
     "host_sync": "host waited for the device",
@@ -65,6 +72,7 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     yield _kernels(analysis, width)
     if len(analysis.gap_groups):
         yield _gaps(analysis, width)
+    yield _layers(analysis, width)
     launches = analysis.launches
     latency = launches.latency
     if latency.p50 is not None and latency.p99 is not None:
@@ -86,6 +94,7 @@ def _host_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
         f" (self time) in a span of {time(host.span_ns)}: {host.operators:,} operators on {host.threads:,} threads",
     )
     yield _operators(analysis.operators, host.operator_self_ns, width)
+    yield _layers(analysis, width)
 
 
 def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
@@ -149,6 +158,34 @@ def _gaps(analysis: Analysis, width: int) -> RichTable:
     return table
 
 
+def _layers(analysis: Analysis, width: int) -> RenderableType:
+    """The layers with the largest shares of either time, within those around them; a line where nothing is inside another."""
+    layers = analysis.layers
+    if not len(layers) or not layers["depth"].max():
+        return Text(f"{_unlayered(layers)}: {HOW_TO_LAYER}", style="dim")
+    # No layer has a larger share than the one around it, so the worst of them bring all that they lie in.
+    worst = np.argsort(-np.maximum(layers["share"], layers["host_share"]), kind="stable")[:LAYER_ROWS]
+    title = "Layers" if len(layers) <= LAYER_ROWS else f"Layers (the {LAYER_ROWS} largest of {len(layers):,})"
+    gpu, wide = analysis.gpu is not None, width >= WIDE
+    columns = [("GPU time", gpu and wide), ("GPU", gpu), ("host time", wide), ("host", True)]
+    table = _table(title, "layer", *(name for name, shown in columns if shown))
+    room = width - sum(NUMBER_WIDTH for _, shown in columns if shown)
+    for row in layers.take(np.sort(worst)).records():
+        indent = "  " * min(row["depth"], MAX_INDENT)
+        cells = (time(row["time_ns"]), share(row["share"]), time(row["host_ns"]), share(row["host_share"]))
+        name = Text(indent) + _name(row["name"], room - len(indent))
+        table.add_row(name, *(cell for cell, (_, shown) in zip(cells, columns, strict=True) if shown))
+    return table
+
+
+def _unlayered(layers: Table) -> str:
+    top = [path for path in layers["path"].tolist() if path != OUTSIDE]
+    if not top:
+        return "No layers: the trace has no annotations and no module events"
+    shown = ", ".join(shorten(_printable(path), 24) for path in top[:3])
+    return f"No layers within {shown}{' …' if len(top) > 3 else ''}"
+
+
 def _operators(operators: Table, total: int, width: int) -> RichTable:
     table = _table(_titled("Host operators", operators), "operator", "self", "share", "total", "count")
     for row in operators.head(ROWS).records():
@@ -166,7 +203,9 @@ def _titled(title: str, table: Table) -> str:
     return title if len(table) <= ROWS else f"{title} (the {ROWS} worst of {len(table):,})"
 
 
-NUMBERS = frozenset({"time", "share", "kernels", "count", "median", "idle", "gaps", "self", "total"})
+NUMBERS = frozenset(
+    {"time", "share", "kernels", "count", "median", "idle", "gaps", "self", "total", "GPU time", "GPU", "host time", "host"}
+)
 
 
 def _table(title: str, *columns: str) -> RichTable:

@@ -86,8 +86,9 @@ class Trace:
     `name` (int32, into `strings`), `start_ns` and `duration_ns` (int64, `start_ns` from the first event), `thread` (int32,
     into `threads`), `correlation` (int64 or NO_CORRELATION).
 
-    `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device` and `stream` (int64), `bytes`, `grid`,
-    `block`, `registers`, `shared_memory_bytes`, `occupancy_percent` (objects, None where not recorded).
+    `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device` and `stream` (int64), and, as objects
+    that are None where not recorded, `bytes`, `grid`, `block`, `registers`, `shared_memory_bytes`, `occupancy_percent` and
+    `label` (what a CUDA graph's kernel was marked with).
     """
 
     name: str

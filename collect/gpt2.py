@@ -1,6 +1,7 @@
 """What is GPT-2? The whole model, any size, with a static KV cache.
 
-Parameter names are those of transformers' GPT2Model, so that its checkpoints map name by name.
+Parameter names are those of transformers' GPT2Model, so that its checkpoints map name by name. What a table of layers
+may show is a submodule or a method of its own, for `layers.annotated` to wrap.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .attention import ATTENTION_FORMS, FORMS, Attention
 
 # A cache length that is a multiple of this keeps the mask's rows aligned: SDPA would pad them anew in every layer.
 CACHE_MULTIPLE = 8
@@ -42,47 +45,6 @@ PRESETS: Mapping[str, GPT2Config] = {
 }
 
 
-class KeyValueCache(nn.Module):
-    """A layer's keys and values, [batch, heads, length, head width]: preallocated, so that no address changes."""
-
-    keys: Tensor
-    values: Tensor
-
-    def __init__(self, batch: int, length: int, config: GPT2Config, like: Tensor) -> None:
-        super().__init__()
-        shape = (batch, config.heads, length, config.width // config.heads)
-        self.register_buffer("keys", like.new_zeros(shape), persistent=False)
-        self.register_buffer("values", like.new_zeros(shape), persistent=False)
-
-    def update(self, positions: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new tokens' rows at `positions` and return the whole cache, unused rows included."""
-        self.keys.index_copy_(2, positions, keys)
-        self.values.index_copy_(2, positions, values)
-        return self.keys, self.values
-
-
-class Attention(nn.Module):
-    """Causal multi-head self-attention."""
-
-    def __init__(self, config: GPT2Config) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.c_attn = nn.Linear(config.width, 3 * config.width)
-        self.c_proj = nn.Linear(config.width, config.width)
-        self.cache: KeyValueCache | None = None
-
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
-        """[batch, tokens, width] to the same; `mask` is what `GPT2.mask` returns."""
-        batch, tokens, width = x.shape
-        qkv = self.c_attn(x).view(batch, tokens, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        if self.cache is not None:
-            k, v = self.cache.update(positions, k, v)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        out: Tensor = self.c_proj(y.transpose(1, 2).reshape(batch, tokens, width))
-        return out
-
-
 class MLP(nn.Module):
     """Two linear layers around GELU, in its tanh form as GPT-2 was trained with."""
 
@@ -93,25 +55,34 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, tokens, width] to the same."""
-        out: Tensor = self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
-        return out
+        x = self.c_proj(self.activate(self.c_fc(x)))
+        return x
+
+    def activate(self, x: Tensor) -> Tensor:
+        """GELU, elementwise."""
+        return F.gelu(x, approximate="tanh")
 
 
 class Block(nn.Module):
     """One transformer block: attention and MLP, each behind a layer norm and around a residual connection."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2Config, attention: type[Attention]) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.width)
-        self.attn = Attention(config)
+        self.attn = attention(config.width, config.heads)
         self.ln_2 = nn.LayerNorm(config.width)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """[batch, tokens, width] to the same."""
-        x = x + self.attn(self.ln_1(x), positions, mask)
-        x = x + self.mlp(self.ln_2(x))
-        return x
+        x = self.add_attention(x, self.attn(self.ln_1(x), positions, mask))
+        return self.add_mlp(x, self.mlp(self.ln_2(x)))
+
+    def add_attention(self, x: Tensor, y: Tensor) -> Tensor:
+        """A residual connection."""
+        return x + y
+
+    add_mlp = add_attention  # each by a name of its own, as they are layers apart
 
 
 class GPT2(nn.Module):
@@ -121,15 +92,22 @@ class GPT2(nn.Module):
     """
 
     causal: Tensor | None
+    padding: Tensor | None
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2Config, attention: str = "sdpa") -> None:
+        """Raises ValueError if `attention` is none of ATTENTION_FORMS."""
+        if attention not in FORMS:
+            raise ValueError(f"no such attention as {attention!r}; use one of {', '.join(ATTENTION_FORMS)}")
         super().__init__()
         self.config = config
+        self.form = FORMS[attention]
+        self.cache_length = 0  # without a cache
         self.wte = nn.Embedding(config.vocab_size, config.width)
         self.wpe = nn.Embedding(config.context, config.width)
-        self.h = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.h = nn.ModuleList(Block(config, self.form) for _ in range(config.layers))
         self.ln_f = nn.LayerNorm(config.width)
         self.register_buffer("causal", None, persistent=False)
+        self.register_buffer("padding", None, persistent=False)
 
     def allocate_cache(self, batch: int, length: int) -> None:
         """Give every layer an empty KV cache for `length` tokens, on the weights' device and in their dtype.
@@ -138,34 +116,65 @@ class GPT2(nn.Module):
         """
         if length > self.config.context:
             raise ValueError(f"a cache of {length} tokens is longer than the context of {self.config.context}")
-        length = -(-length // CACHE_MULTIPLE) * CACHE_MULTIPLE
-        like = self.wte.weight.detach()
+        self.cache_length = -(-length // CACHE_MULTIPLE) * CACHE_MULTIPLE
         for block in self.blocks():
-            block.attn.cache = KeyValueCache(batch, length, self.config, like)
-        # Additive, in the weights' dtype: SDPA would convert a boolean mask anew in every layer.
-        self.causal = like.new_full((length, length), float("-inf")).triu(1)
+            block.attn.allocate_cache(batch, self.cache_length)
+        self.set_padding(self.padding)  # which makes the mask anew
 
     def drop_cache(self) -> None:
         """Go back to calls that see only their own tokens."""
         for block in self.blocks():
             block.attn.cache = None
-        self.causal = None
+        self.cache_length, self.causal = 0, None
+
+    def set_padding(self, padding: Tensor | None) -> None:
+        """Say how many tokens at the left of each prompt are padding, int64 [batch] on the weights' device; None: none.
+
+        Callers' positions stay column numbers; each row counts its own from its first real token. What comes out at
+        padding means nothing. In force, cache or not, until set anew; set it before a step is compiled or captured.
+        """
+        self.padding = padding
+        if self.cache_length:
+            every = torch.arange(self.cache_length, device=self.wte.weight.device)
+            self.causal = causal_mask(every, every, padding, self.wte.weight.dtype)
 
     def blocks(self) -> list[Block]:
         """The transformer blocks in order."""
         return [block for block in self.h if isinstance(block, Block)]
 
     def mask(self, positions: Tensor) -> Tensor | None:
-        """What each new token may see of the cache, [tokens, cache length], additive; None without a cache."""
-        return None if self.causal is None else self.causal.index_select(0, positions)
+        """What each new token may see, additive, [tokens, length] or, padded, [batch, 1, tokens, length].
+
+        The length is the cache's; without one, that of `positions`. None where attention is causal by itself.
+        """
+        causal = self.causal
+        if causal is not None:
+            return causal.index_select(-2, positions)
+        if self.form.masks_itself and self.padding is None:
+            return None
+        return causal_mask(positions, positions, self.padding, self.wte.weight.dtype)
+
+    def embed_positions(self, positions: Tensor) -> Tensor:
+        """[tokens, width], or [batch, tokens, width] where the prompts are padded."""
+        padding = self.padding
+        if padding is not None:
+            positions = (positions - padding[:, None]).clamp_min(0)
+        return F.embedding(positions, self.wpe.weight)
+
+    def add_embeddings(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """The sum of both embeddings, [batch, tokens, width]."""
+        return tokens + positions
+
+    def run_blocks(self, x: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """[batch, tokens, width] to the same, through every block."""
+        for block in self.h:
+            x = block(x, positions, mask)
+        return x
 
     def hidden(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """What the last block leaves, normalised: [batch, tokens, width]. Arguments as of `forward`."""
-        x: Tensor = self.wte(tokens) + self.wpe(positions)
-        mask = self.mask(positions)
-        for block in self.h:
-            x = block(x, positions, mask)
-        x = self.ln_f(x)
+        x: Tensor = self.add_embeddings(self.wte(tokens), self.embed_positions(positions))
+        x = self.ln_f(self.run_blocks(x, positions, self.mask(positions)))
         return x
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -180,10 +189,43 @@ class GPT2(nn.Module):
         """
         return self.head(self.hidden(tokens, positions))
 
+    def choose(self, logits: Tensor, temperature: float = 0.0, top_k: int | None = None) -> Tensor:
+        """A token of each row of logits, [..., vocab_size]: int64 [...]. The other arguments as of `sampling_step`."""
+        if temperature:
+            logits = logits.float() / temperature
+            if top_k is not None:
+                least = logits.topk(min(top_k, self.config.vocab_size)).values[..., -1:]
+                logits = logits.masked_fill(logits < least, float("-inf"))
+            # Minus such a logarithm is Gumbel noise, and the maximum of x + noise falls on each index as often as
+            # softmax(x) says: a draw that never asks the host, unlike multinomial.
+            logits = logits - torch.empty_like(logits).exponential_().log()
+        return logits.argmax(-1)
+
+
+def causal_mask(rows: Tensor, columns: Tensor, padding: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """0 where the token at a row's position may see that of a column, else -inf: [rows, columns].
+
+    With `padding`, as of `GPT2.set_padding`, [batch, 1, rows, columns].
+    """
+    hidden = columns > rows[:, None]
+    if padding is not None:
+        # Padding still sees itself: with nothing to see its softmax is NaN, which no mask keeps from the later layers.
+        hidden = hidden | ((columns < padding[:, None, None, None]) & (columns != rows[:, None]))
+    # Additive, in the weights' dtype: SDPA would convert a boolean mask anew in every layer.
+    return torch.zeros_like(hidden, dtype=dtype).masked_fill(hidden, float("-inf"))
+
 
 def greedy_step(model: GPT2, tokens: Tensor, positions: Tensor) -> Tensor:
     """The most likely next token after the last of `tokens`: int64 [batch, 1]. Arguments as of `GPT2.forward`."""
-    return model.head(model.hidden(tokens, positions)[:, -1:]).argmax(-1)
+    return model.choose(model.head(model.hidden(tokens, positions)[:, -1:]))
+
+
+def sampling_step(model: GPT2, tokens: Tensor, positions: Tensor, temperature: float, top_k: int | None = None) -> Tensor:
+    """A random next token, int64 [batch, 1], by torch's generator; the first arguments as of `GPT2.forward`.
+
+    `temperature` divides the logits, 0 is greedy; only the `top_k` most likely tokens can come, or any if it is None.
+    """
+    return model.choose(model.head(model.hidden(tokens, positions)[:, -1:]), temperature, top_k)
 
 
 def parameter_count(config: GPT2Config) -> int:

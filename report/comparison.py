@@ -9,12 +9,12 @@ from typing import Any
 
 from tracekit.names import elide, shorten
 
-from . import figures, run
+from . import figures, results, run
 from .budget import budget, figure
 from .bundle import TraceBundle
 from .legend import family
 from .tables import Cell, Column, TableView
-from .units import MISSING, duration, number, percent, three_digits
+from .units import MISSING, duration, number, percent
 from .verdict import compare
 
 _TOP_KERNELS = 20
@@ -25,6 +25,7 @@ class Comparison:
     """The opening of a dossier of several traces. `caution` says what forbids to compare their times."""
 
     lead: str
+    results: results.Results | None
     overview: TableView
     kernels: TableView
     spans: dict[str, Any] | None
@@ -39,6 +40,7 @@ def compare_traces(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Comp
     comparable = len(_devices(traces)) == 1
     return Comparison(
         lead=compare(traces, labels, comparable=comparable),
+        results=results.results(traces, labels),
         overview=_overview(traces, labels),
         kernels=_kernels(traces, labels),
         spans=figures.spans(traces, labels, absolute=comparable) if known else None,
@@ -68,7 +70,6 @@ def _overview(traces: Sequence[TraceBundle], labels: Sequence[str]) -> TableView
         Column("Trace", "link"),
         Column("Device", "text"),
         Column("Conditions", "note", "from the run manifest"),
-        Column("Unprofiled speed", "number", "tokens a second without the profiler, and the runs' standard deviation"),
         Column("GPU span", "number", "first to last GPU event"),
         Column("Busy", "bar", "of the span"),
         Column("Busy time", "number"),
@@ -94,7 +95,7 @@ def _overview(traces: Sequence[TraceBundle], labels: Sequence[str]) -> TableView
 def _overview_row(trace: TraceBundle, label: str, key: str) -> list[Cell]:
     parts, idle = budget(trace), trace.document.get("idle") or {}
     overhead = figure(idle, "dispatch_ns") + figure(idle, "launch_latency_ns")
-    head = [Cell(label, full=key), Cell(run.device_name(trace)), Cell(run.conditions(trace) or MISSING), _speed(trace)]
+    head = [Cell(label, full=key), Cell(run.device_name(trace)), Cell(run.conditions(trace) or MISSING)]
     complete = Cell("yes" if trace.document.get("complete", True) else "no")
     if parts is None:
         return [*head, *[Cell(MISSING)] * 7, complete]
@@ -110,16 +111,6 @@ def _overview_row(trace: TraceBundle, label: str, key: str) -> list[Cell]:
         Cell(number(figure(trace.gpu, "kernels")), float(figure(trace.gpu, "kernels"))),
         complete,
     ]
-
-
-def _speed(trace: TraceBundle) -> Cell:
-    manifest = run.manifest(trace)
-    if manifest is None:
-        return Cell(MISSING)
-    timings = manifest.timings
-    spread = timings.total.std_ns / timings.total.median_ns if timings.total.median_ns else 0
-    text = f"{three_digits(timings.tokens_per_second)} tokens/s"
-    return Cell(f"{text} ± {percent(spread)}" if spread else text, timings.tokens_per_second)
 
 
 def _kernels(traces: Sequence[TraceBundle], labels: Sequence[str]) -> TableView:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tracekit.names import elide, shorten, shorten_path
 
-from .budget import Budget, Part, budget, figure
+from .budget import Budget, Part, budget
 from .bundle import TraceBundle
 from .legend import CAUSES, FAMILIES, cause
 from .units import duration, percent
@@ -143,10 +144,51 @@ def operators(trace: TraceBundle, limit: int = 12) -> Figure:
     return _ranked([(shorten(str(row["name"])), row["host_self_ns"]) for row in rows], "--busy")
 
 
-def layers(trace: TraceBundle, limit: int = 12) -> Figure:
-    """The layers with the most GPU time."""
-    rows = sorted(trace.documents("layers"), key=lambda row: -figure(row, "time_ns"))[:limit]
-    return _ranked([(shorten_path(str(row.get("path")), _LABEL_LIMIT), figure(row, "time_ns")) for row in rows], "--busy")
+@dataclass(frozen=True)
+class Mark:
+    """A layer's share of the GPU time and of the host time."""
+
+    path: str
+    gpu: float
+    host: float
+
+
+def layers(marks: Sequence[Mark]) -> Figure:
+    """Each layer's share of GPU time and of host time, and the line between the two."""
+    rows = [-at for at in range(len(marks))]
+    between = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [x for mark in marks for x in (mark.gpu * 100, mark.host * 100, None)],
+        "y": [y for row in rows for y in (row, row, None)],
+        "line": {"color": "--line", "width": 3},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    data = [between]
+    for name, token, symbol, shares in (
+        ("GPU time", "--busy", "circle", [mark.gpu for mark in marks]),
+        ("host time", "--host", "diamond", [mark.host for mark in marks]),
+    ):
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": [share * 100 for share in shares],
+                "y": rows,
+                "cliponaxis": False,
+                "marker": {"color": token, "size": 11, "symbol": symbol, "line": {"color": "--surface", "width": 1}},
+                "hoverinfo": "text",
+                "hovertext": [
+                    f"<b>{plotly_text(elide(mark.path, 80))}</b><br>GPU {percent(mark.gpu)}, host {percent(mark.host)}"
+                    for mark in marks
+                ],
+            }
+        )
+    layout = _named([shorten_path(mark.path, _LABEL_LIMIT) for mark in marks], row=34)
+    layout["xaxis"] |= {"ticksuffix": " %", "rangemode": "tozero"}
+    return {"data": data, "layout": _with_legend(layout)}
 
 
 def _idle_parts(known: Sequence[tuple[str, Budget]]) -> list[tuple[str, str, list[float]]]:
@@ -221,9 +263,9 @@ def _trace(name: str, token: str, *, pattern: bool = False) -> Figure:
     }
 
 
-def _named(labels: Sequence[str]) -> Figure:
+def _named(labels: Sequence[str], row: int = _ROW) -> Figure:
     """Bars with their names above them: however narrow the page is, no name is cut by a margin."""
-    layout = _stacked(len(labels), left=4)
+    layout = _stacked(len(labels), left=4, row=row)
     layout["yaxis"] |= {"showticklabels": False}
     layout["annotations"] = [
         {
@@ -242,8 +284,8 @@ def _named(labels: Sequence[str]) -> Figure:
     return layout
 
 
-def _stacked(rows: int, left: int) -> Figure:
-    layout = _base(max(1, rows) * _ROW + 44)
+def _stacked(rows: int, left: int, row: int = _ROW) -> Figure:
+    layout = _base(max(1, rows) * row + 44)
     layout["barmode"] = "stack"
     layout["margin"] = {"l": left, "r": 28, "t": 6, "b": 34}
     layout["xaxis"] = _axis()

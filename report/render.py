@@ -22,6 +22,7 @@ from tracekit.files import write_atomic
 from . import comparison, figures, run, tables, units
 from .budget import Budget, budget, figure
 from .bundle import Bundle, TraceBundle, read_bundle
+from .layers import LayersView, layers_view
 from .timeline import timeline
 from .verdict import Verdict, verdict
 
@@ -65,6 +66,7 @@ class TraceView:
     charts: dict[str, Chart]
     tables: dict[str, tables.TableView]
     findings: list[dict[str, Any]]
+    layers: LayersView
     timeline: dict[str, Any] | None
 
 
@@ -114,6 +116,7 @@ def view(key: str, label: str, trace: TraceBundle) -> TraceView:
         charts={chart.key: chart for chart in _charts(trace, parts)},
         tables={table.key: table for table in _tables(trace, parts) if table.rows},
         findings=trace.documents("findings"),
+        layers=layers_view(trace),
         timeline=timeline(trace),
     )
 
@@ -201,9 +204,6 @@ def _charts(trace: TraceBundle, parts: Budget | None) -> list[Chart]:
                 "Self time: without the operators that an operator calls.",
             )
         )
-    if len(trace.documents("layers")) > 2:
-        caption = "A layer's time holds that of the layers inside it."
-        found.append(Chart("layers", figures.layers(trace), "Layers by GPU time", caption))
     return found
 
 
@@ -231,7 +231,6 @@ def _tables(trace: TraceBundle, parts: Budget | None) -> list[tables.TableView]:
         *host,
         tables.copies(trace),
         tables.streams(trace),
-        tables.layers(trace),
     ]
 
 

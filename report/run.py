@@ -96,7 +96,7 @@ def _place(trace: TraceBundle, run: RunManifest | None) -> Iterator[Fact]:
 
 
 def _work(run: RunManifest) -> Iterator[Fact]:
-    yield Fact("Variant", run.variant, run.dtype)
+    yield Fact("Variant", run.variant, f"{run.dtype}, {run.attention} attention")
     yield Fact("Model", run.model.name, f"{three_digits(run.model.parameters / 1e6)} M parameters")
     yield Fact("Workload", f"{run.workload.kind}, batch {run.workload.batch}, {_tokens(run)}", run.workload.decoding)
     yield _weights(run)
@@ -107,6 +107,11 @@ def _work(run: RunManifest) -> Iterator[Fact]:
         f"median of {len(timings.runs)} runs",
     )
     yield Fact("First token", duration(timings.first_token.median_ns))
+    if timings.event_token:
+        yield Fact("Per token", duration(timings.event_token.median_ns), "by CUDA events")
+    if run.accuracy:
+        error, bound = run.accuracy.relative_error, run.accuracy.bound
+        yield Fact("Error of its logits", f"{error:.1e}", f"against {run.accuracy.reference}; may be {bound:.0e}")
     if timings.peak_memory_bytes:
         yield Fact("Peak memory", binary_size(timings.peak_memory_bytes))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracekit.bundle import CAUSES
-from tracekit.names import shorten, shorten_path
+from tracekit.names import shorten
 
 from .budget import Budget, figure
 from .bundle import TraceBundle
@@ -26,7 +26,6 @@ LIMITS = {
     "copies": 40,
     "streams": 64,
     "launches": 20,
-    "layers": 200,
 }
 
 
@@ -43,7 +42,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, what it means, and how its cells look: `name`, `term`, `number`, `bar`, `link`, `text` or `note`."""
+    """A heading, what it means, and how its cells look.
+
+    `name`, `layer`, `term`, `number`, `bar`, `quoted` (a number that others measured), `link`, `text` or `note`.
+    """
 
     label: str
     kind: str
@@ -85,7 +87,7 @@ def kernels(trace: TraceBundle) -> TableView:
         _share("Share", "share", "of kernel time"),
         _ns("Time", "time_ns", "sum over all runs"),
         _count("Count", "count"),
-        _Spec(Column("Mean", "number", "time a run"), lambda row: _time_cell(_mean(row))),
+        _Spec(Column("Mean", "number", "time a run"), lambda row: time_cell(_mean(row))),
         _ns("Median", "median_ns"),
         _ns("Max", "max_ns"),
         _name("Launched by", "operator", "the operator with most of its time", optional=True),
@@ -123,7 +125,7 @@ def families(trace: TraceBundle, parts: Budget) -> TableView:
         _share("Share", "share", "of kernel time; memory is set against it"),
         _ns("Time", "time_ns"),
         _count("Runs", "count"),
-        _Spec(Column("Mean", "number", "time a run"), lambda row: _time_cell(_mean(row))),
+        _Spec(Column("Mean", "number", "time a run"), lambda row: time_cell(_mean(row))),
     )
     return _view("families", "Families", specs, rows, len(rows), "bundle.json")
 
@@ -135,14 +137,14 @@ def operators(trace: TraceBundle) -> TableView:
         _name("Operator", "name"),
         _Spec(
             Column("Share", "bar", "of all operators' self time"),
-            lambda row: _share_cell(_over(row["host_self_ns"], total)),
+            lambda row: share_cell(_over(row["host_self_ns"], total)),
         ),
         _ns("Self", "host_self_ns", "host time in the operator itself, not in operators it calls"),
         _ns("Total", "host_total_ns", "host time with everything it calls"),
         _count("Count", "count"),
         _Spec(
             Column("Self, mean", "number", "self time a call"),
-            lambda row: _time_cell(_over(row["host_self_ns"], row["count"])),
+            lambda row: time_cell(_over(row["host_self_ns"], row["count"])),
         ),
         *(
             (_ns("Kernel time", "kernel_time_ns", "of kernels it launched itself"), _count("Kernels", "kernels"))
@@ -161,10 +163,10 @@ def gap_groups(trace: TraceBundle) -> TableView:
         _name("Launched by", "operator", optional=True),
         _text("Call", "call", "the runtime or driver call that launched it"),
         _cause(),
-        _Spec(Column("Share", "bar", "of all idle time"), lambda row: _share_cell(_over(row["idle_ns"], idle))),
+        _Spec(Column("Share", "bar", "of all idle time"), lambda row: share_cell(_over(row["idle_ns"], idle))),
         _ns("Idle", "idle_ns", "sum of these gaps"),
         _count("Gaps", "count"),
-        _Spec(Column("Mean", "number", "idle time a gap"), lambda row: _time_cell(_over(row["idle_ns"], row["count"]))),
+        _Spec(Column("Mean", "number", "idle time a gap"), lambda row: time_cell(_over(row["idle_ns"], row["count"]))),
         *_cause_columns(),
     )
     return _table(trace, "gap_groups", "Idle time by what ends it", specs)
@@ -207,7 +209,7 @@ def calls(trace: TraceBundle) -> TableView:
         _name("Call", "name"),
         _ns("Time", "time_ns"),
         _count("Count", "count"),
-        _Spec(Column("Mean", "number"), lambda row: _time_cell(_mean(row))),
+        _Spec(Column("Mean", "number"), lambda row: time_cell(_mean(row))),
         _ns("Max", "max_ns"),
     )
     return _table(trace, "calls", "Runtime and driver calls", specs)
@@ -219,7 +221,7 @@ def copies(trace: TraceBundle) -> TableView:
         _name("Copy or fill", "name"),
         _ns("Time", "time_ns"),
         _count("Count", "count"),
-        _Spec(Column("Mean", "number"), lambda row: _time_cell(_mean(row))),
+        _Spec(Column("Mean", "number"), lambda row: time_cell(_mean(row))),
         _Spec(Column("Bytes", "number"), lambda row: _cell(size, row.get("bytes")), optional=True),
         _Spec(Column("Rate", "number", "bytes over time"), _rate_cell, optional=True),
     )
@@ -237,18 +239,6 @@ def streams(trace: TraceBundle) -> TableView:
         _count("Kernels", "kernels"),
     )
     return _table(trace, "streams", "Streams", specs)
-
-
-def layers(trace: TraceBundle) -> TableView:
-    """Which layers of the model does the GPU work for?"""
-    rows = trace.documents("layers")
-    specs = (
-        _Spec(Column("Layer", "name", "annotations and modules, nested by /"), lambda row: _path_cell(row.get("path"))),
-        _share("Share", "share", "of kernel time"),
-        _ns("GPU time", "time_ns"),
-        _count("Kernels", "count"),
-    )
-    return _view("layers", "Layers", specs, rows[: LIMITS["layers"]], len(rows), "bundle.json")
 
 
 def _table(trace: TraceBundle, key: str, title: str, specs: Sequence[_Spec], note: str = "") -> TableView:
@@ -300,7 +290,7 @@ def _cause_columns() -> tuple[_Spec, ...]:
     def part(key: str) -> _Spec:
         def cell(row: Row) -> Cell:
             value = row.get(f"{key}_ns")
-            return _time_cell(value) if value else Cell("", 0.0)
+            return time_cell(value) if value else Cell("", 0.0)
 
         return _Spec(Column(cause(key).label.capitalize(), "number", cause(key).meaning), cell, optional=True)
 
@@ -308,7 +298,7 @@ def _cause_columns() -> tuple[_Spec, ...]:
 
 
 def _ns(label: str, key: str, help_text: str = "") -> _Spec:
-    return _Spec(Column(label, "number", help_text), lambda row: _time_cell(row.get(key)))
+    return _Spec(Column(label, "number", help_text), lambda row: time_cell(row.get(key)))
 
 
 def _count(label: str, key: str, help_text: str = "", *, optional: bool = False) -> _Spec:
@@ -316,7 +306,7 @@ def _count(label: str, key: str, help_text: str = "", *, optional: bool = False)
 
 
 def _share(label: str, key: str, help_text: str = "") -> _Spec:
-    return _Spec(Column(label, "bar", help_text), lambda row: _share_cell(row.get(key)))
+    return _Spec(Column(label, "bar", help_text), lambda row: share_cell(row.get(key)))
 
 
 def _text(label: str, key: str, help_text: str = "") -> _Spec:
@@ -332,12 +322,6 @@ def name_cell(value: object) -> Cell:
     return Cell(short, full=name if name != short else None)
 
 
-def _path_cell(value: object) -> Cell:
-    path = str(value)
-    short = shorten_path(path)
-    return Cell(short, full=path if path != short else None)
-
-
 def _text_cell(value: object) -> Cell:
     if value is None or value == "":
         return Cell(MISSING)
@@ -351,11 +335,18 @@ def _cell(show: Callable[[float | None], str], value: float | None) -> Cell:
     return Cell(show(value), float(value) if is_number(value) else None)
 
 
-def _time_cell(value: float | None) -> Cell:
+def time_cell(value: float | None) -> Cell:
+    """A duration."""
     return _cell(duration, value)
 
 
-def _share_cell(value: float | None) -> Cell:
+def count_cell(value: float | None) -> Cell:
+    """A count."""
+    return _cell(number, value)
+
+
+def share_cell(value: float | None) -> Cell:
+    """A share of 1, with its bar."""
     if not is_number(value):
         return Cell(MISSING)
     return Cell(percent(value), float(value), bar=min(1.0, max(0.0, float(value))))

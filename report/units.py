@@ -18,6 +18,13 @@ def duration(nanoseconds: float | None) -> str:
     return _scaled(nanoseconds, _TIME_UNITS)
 
 
+def durations(low: float, high: float, between: str) -> str:
+    """Two durations, the unit once where both have it: `588 to 624 ms`."""
+    first, second = duration(low), duration(high)
+    value, found, unit = first.partition(NBSP)
+    return f"{value if found and second.endswith(f'{NBSP}{unit}') else first} {between} {second}"
+
+
 def size(count: float | None) -> str:
     """Bytes in decimal units, as rates are quoted: `6_300_000` as `6.30 MB`."""
     return _scaled(count, _BYTE_UNITS)

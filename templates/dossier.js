@@ -41,6 +41,11 @@
       figure.dataset.ready = "";
       new Table(figure);
     }
+    for (const figure of document.querySelectorAll("[data-tree]:not([data-ready])")) {
+      if (!visible(figure)) continue;
+      figure.dataset.ready = "";
+      new Tree(figure);
+    }
     for (const plot of document.querySelectorAll("[data-figure]")) {
       if (visible(plot) && (again || !("drawn" in plot.dataset))) drawPlot(plot);
     }
@@ -57,7 +62,7 @@
       this.expanded = false;
       this.query = "";
       this.headings.forEach((heading, at) => this.makeSortable(heading, at));
-      if (this.rows.length > 8) this.addFilter(figure);
+      if (this.rows.length > ROWS) this.addFilter(figure);
       if (this.rows.length > ROWS + 3) this.addMore(figure);
       this.show();
     }
@@ -123,6 +128,68 @@
       this.button.hidden = matches <= ROWS;
       this.button.textContent = this.expanded ? `Show the first ${ROWS}` : `Show all ${matches}`;
       this.count.textContent = `${shown} of ${this.rows.length} rows`;
+    }
+  }
+
+  // ---- trees --------------------------------------------------------------------------------------------------
+
+  // Rows in the order of a walk, each with its depth: what follows deeper lies inside.
+  class Tree {
+    constructor(figure) {
+      this.rows = [...figure.querySelectorAll("tbody tr")].map((row) => ({ row, depth: Number(row.dataset.depth), open: false }));
+      const around = [];
+      for (const entry of this.rows) {
+        around.length = Math.min(around.length, entry.depth);
+        entry.parent = around.at(-1);
+        around.push(entry);
+        entry.text = entry.row.cells[0].textContent.toLowerCase();
+        if ("parent" in entry.row.dataset) this.addTwist(entry);
+      }
+      this.openSome();
+      if (this.rows.length > ROWS) this.addFilter(figure);
+      this.show();
+    }
+
+    addTwist(entry) {
+      entry.twist = element("button", { type: "button", className: "twist", ariaLabel: `Layers in ${entry.row.cells[0].textContent}` });
+      entry.twist.addEventListener("click", () => {
+        entry.open = !entry.open;
+        this.show();
+      });
+      entry.row.cells[0].prepend(entry.twist);
+    }
+
+    addFilter(figure) {
+      const box = element("input", { type: "search", placeholder: "Filter", ariaLabel: "Filter layers" });
+      box.addEventListener("input", () => {
+        this.query = box.value.trim().toLowerCase();
+        this.show();
+      });
+      figure.querySelector("figcaption").append(box);
+    }
+
+    // Level by level, as long as the page stays short; the first always.
+    openSome() {
+      for (let depth = 0, shown = 0; depth < 12; depth++) {
+        shown = this.rows.filter((entry) => entry.depth <= depth + 1).length;
+        if (depth && shown > ROWS + 3) return;
+        for (const entry of this.rows) if (entry.depth === depth) entry.open = true;
+      }
+    }
+
+    show() {
+      // A layer that matches is shown with all around it.
+      const wanted = new Set();
+      if (this.query) {
+        for (const entry of this.rows) {
+          if (entry.text.includes(this.query)) for (let at = entry; at; at = at.parent) wanted.add(at);
+        }
+      }
+      for (const entry of this.rows) {
+        entry.shown = this.query ? wanted.has(entry) : !entry.parent || (entry.parent.shown && entry.parent.open);
+        entry.row.hidden = !entry.shown;
+        entry.twist?.setAttribute("aria-expanded", String(Boolean(this.query) || entry.open));
+      }
     }
   }
 
@@ -420,14 +487,25 @@
 
   // ---- the page -----------------------------------------------------------------------------------------------
 
-  const timelines = [...document.querySelectorAll("[data-timeline]")].map((figure) => new Timeline(figure));
-  for (const nav of document.querySelectorAll(".toc")) {
-    const questions = [...nav.parentElement.querySelectorAll(":scope > section > h3")];
-    nav.append(...questions.map((heading) => element("a", { href: `#${heading.parentElement.id}`, textContent: heading.textContent })));
-  }
+  const timelines = [];
+  const prepare = (part) => {
+    timelines.push(...[...part.querySelectorAll("[data-timeline]")].map((figure) => new Timeline(figure)));
+    for (const nav of part.querySelectorAll(".toc")) {
+      const questions = [...nav.parentElement.querySelectorAll(":scope > section > h3")];
+      nav.append(...questions.map((heading) => element("a", { href: `#${heading.parentElement.id}`, textContent: heading.textContent })));
+    }
+  };
+  // A folded trace lies in a template, which the browser neither lays out nor searches, until it is first needed.
+  const unpack = (trace) => {
+    const template = trace.querySelector(":scope > template");
+    if (!template) return;
+    template.replaceWith(template.content);
+    prepare(trace);
+  };
   document.addEventListener("toggle", (event) => {
     if (event.target.matches("details.full")) addCopy(event.target);
-    if (event.target.matches("details.trace")) drawAll();
+    if (event.target.matches("details.trace") && event.target.open) unpack(event.target);
+    if (event.target.matches("details.trace, details.fold")) drawAll();
   }, true);
   document.addEventListener("pointerover", (event) => {
     const summary = event.target.closest?.("details.full > summary");
@@ -435,8 +513,15 @@
   });
   // A link into a folded trace opens it.
   const openTarget = () => {
-    const target = document.getElementById(location.hash.slice(1))?.closest("details.trace");
-    if (target) target.open = true;
+    const id = location.hash.slice(1);
+    if (!id) return;
+    const packed = [...document.querySelectorAll("details.trace > template")].find((template) => template.content.getElementById(id));
+    if (packed) unpack(packed.parentElement);
+    const target = document.getElementById(id);
+    const trace = target?.closest("details.trace");
+    if (!trace) return;
+    trace.open = true;
+    if (packed) target.scrollIntoView();
   };
   addEventListener("hashchange", openTarget);
   addEventListener("resize", () => timelines.forEach((timeline) => visible(timeline.canvas) && timeline.draw()));
@@ -444,13 +529,15 @@
   // Paper is white, and has no folds.
   addEventListener("beforeprint", () => {
     root.classList.add("printing");
-    for (const trace of document.querySelectorAll("details.trace")) trace.open = true;
+    for (const trace of document.querySelectorAll("details.trace")) unpack(trace);
+    for (const fold of document.querySelectorAll("details.trace, details.fold")) fold.open = true;
     drawAll(true);
   });
   addEventListener("afterprint", () => {
     root.classList.remove("printing");
     drawAll(true);
   });
+  prepare(document);
   openTarget();
   drawAll();
 })();

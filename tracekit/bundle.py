@@ -24,6 +24,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "gaps": f"start_ns duration_ns cause {_CAUSE_COLUMNS} before after operator call thread",
         "gap_groups": f"after operator call cause count idle_ns {_CAUSE_COLUMNS}",
         "launches": "name count p50_ns p90_ns p99_ns max_ns",
+        "layers": "path name depth time_ns share count calls host_ns host_share wait_ns",
         "timeline": "window lane lane_kind depth name family start_ns duration_ns",
     }.items()
 }
@@ -43,11 +44,12 @@ TEXT = frozenset(
         "lane_kind",
         "name",
         "operator",
+        "path",
         "rule",
         "thread",
     }
 )
 """The columns that hold text (or null)."""
 
-REAL = frozenset({"confidence", "occupancy_percent", "share"})
+REAL = frozenset({"confidence", "host_share", "occupancy_percent", "share"})
 """The columns of doubles; all others are int64."""

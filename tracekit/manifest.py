@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, Union
 
 from tracekit.errors import ManifestError
 from tracekit.files import write_atomic
@@ -19,6 +19,8 @@ from tracekit.files import write_atomic
 SCHEMA_VERSION = 1
 MANIFEST_SUFFIX = ".run.json"
 TRACE_SUFFIX = ".pt.trace.json.gz"
+# A number that may be below zero, as no other number of the schema may.
+Signed = Annotated[float, "signed"]
 _TRACE_SUFFIXES = (TRACE_SUFFIX, ".pt.trace.json", ".json.gz", ".json")
 
 
@@ -46,7 +48,12 @@ class Host:
 
 @dataclass(frozen=True)
 class Workload:
-    """What was asked of the model. `prompt` is the text, or None where the prompt was seeded random token ids."""
+    """What was asked of the model.
+
+    `kind` is `generate` (with a KV cache), `recompute` (without) or `prefill` (one forward of the prompt); `decoding` is
+    `greedy` or says how tokens were drawn. `prompt` is the text, or None where the prompt was seeded random token ids;
+    `text` is then what the model made of it, the batch's first sequence, the prompt left out.
+    """
 
     kind: str
     batch: int
@@ -54,6 +61,7 @@ class Workload:
     new_tokens: int
     decoding: str = "greedy"
     prompt: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,8 +135,14 @@ class Timings:
     """Every timed run, without the profiler, and what they amount to.
 
     `startup_ns` is the first prefill and decode step of all: compilation in a compiled variant, and loading of kernels.
-    `decode_token` is the time of one decode step, a run's mean. `tokens_per_second` counts the new tokens of the whole
-    batch over the median run, prefill included. `peak_memory_bytes` is the device allocator's, None on a CPU.
+    `decode_token` is the time of one decode step, a run's mean; all 0 for `prefill`, which has none. `tokens_per_second`
+    counts the new tokens of the whole batch over the median run, prefill included; for `prefill` those of the prompt.
+    `peak_memory_bytes` is the device allocator's in a run of its own, None on a CPU.
+
+    `event_token` is the time from one token to the next on the GPU, by CUDA events in runs of their own, all tokens but
+    the first; None where there is no GPU or no second token. `baseline` names the baseline's run of the same collection
+    and `reduction_percent` how much less time than it the median run takes (below 0: more); both None where there is no
+    other run to compare with. `interleaved_with` are the other variants whose timed runs took turns with these.
     """
 
     warmup_runs: int
@@ -139,13 +153,33 @@ class Timings:
     decode_token: Statistics
     tokens_per_second: float
     peak_memory_bytes: int | None = None
+    event_token: Statistics | None = None
+    reduction_percent: Signed | None = None
+    baseline: str | None = None
+    interleaved_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How far the variant's logits are from those of `reference`, fed the same tokens on the same device.
+
+    `relative_error` is the norm of the difference over the norm of the reference's logits, over every step of a run;
+    `bound` is what the variant's dtype may have. `equal_tokens` of the run's `tokens` are the reference's first choice.
+    """
+
+    reference: str
+    relative_error: float
+    bound: float
+    equal_tokens: int
+    tokens: int
 
 
 @dataclass(frozen=True)
 class Profile:
     """The profiled window: a prefill and `decode_tokens` decode steps.
 
-    `inflation` is the profiled time of a decode step over the median time of one without the profiler.
+    `inflation` is the profiled time of a decode step over the median time of one without the profiler; of the prefill
+    where there is no decode step. `layers` says whether user annotations mark the model's layers, which costs host time.
     """
 
     trace: str
@@ -154,11 +188,15 @@ class Profile:
     decode_ns: int
     inflation: float
     record_shapes: bool = True
+    layers: bool = False
 
 
 @dataclass(frozen=True)
 class RunManifest:
-    """Everything needed to repeat a run and to judge its numbers. `created` is UTC in ISO 8601."""
+    """Everything needed to repeat a run and to judge its numbers.
+
+    `created` is UTC in ISO 8601; `attention` is `sdpa` (fused) or `explicit` (an operator a step).
+    """
 
     run: str
     created: str
@@ -176,6 +214,8 @@ class RunManifest:
     timings: Timings
     profile: Profile | None = None
     notices: tuple[str, ...] = field(default=())
+    attention: str = "sdpa"
+    accuracy: Accuracy | None = None
     schema_version: int = SCHEMA_VERSION
 
 
@@ -268,7 +308,7 @@ def _decode_record(kind: type[_Record], value: object, where: str) -> _Record:
     """Build a dataclass from a JSON object by its own type hints, so that the schema is written down once."""
     if not isinstance(value, dict):
         raise _wrong(where, "an object", value)
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     parts: dict[str, Any] = {}
     for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
         path = f"{where}.{entry.name}" if where else entry.name
@@ -282,7 +322,7 @@ def _decode_record(kind: type[_Record], value: object, where: str) -> _Record:
 def _decode(hint: Any, value: object, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _decode_record(typing.cast("type[Any]", hint), value, where)
-    if typing.get_origin(hint) is types.UnionType:  # every union of the schema is `X | None`
+    if typing.get_origin(hint) in (types.UnionType, Union):  # every union of the schema is `X | None`
         return None if value is None else _decode(typing.get_args(hint)[0], value, where)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
@@ -292,11 +332,11 @@ def _decode(hint: Any, value: object, where: str) -> Any:
     return _decode_scalar(hint, value, where)
 
 
-def _decode_scalar(hint: type, value: object, where: str) -> object:
-    if hint is float and type(value) in (int, float):
+def _decode_scalar(hint: Any, value: object, where: str) -> object:
+    if hint in _NUMBERS and type(value) in (int, float):
         number = typing.cast("float", value)
-        if not math.isfinite(number) or number < 0:
-            raise _InvalidError(f"`{where}` must be finite and not negative")
+        if not math.isfinite(number) or (number < 0 and hint is float):
+            raise _InvalidError(f"`{where}` must be {_NUMBERS[hint]}")
         return float(number)
     if type(value) is not hint:  # not isinstance: JSON's true is no number
         raise _wrong(where, _NOUNS[hint], value)
@@ -305,10 +345,12 @@ def _decode_scalar(hint: type, value: object, where: str) -> object:
     return value
 
 
-_NOUNS: Mapping[type, str] = {
+_NUMBERS: Mapping[Any, str] = {float: "finite and not negative", Signed: "finite"}
+_NOUNS: Mapping[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
+    Signed: "a number",
     str: "a text",
     list: "a list",
     dict: "an object",

@@ -64,7 +64,13 @@ CONTRACT: dict[str, Any] = {
         "latency_ns": dict.fromkeys(("p50", "p90", "p99", "max"), int),
     },
     "kernels": [{"name": str, "family": str, "kind": str, "count": int, "time_ns": int, "share": float}],
-    "layers": [{"path": str, "time_ns": int, "share": float, "count": int}],
+    "layers": [
+        {
+            **{"path": str, "time_ns": int, "share": float, "count": int},
+            **{"name": str, "depth": int, "calls": int, "host_ns": int, "host_share": float, "wait_ns": int},
+        }
+    ],
+    "layer_sources": dict.fromkeys(("annotations", "modules", "graph_kernels", "labelled_graph_kernels"), int),
     "findings": [
         {
             "code": str,

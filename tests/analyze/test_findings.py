@@ -27,7 +27,24 @@ def groups(*rows: tuple[str | None, str | None, dict[str, int]]) -> Table:
     )
 
 
-def found(*, missing: int = 0, span: int = SPAN, gap_groups: Table | None = None, **idle: int) -> tuple[Finding, ...]:
+def nested(*layers: tuple[str, int, int, int]) -> Table:
+    """Layers by path, GPU time, host time and the waiting in it, parents first; those named `(rest)` are no annotations."""
+    columns = [np.array(column, dtype=np.int64) for column in zip(*(layer[1:] for layer in layers), strict=True)] or [
+        np.zeros(0)
+    ] * 3
+    return Table(
+        {
+            "path": np.array([layer[0] for layer in layers], dtype=object),
+            "depth": np.array([layer[0].count("/") for layer in layers], dtype=np.int64),
+            "calls": np.array([int("(rest)" not in layer[0]) for layer in layers], dtype=np.int64),
+            **dict(zip(("time_ns", "host_ns", "wait_ns"), columns, strict=True)),
+        }
+    )
+
+
+def found(
+    *, missing: int = 0, span: int = SPAN, gap_groups: Table | None = None, layers: Table | None = None, **idle: int
+) -> tuple[Finding, ...]:
     causes = IdleCauses(**{f"{cause}_ns": idle.get(cause, 0) for cause in CAUSES})
     busy = span - causes.total_ns
     return findings(
@@ -35,6 +52,7 @@ def found(*, missing: int = 0, span: int = SPAN, gap_groups: Table | None = None
         causes,
         Launches(400, 2, missing, 0, Latency(None, None, None, None)),
         groups() if gap_groups is None else gap_groups,
+        nested() if layers is None else layers,
         (),
     )
 
@@ -47,7 +65,7 @@ def test_a_busy_gpu_needs_no_advice():
 def test_no_gpu_no_advice():
     idle = IdleCauses(**{f"{cause}_ns": 0 for cause in CAUSES})
 
-    assert findings(None, idle, Launches(0, 0, 0, 0, Latency(None, None, None, None)), groups(), ()) == ()
+    assert findings(None, idle, Launches(0, 0, 0, 0, Latency(None, None, None, None)), groups(), nested(), ()) == ()
 
 
 @pytest.mark.parametrize(
@@ -108,3 +126,69 @@ def test_evidence_names_the_call_where_there_is_no_operator_and_nothing_where_ne
 
 def test_a_span_of_nothing():
     assert found(span=0) == ()
+
+
+# --- Layers ------------------------------------------------------------------------------------------------------------
+
+
+def mlp(activation: tuple[int, int, int], wait: int = 0) -> Table:
+    """An MLP of 1,000 ns on the GPU and 1,000 on the host (and `wait` more), whose activation has these of them."""
+    gpu, host, waiting = activation
+    return nested(
+        ("mlp", 1000, 1000 + wait, wait + waiting),
+        ("mlp/activation", gpu, host, waiting),
+        ("mlp/projection", 1000 - gpu, 1000 - host, 0),
+    )
+
+
+def test_a_layer_that_costs_the_host_far_more_than_the_device():
+    (finding,) = found(layers=mlp((60, 314, 0)))
+
+    assert (finding.code, finding.severity, finding.affected_ns, finding.saving_ns) == ("layer_launch_cost", "low", 314, None)
+    assert finding.evidence == "mlp/activation: 31.4 % of the host time around it, 6.0 % of the GPU time"
+
+
+@pytest.mark.parametrize(
+    ("enough", "too_little"),
+    [((10, 100, 0), (10, 99, 0)), ((150, 300, 0), (151, 300, 0)), ((0, 100, 0), (500, 999, 0))],
+    ids=["a tenth of the host", "twice the share", "no kernel at all"],
+)
+def test_a_layer_from_both_thresholds_on(enough, too_little):
+    assert [finding.code for finding in found(layers=mlp(enough))] == ["layer_launch_cost"]
+    assert found(layers=mlp(too_little)) == ()
+
+
+def test_waiting_for_the_device_is_no_launch_cost():
+    assert found(layers=mlp((60, 314, 310))) == ()
+    assert found(layers=mlp((60, 314, 0), wait=9_000))[0].affected_ns == 314
+
+
+def test_the_worst_layers_are_named_and_the_others_counted():
+    parts = [(f"attention/{name}", 10, 300 - at, 0) for at, name in enumerate("abcde")]
+    (finding,) = found(layers=nested(("attention", 1000, 2000, 0), *parts, ("attention/(rest)", 950, 510, 0)))
+
+    assert [part.split(":")[0] for part in finding.evidence.split("; ")] == [
+        "attention/a",
+        "attention/b",
+        "attention/c",
+        "and 2 more",
+    ]
+    assert finding.affected_ns == sum(300 - at for at in range(5))
+
+
+def test_neither_steps_nor_what_holds_other_layers_nor_a_rest_is_such_a_layer():
+    assert found(layers=nested(("prefill", 10, 900, 0), ("decode", 990, 100, 0))) == ()
+    table = nested(
+        ("step", 1000, 1000, 0), ("step/blocks", 10, 900, 0), ("step/blocks/block", 10, 890, 0), ("step/(rest)", 0, 100, 0)
+    )
+    assert found(layers=table) == ()
+
+
+def test_without_gpu_time_nothing_is_known_of_launches():
+    assert found(layers=nested(("step", 0, 1000, 0), ("step/mlp", 0, 900, 0))) == ()
+
+
+def test_a_finding_that_promises_nothing_stands_behind_those_that_do():
+    codes = [finding.code for finding in found(missing=1, host_sync=400_000, layers=mlp((60, 314, 0)))]
+
+    assert codes == ["incomplete_trace", "host_sync", "layer_launch_cost"]

@@ -64,6 +64,14 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
         **_SIX,
     },
     "launches": {"name": _TEXT, **dict.fromkeys(("count", "p50_ns", "p90_ns", "p99_ns", "max_ns"), _INT)},
+    "layers": {
+        **dict.fromkeys(("path", "name"), _TEXT),
+        **dict.fromkeys(("depth", "time_ns"), _INT),
+        "share": _FLOAT,
+        **dict.fromkeys(("count", "calls", "host_ns"), _INT),
+        "host_share": _FLOAT,
+        "wait_ns": _INT,
+    },
     "timeline": {
         "window": _INT,
         "lane": _TEXT,
@@ -159,6 +167,56 @@ def timeline_rows(gaps: list[dict[str, Any]], windows: int, name: str) -> list[d
             add(window, "GPU 0 stream 7", "gpu", 0, name, _FAMILIES[at % 6], start - 5_000 * (at + 1), 4_000)
             add(window, "GPU 0 stream 7", "gpu", 0, "Memcpy HtoD", "memory", end + 5_000 * at, 3_500)
     return rows
+
+
+Nested = dict[str, "tuple[int, int] | Nested"]
+
+GPT2: Nested = {
+    "token_embedding": (15, 22),
+    "position_embedding": (14, 20),
+    "embedding_sum": (12, 12),
+    "blocks": {
+        "block": {
+            "norm_1": (26, 24),
+            "attention": {
+                "qkv_projection": (60, 30),
+                "qkv_reshape": (0, 14),
+                "scores": (25, 30),
+                "mask": (13, 36),
+                "softmax": (16, 18),
+                "values": (24, 26),
+                "output_projection": (35, 27),
+            },
+            "residual_1": (12, 12),
+            "mlp": {"expansion": (80, 27), "activation": (12, 90), "projection": (85, 26), "(rest)": (0, 3)},
+        }
+    },
+    "lm_head": (700, 30),
+    "<b>hook</b>": (1, 1),
+}
+"""A step of an annotated GPT-2: GPU time and host time of each layer, in microseconds."""
+
+
+def layer_rows(layers: Nested, outside_ns: int = 0) -> list[dict[str, Any]]:
+    """The table of layers that nest like this, with `outside_ns` of kernels in none of them."""
+    rows: list[dict[str, Any]] = []
+
+    def add(path: tuple[str, ...], inside: Any) -> tuple[int, int]:
+        row: dict[str, Any] = {"path": "/".join(path), "name": path[-1], "depth": len(path) - 1}
+        rows.append(row)
+        parts = [add((*path, name), part) for name, part in inside.items()] if isinstance(inside, dict) else [inside]
+        gpu, host = (sum(part[which] for part in parts) for which in (0, 1))
+        calls = 0 if path[-1] == "(rest)" else 12 if "block" in path else 1
+        row |= {"time_ns": gpu * 1000, "host_ns": host * 1000, "count": 4, "calls": calls, "wait_ns": 0}
+        return gpu, host
+
+    for name, inside in layers.items():
+        add((name,), inside)
+    if outside_ns:
+        figures = dict.fromkeys(("count", "calls", "host_ns", "wait_ns"), 0)
+        rows.append({"path": "(outside)", "name": "(outside)", "depth": 0, "time_ns": outside_ns, **figures})
+    gpu, host = (sum(row[key] for row in rows if not row["depth"]) for key in ("time_ns", "host_ns"))
+    return [row | {"share": row["time_ns"] / max(gpu, 1), "host_share": row["host_ns"] / max(host, 1)} for row in rows]
 
 
 def manifest() -> dict[str, Any]:
@@ -288,6 +346,7 @@ def trace_parts(
         {"name": "cudaLaunchKernel", "count": 400, "p50_ns": 6_000, "p90_ns": 9_000, "p99_ns": 20_000, "max_ns": 90_000}
     ]
     tables["timeline"] = timeline_rows(tables["gaps"], 3, label)
+    tables["layers"] = layer_rows({"model": {label: {str(at): (40 // (at + 1), 30) for at in range(6)}}}, 7_000)
     kernel_time = sum(row["time_ns"] for row in tables["kernels"])
     busy = kernel_time + 60_000
     idle = {f"{cause}_ns": sum(row[f"{cause}_ns"] for row in tables["gaps"]) for cause in CAUSES}
@@ -328,7 +387,8 @@ def trace_parts(
             "kernels_without_launch": 0,
             "latency_ns": {"p50": 6_000, "p90": 9_000, "p99": 20_000, "max": 90_000},
         },
-        "layers": [{"path": f"model/{label}/{at}", "time_ns": 40_000 // (at + 1), "share": 0.1, "count": 4} for at in range(6)],
+        "layers": tables["layers"],
+        "layer_sources": {"annotations": 8, "modules": 0, "graph_kernels": 0, "labelled_graph_kernels": 0},
         "findings": [
             {
                 "code": "launch_overhead",
@@ -352,6 +412,13 @@ def trace_parts(
         "manifest": manifest(),
     }
     return document, tables
+
+
+def layered_parts(**traits: Any) -> Parts:
+    """A trace of an annotated GPT-2."""
+    document, tables = trace_parts(**traits)
+    tables["layers"] = layer_rows({"prefill": GPT2, "decode": {**GPT2, "sampling": (9, 50)}})
+    return document | {"layers": tables["layers"]}, tables
 
 
 def write_bundle(directory: Path, *parts: Parts) -> Path:
@@ -381,7 +448,7 @@ def bundle(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def dossiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Rendered pages that the browser tests share: an honest trace, a hostile one, one without a GPU, and several."""
+    """Rendered pages that the browser tests share: an honest trace, a hostile one, a layered one, one without a GPU, several."""
     home = tmp_path_factory.mktemp("dossiers")
     kinds = {
         "plain": [trace_parts()],
@@ -390,6 +457,7 @@ def dossiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             trace_parts(name=HOSTILE[0], hostile=True),
         ],
         "cpu": [trace_parts(gpu=False)],
+        "layered": [layered_parts()],
         "several": [
             trace_parts(),
             trace_parts(name="baseline.json", kernels=20, gaps=200),
@@ -403,6 +471,12 @@ def dossiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def parts() -> Callable[..., Parts]:
     """`trace_parts`: the document entry and the tables of one trace."""
     return trace_parts
+
+
+@pytest.fixture
+def layered() -> Callable[..., Parts]:
+    """`layered_parts`: the same of a trace of an annotated GPT-2."""
+    return layered_parts
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrom
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")]
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-KINDS = ("plain", "hostile", "cpu", "several")
+KINDS = ("plain", "hostile", "cpu", "layered", "several")
 Open = Callable[..., Any]
 
 
@@ -32,7 +32,7 @@ def visit(browser: Any, dossiers: dict[str, Path]) -> Iterator[Open]:
     trouble: list[str] = []
     contexts = []
 
-    def opened(kind: str, width: int = 1440, scheme: str = "light") -> Any:
+    def opened(kind: str, width: int = 1440, scheme: str = "light", *, unfold: bool = True) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
@@ -42,7 +42,8 @@ def visit(browser: Any, dossiers: dict[str, Path]) -> Iterator[Open]:
         page.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: trouble.append(request.url) if not request.url.startswith((url, "data:,")) else None)
         page.goto(url)
-        page.evaluate("document.querySelectorAll('details.trace').forEach((trace) => { trace.open = true; })")
+        if unfold:
+            page.evaluate("document.querySelectorAll('details.trace').forEach((trace) => { trace.open = true; })")
         page.wait_for_timeout(150)
         return page
 
@@ -61,7 +62,7 @@ def test_every_chart_is_drawn_and_the_page_never_scrolls_sideways(visit: Open, k
         "all => all.map((plot) => { const box = plot.querySelector('svg.main-svg')?.getBoundingClientRect();"
         " return [box?.width ?? 0, box?.height ?? 0, plot.querySelectorAll('.trace path, .point path, .points path').length]; })",
     )
-    assert len(plots) == {"plain": 3, "hostile": 8, "cpu": 1, "several": 9}[kind]
+    assert len(plots) == {"plain": 3, "hostile": 8, "cpu": 1, "layered": 3, "several": 9}[kind]
     for wide, high, marks in plots:
         assert min(wide, high) > 50
         assert marks > 0
@@ -171,6 +172,45 @@ def test_a_link_opens_the_folded_trace(visit: Open) -> None:
     page.click("#comparison a[href='#t1']")
     page.wait_for_timeout(50)
     assert page.evaluate("document.getElementById('t1').open")
+
+
+def test_a_folded_trace_is_built_when_it_is_first_needed(visit: Open, dossiers: dict[str, Path]) -> None:
+    page = visit("several", unfold=False)
+    assert page.query_selector("#t1-kernels-section") is None
+    page.evaluate("location.hash = '#t1-kernels-section'")
+    page.wait_for_timeout(100)
+    assert page.is_visible("#t1-kernels-section")
+    table = page.locator("[data-table]:has(#t1-kernels)")
+    table.locator("th", has_text="Count").locator("button").click()
+    assert table.locator("th[aria-sort=descending]").count() == 1
+    table.locator("input").fill("char*, 19ul")
+    assert table.locator("tbody tr:not([hidden])").count() == 1
+    assert page.locator("#t1 .toc a").count() > 3
+    assert page.query_selector("#t2-host-section") is None
+    page.click("#t2 > summary")
+    page.wait_for_timeout(100)
+    assert page.is_visible("#t2-host-section")
+
+
+def test_layers_unfold_and_filter(visit: Open) -> None:
+    page = visit("layered")
+    assert page.is_visible("#t0-step0-mlp")
+    assert not page.is_visible("#t0-step1-mlp")
+    page.click("#t0-layers-section summary:has-text('All layers')")
+    tree = page.locator("[data-tree]")
+    rows = tree.locator("tbody tr:not([hidden])")
+    assert rows.locator("td:first-child").first.inner_text() == "prefill"
+    assert tree.locator("tr:not([hidden])", has_text="activation").count() == 0
+    before = rows.count()
+    rows.first.locator(".twist").click()
+    assert rows.count() < before
+    tree.locator("input").fill("ACTIVATION")
+    assert [text.strip() for text in rows.locator("td:first-child").all_inner_texts()] == [
+        *("prefill", "blocks", "block", "mlp", "activation"),
+        *("decode", "blocks", "block", "mlp", "activation"),
+    ]
+    tree.locator("input").fill("")
+    assert rows.count() < before
 
 
 def test_the_colours_follow_the_scheme(visit: Open) -> None:

@@ -20,6 +20,7 @@ import pytest
 from tracekit.report import figures, tables
 from tracekit.report.budget import budget
 from tracekit.report.bundle import Bundle
+from tracekit.report.layers import layers_view
 from tracekit.report.render import json_island, render, to_html, trace_labels
 from tracekit.report.timeline import timeline
 
@@ -163,8 +164,9 @@ def test_every_figure_is_one_that_plotly_knows(load: Load, parts: Callable[..., 
         figures.families(bundle.traces, labels),
         figures.gap_scatter(trace),
         figures.operators(host),
-        figures.layers(trace),
+        layers_view(trace).chart,
     ):
+        assert figure is not None
         assert figure["data"]
         # Colours are names that the page resolves; any colour will do here.
         go.Figure(json.loads(re.sub(r'"--[a-z-]+"', '"#123456"', json.dumps(figure))))

@@ -101,7 +101,7 @@ def test_any_other_bytes_are_a_manifest_error(data: bytes) -> None:
 def test_a_missing_key_is_named_unless_it_has_a_default(key: str) -> None:
     text = document()
     del text[key]
-    if key in ("profile", "notices"):
+    if key in ("profile", "notices", "attention", "accuracy"):
         assert from_json(json.dumps(text)).run == EXAMPLE.run
     else:
         with pytest.raises(ManifestError, match=key):
@@ -116,6 +116,9 @@ def test_a_missing_key_is_named_unless_it_has_a_default(key: str) -> None:
         (("timings", "runs", 0, "total_ns"), -1, "must not be negative"),
         (("timings", "runs"), {}, "`timings.runs` must be a list, is an object"),
         (("timings", "tokens_per_second"), float("inf"), "must be finite"),
+        (("timings", "tokens_per_second"), -1.0, "must be finite and not negative"),
+        (("timings", "reduction_percent"), "fast", "`timings.reduction_percent` must be a number, is a text"),
+        (("timings", "interleaved_with"), "fp16", "`timings.interleaved_with` must be a list"),
         (("device",), None, "`device` must be an object, is null"),
         (("tf32", "matmul"), 1, "`tf32.matmul` must be true or false"),
         (("created",), "2026-01-02T03:04:05+01:00", "`created` must be a UTC time"),
@@ -132,6 +135,20 @@ def test_a_wrong_value_is_named_by_its_path(path: tuple[Any, ...], value: object
     part[path[-1]] = value
     with pytest.raises(ManifestError, match=message):
         from_json(json.dumps(text), where="gpt2.run.json")
+
+
+def test_a_manifest_from_before_variants_were_compared_still_reads() -> None:
+    text = document()
+    for key in ("event_token", "reduction_percent", "baseline", "interleaved_with"):
+        del text["timings"][key]
+    for part, key in ((text, "attention"), (text, "accuracy"), (text["profile"], "layers"), (text["workload"], "text")):
+        del part[key]
+    assert from_json(json.dumps(text)) == EXAMPLE
+
+
+def test_only_a_reduction_may_be_negative() -> None:
+    slower = dataclasses.replace(EXAMPLE, timings=dataclasses.replace(EXAMPLE.timings, reduction_percent=-2.5))
+    assert from_json(to_json(slower)) == slower
 
 
 def test_files(tmp_path: Path) -> None:
