@@ -1,51 +1,100 @@
-"""How long does it take? The protocol: start-up, warm-up, then timed runs without the profiler."""
+"""How long does it take? The protocol: start-up, warm-up, then runs that take turns, without the profiler."""
 
 from __future__ import annotations
 
+import gc
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 
 from tracekit.manifest import Statistics, TimedRun, Timings
 
-from .workload import Generation
+from .workload import Generation, Mark
 
-Run = Callable[[int], Generation]
-"""Runs the workload for so many new tokens."""
+Result = TypeVar("Result")
 
-
-def measure_startup(run: Run) -> int:
-    """Nanoseconds of the first prefill and decode step of all: compilation and kernel loading are in here alone."""
-    return run(2).total_ns
+_NO_STATISTICS = Statistics(0, 0, 0, 0, 0)
 
 
-def peak_memory(device: torch.device) -> int | None:
-    """Bytes that torch's allocator held at most since `reset_peak_memory`; None on a CPU, where nobody counts."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+def take_turns(
+    turns: Mapping[str, Callable[[], Result]], rounds: int, advance: Callable[[int, int], None]
+) -> dict[str, list[Result]]:
+    """Let each take its turn in every round, A B C A B C, so that no drift favours one; its results by name, in order.
+
+    `advance` is told how many of how many turns are over, from 0 on.
+    """
+    results: dict[str, list[Result]] = {name: [] for name in turns}
+    total = rounds * len(turns)
+    advance(0, total)
+    for done in range(rounds):
+        for index, (name, turn) in enumerate(turns.items(), start=1):
+            results[name].append(turn())
+            advance(done * len(turns) + index, total)
+    return results
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Begin a new maximum, so that start-up's and compilation's own use does not count."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Keep Python from stopping for it in the middle of a timed run."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
-def summarise(runs: Sequence[Generation], startup_ns: int, warmup_runs: int, peak_memory_bytes: int | None = None) -> Timings:
-    """What the timed runs, at least one and each of at least two new tokens, amount to."""
+def event_latencies(run: Callable[[Mark], Generation], tokens: int) -> list[float]:
+    """Nanoseconds from each token to the next, by CUDA events that `run` records as it queues `tokens` of them."""
+    new_event: Callable[..., Any] = torch.cuda.Event  # which some releases of torch leave untyped
+    events = [new_event(enable_timing=True) for _ in range(tokens)]
+    unused = iter(events)
+    run(lambda: next(unused).record())
+    events[-1].synchronize()
+    return [event.elapsed_time(later) * 1e6 for event, later in pairwise(events)]
+
+
+def extra_memory(run: Callable[[], Generation], device: torch.device) -> int | None:
+    """Bytes that torch's allocator held at most during a run, beyond those before it; None on a CPU: nobody counts."""
+    if device.type != "cuda":
+        return None
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    run()
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def held_memory(device: torch.device) -> int:
+    """Bytes that torch's allocator holds now; 0 on a CPU."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def summarise(runs: Sequence[Generation], *, startup_ns: int, warmup_runs: int, prompt_tokens: int) -> Timings:
+    """What the timed runs, at least one, amount to. Runs of a single new token count the prompt's instead."""
     batch, new_tokens = runs[0].tokens.shape
     total = describe([run.total_ns for run in runs])
+    counted = new_tokens if new_tokens > 1 else prompt_tokens
     return Timings(
         warmup_runs=warmup_runs,
         startup_ns=startup_ns,
         runs=tuple(TimedRun(run.first_token_ns, run.total_ns) for run in runs),
         total=total,
         first_token=describe([run.first_token_ns for run in runs]),
-        decode_token=describe([run.decode_ns / (new_tokens - 1) for run in runs]),
-        tokens_per_second=batch * new_tokens / (total.median_ns / 1e9),
-        peak_memory_bytes=peak_memory_bytes,
+        decode_token=describe([run.decode_ns / (new_tokens - 1) for run in runs]) if new_tokens > 1 else _NO_STATISTICS,
+        tokens_per_second=batch * counted / (total.median_ns / 1e9),
     )
+
+
+def reduction_percent(timings: Timings, baseline: Timings) -> float:
+    """How much less time the median run takes than the baseline's, in percent; below 0 where it takes more."""
+    return round(100 * (1 - timings.total.median_ns / baseline.total.median_ns), 2)
 
 
 def describe(sample: Sequence[float]) -> Statistics:

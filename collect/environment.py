@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import os
 import platform
 import re
 import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +82,49 @@ def describe_versions() -> Versions:
 
 
 def describe_tf32() -> Tf32:
-    """What the switches say now; call it while the variant's own are set."""
+    """What the switches say now; call it while the collection's own are set."""
     return Tf32(
         matmul=torch.get_float32_matmul_precision() != "highest",
         cudnn=bool(torch.backends.cudnn.allow_tf32),
     )
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Set both TF32 switches for the block and put them back."""
+    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = cudnn
+
+
+@contextmanager
+def alone_on(device: torch.device) -> Iterator[None]:
+    """Make the device the current one for the block, keep its random numbers apart, and drop what it leaves behind."""
+    gpu = device.type == "cuda"
+    try:
+        # The current device: for what does not look at its tensors, as compiled kernels and the profiler do.
+        with (
+            warnings.catch_warnings(),
+            torch.cuda.device(device) if gpu else nullcontext(),
+            torch.random.fork_rng([device.index] if gpu else []),
+        ):
+            yield
+    finally:
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()
+        free_memory(device)
+
+
+def free_memory(device: torch.device) -> None:
+    """Hand back what no object of ours holds any more; a CPU's memory, which nobody counts, finds its own way back."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def device_slug(device: Device) -> str:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tracekit.manifest import RunManifest
 
 DEFAULT_PROMPT_TOKENS = 16
+DEFAULT_NEW_TOKENS = 100
+WORKLOAD_NAMES = ("generate", "recompute", "prefill")
+ATTENTION_NAMES = ("sdpa", "explicit")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -21,7 +24,7 @@ class Console(Protocol):
     """Where a collection tells a person how it goes: never standard output, which belongs to results."""
 
     def notice(self, message: str) -> None:
-        """Show one line that the reader must not miss; it is in the manifest as well."""
+        """Show one line that the reader must not miss; what concerns a result is in its manifest as well."""
 
     def progress(self, label: str, done: int, total: int) -> None:
         """Show that `done` of `total` steps of what `label` names are over; called with 0 when it begins."""
@@ -31,53 +34,92 @@ class Console(Protocol):
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn: from the `top_k` most likely, or from all, their logits divided by `temperature`."""
+
+    temperature: float
+    top_k: int | None = None
+
+    def __str__(self) -> str:
+        """Return it as the manifest says it."""
+        return f"temperature {self.temperature:g}" + ("" if self.top_k is None else f", top-k {self.top_k}")
+
+
+@dataclass(frozen=True)
 class CollectOptions:
     """What to run and where to put it.
 
     `model` is a preset's name or the path of a transformers checkpoint directory or config.json; `weights` is `auto`,
-    `pretrained`, `random` or a path. None stands for a default that depends on the rest: `prompt_tokens` is 16, or what
-    `prompt` amounts to; `repeats` and `warmup` are fewer on a CPU.
+    `pretrained`, `random` or a path. `all_variants` runs those that the device supports instead of `variants`. None
+    stands for a default that depends on the rest: `prompt_tokens` is 16, or what `prompt` amounts to; `new_tokens` 100,
+    or the one of a prefill; `repeats` and `warmup` are fewer on a CPU; without `temperature` and `top_k` each token is
+    the most likely one.
     """
 
     variants: tuple[str, ...] = ("baseline",)
+    all_variants: bool = False
+    workload: str = "generate"
+    attention: str = "sdpa"
+    layers: bool = False
+    tf32: bool = False
     device: str = "auto"
     model: str = "gpt2"
     weights: str = "auto"
     batch: int = 1
     prompt_tokens: int | None = None
-    new_tokens: int = 100
+    new_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
     profile_tokens: int = 8
     repeats: int | None = None
     warmup: int | None = None
     seed: int = 0
     output: Path = Path("traces")
     prompt: str | None = None
+    resume: bool = False
 
     def check(self) -> None:
         """Raise TracekitError, one line naming the argument, if a value cannot be right whatever the machine."""
-        if not self.variants:
+        if not self.variants and not self.all_variants:
             raise TracekitError("names no variant", where="--variant", mend="name at least one, such as baseline")
         if not _DEVICE.fullmatch(self.device):
             raise TracekitError(f"no such device as {self.device!r}", where="--device", mend="use auto, cpu, cuda or cuda:N")
+        _one_of(WORKLOAD_NAMES, "--workload", self.workload)
+        _one_of(ATTENTION_NAMES, "--attention", self.attention)
         _at_least(1, "--batch", self.batch)
         _at_least(1, "--prompt-tokens", self.prompt_tokens)
-        _at_least(2, "--new-tokens", self.new_tokens)
+        self._check_new_tokens()
         _at_least(1, "--profile-tokens", self.profile_tokens)
         _at_least(1, "--repeats", self.repeats)
         _at_least(0, "--warmup", self.warmup)
         _at_least(0, "--seed", self.seed)
+        _at_least(1, "--top-k", self.top_k)
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise TracekitError(f"is {self.temperature:g}", where="--temperature", mend="use more than 0, or leave it out")
         if self.prompt is not None and self.prompt_tokens is not None:
             raise TracekitError("cannot be given along with --prompt", where="--prompt-tokens", mend="leave one out")
         if self.prompt == "":
             raise TracekitError("is empty", where="--prompt", mend="give some text, or leave it out")
 
-    def command(self, *, variant: str, device: str, weights: str, repeats: int, warmup: int) -> str:
+    def _check_new_tokens(self) -> None:
+        if self.workload != "prefill":
+            _at_least(2, "--new-tokens", self.new_tokens)
+        elif self.new_tokens not in (None, 1):
+            raise TracekitError(
+                f"is {self.new_tokens}, and a prefill yields 1", where="--new-tokens", mend="leave it out, or use generate"
+            )
+
+    def command(self, *, variant: str, layers: bool, device: str, weights: str, repeats: int, warmup: int) -> str:
         """The command line that runs one variant so, with every default spelled out."""
         words: list[object] = ["tracekit", "collect", "--variant", variant, "--device", device, "--model", self.model]
-        words += ["--weights", weights, "--batch", self.batch, "--new-tokens", self.new_tokens]
+        words += ["--weights", weights, "--workload", self.workload, "--batch", self.batch]
         words += ["--prompt", self.prompt] if self.prompt is not None else ["--prompt-tokens", self.prompt_length]
+        words += ["--new-tokens", self.new_length, "--attention", self.attention]
+        words += [] if self.temperature is None else ["--temperature", self.temperature]
+        words += [] if self.top_k is None else ["--top-k", self.top_k]
         words += ["--profile-tokens", self.profile_tokens, "--repeats", repeats, "--warmup", warmup]
-        words += ["--seed", self.seed, "-o", self.output]
+        words += ["--seed", self.seed, "-o", self.output, "--tf32" if self.tf32 else "--no-tf32"]
+        words += ["--layers"] if layers else []
         return shlex.join(map(str, words))
 
     @property
@@ -85,7 +127,31 @@ class CollectOptions:
         """How many random token ids the prompt has where no text is given."""
         return DEFAULT_PROMPT_TOKENS if self.prompt_tokens is None else self.prompt_tokens
 
+    @property
+    def new_length(self) -> int:
+        """How many tokens a timed run yields."""
+        if self.workload == "prefill":
+            return 1
+        return DEFAULT_NEW_TOKENS if self.new_tokens is None else self.new_tokens
+
+    @property
+    def profiled_length(self) -> int:
+        """How many tokens the profiled window yields: one from the prefill, one from each decode step."""
+        return 1 if self.workload == "prefill" else self.profile_tokens + 1
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """How tokens are drawn; None where each is the most likely one."""
+        if self.temperature is None and self.top_k is None:
+            return None
+        return Sampling(1.0 if self.temperature is None else self.temperature, self.top_k)
+
 
 def _at_least(least: int, argument: str, value: int | None) -> None:
     if value is not None and value < least:
         raise TracekitError(f"is {value}", where=argument, mend=f"use {least} or more")
+
+
+def _one_of(names: tuple[str, ...], argument: str, value: str) -> None:
+    if value not in names:
+        raise TracekitError(f"no such choice as {value!r}", where=argument, mend=f"use {' or '.join(names)}")

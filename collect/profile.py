@@ -7,14 +7,15 @@ import os
 import shutil
 import tempfile
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from tracekit.manifest import Profile
+from tracekit.manifest import Profile, Timings
 
-from .bench import Run
+from .candidate import Candidate
 from .workload import Generation
 
 GPU_EVENT = b'"cat": "kernel"'
@@ -26,21 +27,26 @@ def activities(device: torch.device) -> list[ProfilerActivity]:
     return [*host, ProfilerActivity.CUDA] if device.type == "cuda" else host
 
 
-def record_window(run: Run, decode_tokens: int, device: torch.device, trace: Path) -> Generation:
-    """Profile a prefill and `decode_tokens` decode steps and write the gzipped Chrome trace to `trace`.
+def record_window(candidate: Candidate, tokens: int, layers: bool, device: torch.device, trace: Path) -> Generation:
+    """Profile a run of so many new tokens, a prefill and the decode steps, and write the gzipped Chrome trace to `trace`.
 
-    `run` must annotate its steps. Returns the generation as timed under the profiler, the export not counted.
+    `layers` marks the layers as well as the steps. Returns the generation as timed under the profiler, the export not
+    counted.
     """
     # torch 2.13 prints lines of its own probes to standard error below this level.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    if device.type == "cuda":
+        # As torch does for the graphs that it captures itself: these outlive a window, and CUPTI must as well.
+        os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
+        os.environ.setdefault("TEARDOWN_CUPTI", "0")
     # The profiler loads CUPTI and fills its pools on first use; let a window that nobody keeps pay for that.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), candidate.layers(annotation) if layers else nullcontext():
         # Some releases warn at every profile that it has one cycle only, as ours are meant to.
         warnings.filterwarnings("ignore", message=".*clears events at the end of each cycle", category=UserWarning)
         with profile(activities=activities(device), record_shapes=True):
-            run(2)
+            candidate.run(min(2, tokens), annotation)
         with profile(activities=activities(device), record_shapes=True) as profiler:
-            generation = run(decode_tokens + 1)
+            generation = candidate.run(tokens, annotation)
     with tempfile.TemporaryDirectory(prefix="tracekit-") as directory:
         plain = Path(directory) / "trace.json"
         profiler.export_chrome_trace(str(plain))
@@ -48,15 +54,20 @@ def record_window(run: Run, decode_tokens: int, device: torch.device, trace: Pat
     return generation
 
 
-def summarise(trace: Path, profiled: Generation, decode_token_ns: int) -> Profile:
-    """The manifest's account of a window, against the time of a decode step without the profiler."""
+def summarise(trace: Path, profiled: Generation, timings: Timings, layers: bool) -> Profile:
+    """The manifest's account of a window, against the timings without the profiler."""
     decode_tokens = profiled.tokens.shape[1] - 1
+    if decode_tokens:
+        inflation = profiled.decode_ns / decode_tokens / max(timings.decode_token.median_ns, 1)
+    else:
+        inflation = profiled.first_token_ns / max(timings.first_token.median_ns, 1)
     return Profile(
         trace=trace.name,
         decode_tokens=decode_tokens,
         prefill_ns=profiled.first_token_ns,
         decode_ns=profiled.decode_ns,
-        inflation=round(profiled.decode_ns / decode_tokens / max(decode_token_ns, 1), 4),
+        inflation=round(inflation, 4),
+        layers=layers,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tracekit.manifest import RunManifest
+
+WIDEST = 100
+_BAR_WIDTH = 10
+_EIGHTHS = "█▏▎▍▌▋▊▉"
+_GAP = 2
 
 
 class RichConsole:
@@ -43,9 +50,14 @@ class RichConsole:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.stop()
-        if self._results:
-            self._console.print(escape(conditions(self._results[0][1])), soft_wrap=True, style="bold")
-            self._console.print(results_table([manifest for _, manifest in self._results]))
+        manifests = [manifest for _, manifest in self._results]
+        if not manifests:
+            return
+        self._console.print(escape(conditions(manifests[0])), soft_wrap=True, style="bold")
+        self._console.print(results_table(manifests, self._console.width))
+        for manifest in manifests:
+            if manifest.workload.text is not None:
+                self._console.print(f"[bold]{escape(manifest.variant)}:[/] {escape(_said(manifest))}", soft_wrap=True)
 
     def notice(self, message: str) -> None:
         """Show one line above the progress bar."""
@@ -69,35 +81,96 @@ def conditions(manifest: RunManifest) -> str:
     """What the runs of one collection share, on one line."""
     work = manifest.workload
     return (
-        f"{manifest.model.name} on {manifest.device.name}, {manifest.weights.source} weights: batch {work.batch}, "
-        f"{work.prompt_tokens} prompt tokens, {work.new_tokens} new tokens; measured, without the profiler"
+        f"{manifest.model.name} on {manifest.device.name}, {manifest.weights.source} weights: {work.kind}, "
+        f"batch {work.batch}, {work.prompt_tokens} prompt tokens, {work.new_tokens} new tokens, {work.decoding}, "
+        f"{manifest.attention} attention; measured, without the profiler"
     )
 
 
-def results_table(manifests: list[RunManifest]) -> Table:
-    """The runs of one collection side by side: medians, except where the heading says otherwise."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("variant", no_wrap=True)
-    for heading in ("tok/s", "run ms", "± std", "first ms", "token ms", "start-up s", "profiled"):
-        table.add_column(heading, justify="right", no_wrap=True)
+@dataclass(frozen=True)
+class _Column:
+    """A column of the results: `rank` says how soon it must go where the terminal is narrow, 0 never."""
+
+    heading: str
+    cell: Callable[[RunManifest], str]
+    rank: int = 0
+    justify: Literal["left", "right"] = "right"
+
+
+def results_table(manifests: list[RunManifest], width: int = WIDEST) -> Table:
+    """The runs of one collection side by side, at most `width` columns wide, or 100.
+
+    Medians, except where the heading says otherwise. "less time" is against the baseline; "error" is how far the logits
+    are from the FP32 baseline's.
+    """
+    fastest = max(manifest.timings.tokens_per_second for manifest in manifests)
+    columns = [
+        _Column("variant", lambda manifest: manifest.variant, justify="left"),
+        _Column("tok/s", lambda manifest: f"{manifest.timings.tokens_per_second:,.1f}"),
+        _Column("", lambda manifest: bar(manifest.timings.tokens_per_second / fastest), 2, "left"),
+        _Column("run ms", lambda manifest: _ms(manifest.timings.total.median_ns)),
+        _Column("± std", lambda manifest: _ms(manifest.timings.total.std_ns), 1),
+        _Column("less time", _reduction, 1),
+        _Column("error", _error, 1),
+        _Column("token ms", _token, 3),
+        _Column("first ms", lambda manifest: _ms(manifest.timings.first_token.median_ns), 4),
+        _Column("start-up s", lambda manifest: f"{manifest.timings.startup_ns / 1e9:.2f}", 6),
+        _Column("profiled", _inflation, 5),
+        _Column("peak MB", _peak, 7),
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    shown = _fitting(columns, manifests, min(width, WIDEST))
+    for column in shown:
+        table.add_column(column.heading, justify=column.justify, no_wrap=True)
     for manifest in manifests:
-        table.add_row(*_cells(manifest))
+        table.add_row(*(escape(column.cell(manifest)) for column in shown))
     return table
 
 
-def _cells(manifest: RunManifest) -> list[str]:
+def bar(share: float) -> str:
+    """A bar as long as `share`, from 0 to 1, of its column: to an eighth of a character, and never quite nothing."""
+    eighths = max(1, round(share * _BAR_WIDTH * 8))
+    return "█" * (eighths // 8) + ("" if eighths % 8 == 0 else _EIGHTHS[eighths % 8])
+
+
+def _fitting(columns: list[_Column], manifests: list[RunManifest], width: int) -> list[_Column]:
+    """The columns that say something, without those of the highest rank until the rest fit."""
+    shown = [column for column in columns if any(column.cell(manifest) for manifest in manifests)]
+    while sum(_width(column, manifests) for column in shown) - _GAP > width and any(column.rank for column in shown):
+        shown.remove(max(shown, key=lambda column: column.rank))
+    return shown
+
+
+def _width(column: _Column, manifests: list[RunManifest]) -> int:
+    return max(len(column.heading), *(len(column.cell(manifest)) for manifest in manifests)) + _GAP
+
+
+def _reduction(manifest: RunManifest) -> str:
+    reduction = manifest.timings.reduction_percent
+    return "" if reduction is None else f"{reduction:.1f} %"
+
+
+def _error(manifest: RunManifest) -> str:
+    return "" if manifest.accuracy is None else f"{manifest.accuracy.relative_error:.1e}"
+
+
+def _inflation(manifest: RunManifest) -> str:
+    return "" if manifest.profile is None else f"× {manifest.profile.inflation:.2f}"
+
+
+def _peak(manifest: RunManifest) -> str:
+    peak = manifest.timings.peak_memory_bytes
+    return "" if peak is None else f"{peak / 1e6:,.0f}"
+
+
+def _token(manifest: RunManifest) -> str:
+    """A decode step by the GPU's clock, or by the host's where there is none; nothing where there is no such step."""
     timings = manifest.timings
-    total = timings.total
-    return [
-        escape(manifest.variant),
-        f"{timings.tokens_per_second:,.1f}",
-        _ms(total.median_ns),
-        _ms(total.std_ns),
-        _ms(timings.first_token.median_ns),
-        _ms(timings.decode_token.median_ns),
-        f"{timings.startup_ns / 1e9:.2f}",
-        "" if manifest.profile is None else f"× {manifest.profile.inflation:.2f}",
-    ]
+    return _ms((timings.event_token or timings.decode_token).median_ns) if manifest.workload.new_tokens > 1 else ""
+
+
+def _said(manifest: RunManifest) -> str:
+    return " ".join(f"{manifest.workload.prompt or ''}{manifest.workload.text}".split())
 
 
 def _ms(nanoseconds: int) -> str:

@@ -2,54 +2,200 @@
 
 from __future__ import annotations
 
-import functools
+import os
+import shutil
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tracekit.errors import TracekitError
 
+from .options import Sampling
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tracekit.manifest import Device
+
     from .gpt2 import GPT2
-    from .workload import Step
+
+    ScoredStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    """From tokens, int64 [batch, tokens], and their positions, int64 [tokens], to the next token, int64 [batch, 1], and
+    the logits it was chosen by, [batch, 1, vocab_size]. Both are good until the next call."""
+
+_AMPERE = (8, 0)
+_VOLTA = (7, 0)
+_COMPILER = "compute capability 7.0, or a C++ compiler on a CPU"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a step is to be built for: how tokens are chosen (None: greedily), and whether each call is one token longer."""
+
+    sampling: Sampling | None = None
+    growing: bool = False
 
 
 @dataclass(frozen=True)
 class Variant:
     """One way to run the model.
 
-    `dtype` is torch's name for the dtype of weights, cache and arithmetic; `tf32` allows TF32 in FP32 matrix
-    multiplies; `build` turns a model, on its device and with its cache, into the step that yields each token.
+    `dtype` is torch's name for the dtype of weights, cache and arithmetic. `build` turns a model, on its device and with
+    its cache, into a step; it may change the model's modules, which are its own. `needs` says in words what `obstacle`
+    finds missing on a device; `doubt` is what a reader must know about running there. `decodes` is set where the decode
+    step is what makes the variant, so that it is nothing without one of fixed shape. `annotatable` steps are run by
+    Python, layer by layer.
     """
 
     name: str
     summary: str
     dtype: str
-    build: Callable[[GPT2], Step]
-    tf32: bool = False
+    build: Callable[[GPT2, Demand], ScoredStep]
+    needs: str = "any device"
+    obstacle: Callable[[Device], str | None] = lambda device: None
+    doubt: Callable[[Device], str | None] = lambda device: None
+    decodes: bool = False
+    annotatable: bool = False
+
+    def unsupported(self, device: Device) -> str | None:
+        """Why the variant cannot run on a device, and None where it can."""
+        return self.obstacle(device)
+
+    def unsuitable(self, workload: str) -> str | None:
+        """Why the variant makes no sense for a workload, and None where it does."""
+        if self.decodes and workload != "generate":
+            return f"captures a decode step of fixed shape, and {workload} has none"
+        return None
 
 
-def eager(model: GPT2) -> Step:
+def eager(model: GPT2, demand: Demand) -> ScoredStep:
     """The step as PyTorch runs it by itself."""
-    from .gpt2 import greedy_step
+    temperature, top_k = (0.0, None) if demand.sampling is None else (demand.sampling.temperature, demand.sampling.top_k)
 
-    return functools.partial(greedy_step, model)
+    def step(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model.head(model.hidden(tokens, positions)[:, -1:])
+        return model.choose(logits, temperature, top_k), logits
+
+    return step
 
 
-def compiled(model: GPT2) -> Step:
+def compiled(model: GPT2, demand: Demand) -> ScoredStep:
     """The step through torch.compile's default mode; prefill and decode are compiled apart, each for its own shape."""
+    return _compile(eager(model, demand), demand, {})
+
+
+def graphs(model: GPT2, demand: Demand) -> ScoredStep:
+    """The eager step, each decode one launch of a CUDA graph."""
+    from .graphs import CapturedStep
+
+    return CapturedStep(eager(model, demand))
+
+
+def compiled_graphs(model: GPT2, demand: Demand) -> ScoredStep:
+    """The compiled step at its fastest, each decode one launch of a CUDA graph.
+
+    Inductor turns a product of one row into a kernel of its own, fused with what surrounds it, only if the bias is added
+    apart; and it searches that kernel's best shape only if told so.
+    """
+    from .graphs import CapturedStep
+
+    _add_biases_apart(model)
+    return CapturedStep(_compile(eager(model, demand), demand, {"coordinate_descent_tuning": True}))
+
+
+def _compile(step: ScoredStep, demand: Demand, options: Mapping[str, bool]) -> ScoredStep:
     import torch
 
-    # "TensorFloat32 is available but not enabled": that is what the variant says.
+    # "TensorFloat32 is available but not enabled": that is what the collection was asked for.
     warnings.filterwarnings("ignore", message=".*TensorFloat32", category=UserWarning)
-    return torch.compile(eager(model), fullgraph=True, dynamic=False)
+    return torch.compile(step, fullgraph=True, dynamic=demand.growing, options=dict(options) or None)
 
 
+def _add_biases_apart(model: GPT2) -> None:
+    """Replace every linear layer of the model by one over the same weights whose product and sum are two operators."""
+    from torch import nn
+
+    class ProductAndSum(nn.Linear):
+        def __init__(self, linear: nn.Linear) -> None:
+            super().__init__(linear.in_features, linear.out_features, device="meta")
+            self.weight, self.bias = linear.weight, linear.bias
+
+        def forward(self, x: Tensor) -> Tensor:
+            product: Tensor = x @ self.weight.t()
+            return product + self.bias
+
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(module, name, ProductAndSum(child))
+
+
+def _no_cuda(device: Device) -> str | None:
+    return None if device.kind == "cuda" else "CUDA graphs need a CUDA device"
+
+
+def _no_compiler(device: Device) -> str | None:
+    if device.kind == "cuda":
+        capability = _capability(device)
+        return None if capability >= _VOLTA else f"Triton needs compute capability 7.0, this is {_dotted(capability)}"
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler.split()[0]) is None:
+        return f"torch.compile needs a C++ compiler on a CPU, and there is no {compiler} (install g++, or name one in CXX)"
+    return None
+
+
+def _emulated_bf16(device: Device) -> str | None:
+    if device.kind == "cuda" and _capability(device) < _AMPERE:
+        return f"BF16 is emulated at compute capability {_dotted(_capability(device))}: expect it to be slow"
+    return None
+
+
+def _capability(device: Device) -> tuple[int, int]:
+    major, _, minor = (device.compute_capability or "0.0").partition(".")
+    return int(major), int(minor)
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return "{}.{}".format(*capability)
+
+
+BASELINE = Variant("baseline", "FP32, eager", "float32", eager, annotatable=True)
+
+# A fused variant of our own kernels is one more line, with a `build` that swaps modules as `_add_biases_apart` does.
 VARIANTS: tuple[Variant, ...] = (
-    Variant("baseline", "FP32, eager, TF32 off", "float32", eager),
-    Variant("fp16", "FP16, eager", "float16", eager),
-    Variant("compiled", "FP32, torch.compile, TF32 off", "float32", compiled),
+    BASELINE,
+    Variant("fp16", "FP16, eager", "float16", eager, annotatable=True),
+    Variant(
+        "bf16",
+        "BF16, eager",
+        "bfloat16",
+        eager,
+        "any device; emulated below compute capability 8.0",
+        doubt=_emulated_bf16,
+        annotatable=True,
+    ),
+    Variant("compiled", "FP32, torch.compile", "float32", compiled, _COMPILER, obstacle=_no_compiler),
+    Variant("fp16-compiled", "FP16, torch.compile", "float16", compiled, _COMPILER, obstacle=_no_compiler),
+    Variant(
+        "graphs",
+        "FP16, the decode step in one CUDA graph, no compiler",
+        "float16",
+        graphs,
+        "CUDA",
+        obstacle=_no_cuda,
+        decodes=True,
+    ),
+    Variant(
+        "fp16-compiled-graphs",
+        "FP16, torch.compile tuned, the decode step in one CUDA graph",
+        "float16",
+        compiled_graphs,
+        "CUDA, compute capability 7.0",
+        obstacle=lambda device: _no_cuda(device) or _no_compiler(device),
+        decodes=True,
+    ),
 )
 
 

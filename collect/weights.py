@@ -106,10 +106,10 @@ def load_weights(spec: ModelSpec, weights: str, seed: int) -> LoadedWeights:
         return _random(spec, seed, reason=error.what)
 
 
-def build_model(config: GPT2Config, state: State) -> GPT2:
-    """A model in evaluation mode that shares the tensors of `state`."""
+def build_model(config: GPT2Config, state: State, attention: str = "sdpa") -> GPT2:
+    """A model in evaluation mode that shares the tensors of `state`; `attention` is one of ATTENTION_FORMS."""
     with torch.device("meta"):
-        model = GPT2(config)
+        model = GPT2(config, attention)
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -158,13 +158,7 @@ def convert_state(checkpoint: Mapping[str, Tensor], config: GPT2Config, where: o
 
 def tokenize(spec: ModelSpec, text: str) -> Tensor:
     """A text's token ids, int64 [1, tokens]. Raises TracekitError if the tokenizer cannot be had or finds no token."""
-    if spec.directory is not None:
-        tokenizer = _from_directory(_load_tokenizer, spec.directory)
-    elif spec.repositories:
-        tokenizer = _from_hub(_load_tokenizer, spec.repositories, "--prompt", "leave --prompt out for random token ids")
-    else:
-        raise TracekitError(f"{spec.name} has no tokenizer", where="--prompt", mend="leave --prompt out for random token ids")
-    ids = tokenizer(text)["input_ids"]
+    ids = _tokenizer(spec)(text)["input_ids"]
     if not ids:
         raise TracekitError("holds no token", where="--prompt", mend="give some text, or leave it out")
     if max(ids) >= spec.config.vocab_size:
@@ -172,6 +166,20 @@ def tokenize(spec: ModelSpec, text: str) -> Tensor:
             f"holds token {max(ids)}, {spec.name} knows {spec.config.vocab_size}", where="--prompt", mend="leave it out"
         )
     return torch.tensor([ids])
+
+
+def detokenize(spec: ModelSpec, tokens: Tensor) -> str:
+    """The text of token ids, int64 [tokens]. Raises TracekitError if the tokenizer cannot be had."""
+    text: str = _tokenizer(spec).decode(tokens.tolist())
+    return text
+
+
+def _tokenizer(spec: ModelSpec) -> Any:
+    if spec.directory is not None:
+        return _from_directory(_load_tokenizer, spec.directory)
+    if spec.repositories:
+        return _from_hub(_load_tokenizer, spec.repositories, "--prompt", "leave --prompt out for random token ids")
+    raise TracekitError(f"{spec.name} has no tokenizer", where="--prompt", mend="leave --prompt out for random token ids")
 
 
 def _shapes(config: GPT2Config) -> dict[str, torch.Size]:

@@ -1,0 +1,65 @@
+"""Does a variant still compute GPT-2? Its logits beside those of the plain FP32 model, step by step of the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from tracekit.errors import TracekitError
+from tracekit.manifest import Accuracy
+
+from .candidate import Candidate
+from .environment import tf32
+
+REFERENCE = "baseline: float32, eager, sdpa attention, TF32 off"
+BOUNDS: Mapping[str, float] = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-2}
+_TF32_BOUND = 5e-3  # which keeps as many bits of each factor as FP16 does
+
+
+def bound(dtype: str, tf32_allowed: bool) -> float:
+    """The most that ‖logits − reference‖ / ‖reference‖ may be in a dtype."""
+    return _TF32_BOUND if dtype == "float32" and tf32_allowed else BOUNDS[dtype]
+
+
+def compare(candidate: Candidate, reference: Candidate, new_tokens: int, allowed: float) -> Accuracy:
+    """Run the candidate's workload once, and give the reference the very tokens that the candidate sees.
+
+    It is the candidate that leads: what it feeds back to itself, in a captured step, is checked along with the rest.
+    """
+    device = candidate.assignment.prompt.device
+    squares = torch.zeros(2, dtype=torch.float64, device=device)
+    equal = torch.zeros((), dtype=torch.int64, device=device)
+    greedy = candidate.assignment.sampling is None
+
+    def both(tokens: Tensor, positions: Tensor) -> Tensor:
+        # The reference first: a captured step overwrites the tokens that it was given.
+        with tf32(False):
+            wanted, expected = reference.step(tokens, positions)
+        expected = expected.double()
+        token, logits = candidate.step(tokens, positions)
+        squares.add_(torch.stack([(logits.double() - expected).square().sum(), expected.square().sum()]))
+        equal.add_(((token if greedy else logits.argmax(-1)) == wanted).sum())
+        return token
+
+    torch.manual_seed(candidate.assignment.seed)
+    generation = candidate.assignment.task(both, candidate.assignment.prompt, new_tokens)
+    difference, norm = squares.sqrt().tolist()
+    return Accuracy(
+        reference=REFERENCE,
+        relative_error=difference / norm if norm else difference,
+        bound=allowed,
+        equal_tokens=int(equal),
+        tokens=generation.tokens.numel(),
+    )
+
+
+def require(accuracy: Accuracy, variant: str) -> None:
+    """Raise TracekitError, naming the variant, its error and the bound, if the error is over it or is no number."""
+    if not accuracy.relative_error <= accuracy.bound:
+        raise TracekitError(
+            f"its logits are {accuracy.relative_error:.1e} off the FP32 baseline's, {accuracy.bound:.0e} is the bound",
+            where=f"variant {variant}",
+            mend="its numbers are not kept; run the other variants",
+        )

@@ -1,0 +1,66 @@
+"""How is a whole decode step launched at once? Captured by hand into one CUDA graph, and replayed for every token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .variants import ScoredStep
+
+# Before a capture everything lazy must have happened: cuBLAS handles, Triton's tuning, the allocator's first blocks.
+_WARMUP_STEPS = 3
+
+
+class CapturedStep:
+    """A step whose decode, int64 [batch, 1] tokens at one position, is a CUDA graph; anything else runs as it was.
+
+    The graph is captured at the first decode and serves that batch alone. What it returns are its own buffers, good
+    until the next call: whoever passes the token back, as every workload does, spares a copy. The model's cache and
+    weights must stay where they are. Call it in `torch.inference_mode`, as the workloads do.
+    """
+
+    def __init__(self, step: ScoredStep) -> None:
+        self._step = step
+        self._graph: _Graph | None = None
+
+    def __call__(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """As of `ScoredStep`. Raises ValueError for a decode of another batch than the captured one."""
+        if tokens.shape[1] != 1:
+            return self._step(tokens, positions)
+        if self._graph is None:
+            self._graph = _Graph(self._step, tokens, positions)
+        return self._graph.replay(tokens, positions)
+
+
+class _Graph:
+    """The captured step and its buffers. The chosen token is fed back inside the graph, not by a copy of its own."""
+
+    def __init__(self, step: ScoredStep, tokens: Tensor, positions: Tensor) -> None:
+        self.tokens = tokens.clone()
+        self.positions = positions.clone()
+        new_stream: Callable[..., Any] = torch.cuda.Stream  # which some releases of torch leave untyped
+        stream = new_stream(tokens.device)
+        stream.wait_stream(torch.cuda.current_stream(tokens.device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARMUP_STEPS):  # at the same position each: they write what the first replay writes again
+                step(self.tokens, self.positions)
+        torch.cuda.current_stream(tokens.device).wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        # Only this thread's calls may break the capture: a profiler's or a progress bar's thread is none of its business.
+        with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
+            token, self.logits = step(self.tokens, self.positions)
+            self.tokens.copy_(token)
+
+    def replay(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the step once more, at any position."""
+        if tokens is not self.tokens:
+            if tokens.shape != self.tokens.shape:
+                raise ValueError(f"the graph was captured for a batch of {len(self.tokens)}, not {len(tokens)}")
+            self.tokens.copy_(tokens)
+        self.positions.copy_(positions)
+        self.graph.replay()
+        return self.tokens, self.logits
