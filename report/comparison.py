@@ -39,7 +39,7 @@ def compare_traces(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Comp
     known = any(parts is not None and parts.span_ns for parts in map(budget, traces))
     comparable = len(_devices(traces)) == 1
     return Comparison(
-        lead=compare(traces, labels, comparable=comparable),
+        lead=" ".join(filter(None, (results.fastest(traces), compare(traces, labels, comparable=comparable)))),
         results=results.results(traces, labels),
         overview=_overview(traces, labels),
         kernels=_kernels(traces, labels),

@@ -52,6 +52,23 @@ def results(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Results | N
     return Results(measured, _quoted() if same_model else None)
 
 
+def fastest(traces: Sequence[TraceBundle]) -> str:
+    """A sentence on the fastest run that was timed against a baseline; empty where none was."""
+    runs = [(trace, manifest) for trace in traces if (manifest := run.manifest(trace)) is not None]
+    against = [(trace, manifest) for trace, manifest in runs if manifest.timings.reduction_percent is not None]
+    if not against:
+        return ""
+    trace, best = max(against, key=lambda one: one[1].timings.tokens_per_second)
+    reduction = best.timings.reduction_percent
+    assert reduction is not None
+    if reduction <= 0:
+        return f"On {run.device_name(trace)} no variant is faster than the baseline."
+    return (
+        f"On {run.device_name(trace)}, {best.variant} is fastest: {three_digits(best.timings.tokens_per_second)} tokens/s, "
+        f"{percent(reduction / 100)} less time than the baseline."
+    )
+
+
 def _conditions(trace: TraceBundle, manifest: RunManifest) -> tuple[str, ...]:
     """The device, then what has to be the same for times to compare."""
     workload = manifest.workload
@@ -100,6 +117,7 @@ def _row(one: Run, best: float, base: Run | None) -> tuple[Cell, ...]:
     manifest, timings = one.manifest, one.manifest.timings
     name = manifest.variant
     name += "" if manifest.attention == "sdpa" else f", {manifest.attention} attention"
+    name += ", layers annotated" if manifest.profile and manifest.profile.layers else ""
     name += ", TF32" if manifest.tf32.matmul and manifest.dtype == "float32" else ""
     speed = timings.tokens_per_second
     memory = timings.peak_memory_bytes

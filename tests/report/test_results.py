@@ -7,7 +7,7 @@ from typing import Any
 
 from tracekit.report.bundle import Bundle
 from tracekit.report.render import to_html
-from tracekit.report.results import Results, results
+from tracekit.report.results import Results, fastest, results
 from tracekit.report.tables import TableView
 from tracekit.report.units import NBSP
 
@@ -143,3 +143,16 @@ def test_without_manifests_there_are_no_results(load: Load, parts: Make) -> None
     traces = load(bare, bare).traces
     assert results(traces, ["a", "b"]) is None
     assert "How fast is each" not in to_html(load(bare, bare))
+
+
+def test_the_fastest_is_named_first(load: Load, parts: Make) -> None:
+    runs = [
+        ran(parts(), "baseline", 600),
+        ran(parts(), "fp16", 640, reduction_percent=-6.7, baseline="b"),
+        ran(parts(), "graphs", 60, reduction_percent=90.0, baseline="b"),
+    ]
+    traces = load(*runs).traces
+    said = fastest(traces).replace(NBSP, " ")
+    assert said.endswith("graphs is fastest: 1,670 tokens/s, 90.0 % less time than the baseline.")
+    assert "no variant is faster" in fastest(traces[:2])
+    assert fastest(traces[:1]) == ""
