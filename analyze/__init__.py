@@ -1,9 +1,27 @@
 """From a profiler trace to exact figures: pure functions over columns, one module a question."""
 
-from tracekit.taxonomy import Taxonomy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .analysis import Analysis
-from .load import load
-from .trace import Trace
+if TYPE_CHECKING:
+    from tracekit.taxonomy import Taxonomy
+
+    from .analysis import Analysis
+    from .load import load
+    from .trace import Trace
 
 __all__ = ["Analysis", "Taxonomy", "Trace", "load"]
+
+_HOMES = {
+    "Analysis": "tracekit.analyze.analysis",
+    "Taxonomy": "tracekit.taxonomy",
+    "Trace": "tracekit.analyze.trace",
+    "load": "tracekit.analyze.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: reading a file can then begin before NumPy is there."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

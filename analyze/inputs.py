@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,7 @@ from tracekit.bundle import DOCUMENT
 from tracekit.errors import TraceError
 from tracekit.manifest import is_manifest_path
 
-from .load import EXPORT_HINT, load
-from .trace import Trace
+from .source import EXPORT_HINT
 
 SUFFIXES = (".json", ".json.gz")
 
@@ -87,31 +86,3 @@ def _files(directory: Path, seen: set[Path]) -> list[Path]:
         elif child.name.endswith(SUFFIXES) and not is_manifest_path(child):
             files.append(child)
     return files
-
-
-def load_all(
-    candidates: Sequence[Candidate], on_skip: Callable[[Skipped], None], on_next: Callable[[str], None]
-) -> tuple[list[Trace], list[Skipped]]:
-    """Read every candidate, saying which comes next. A bad file of a directory is reported and left out.
-
-    Raises TraceError for a bad file that the user named, and if none of the others is a trace.
-    """
-    traces: list[Trace] = []
-    skipped: list[Skipped] = []
-    for candidate in candidates:
-        on_next(candidate.path.name)
-        try:
-            traces.append(load(candidate.path))
-        except TraceError as error:
-            if candidate.named or len(candidates) == 1:
-                raise
-            one = Skipped(str(candidate.path), error.what)
-            skipped.append(one)
-            on_skip(one)
-    if not traces:
-        raise TraceError(
-            f"none of the {len(skipped)} files is a profiler trace (the first, {skipped[0].path}: {skipped[0].reason})",
-            where=candidates[0].path.parent,
-            mend=EXPORT_HINT,
-        )
-    return traces, skipped

@@ -23,11 +23,11 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from isal import igzip, isal_zlib
 
 from tracekit.errors import TraceError
 from tracekit.table import Table
 
+from .source import EXPORT_HINT, first_line, read_bytes
 from .trace import CATEGORIES, GPU, NO_CORRELATION, Category, Device, Int64s, Objects, Trace, TraceWarning
 
 Time = TypeVar("Time")
@@ -37,7 +37,6 @@ EXACT_BELOW_US = 2.0**43
 """Below this many microseconds the doubles lie closer than 0.001 apart, so three decimals survive a parse into one."""
 LARGEST_US = 2**61 // 1000
 """Larger times are not times; as nanoseconds, the distance of two of these and a duration still add up within int64."""
-EXPORT_HINT = "export one with torch.profiler's prof.export_chrome_trace('trace.json.gz')"
 
 
 class Args(msgspec.Struct, gc=False):
@@ -100,7 +99,11 @@ def load(path: str | os.PathLike[str]) -> Trace:
     Raises TraceError, naming the file and the mend, if the file cannot be read, is cut off or is not a profiler trace.
     """
     path = Path(path)
-    data = read_bytes(path)
+    return parse(read_bytes(path), path)
+
+
+def parse(data: bytes, path: Path) -> Trace:
+    """Read the text of a trace, what `read_bytes` returns; `path` names it. Raises TraceError as `load` does."""
     with _collector_paused():
         try:
             return _load_typed(data, path)
@@ -133,31 +136,6 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def read_bytes(path: Path) -> bytes:
-    """The file's JSON text, unpacked if its first bytes say gzip. Raises TraceError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TraceError(f"cannot be read ({error.strerror})", where=path, mend="check the path and its permissions") from error
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = _unpack(data)
-        except (EOFError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # isal has no types
-            raise TraceError(
-                f"the gzip data is cut off or damaged within its {len(data):,} bytes ({_first_line(error)})",
-                where=path,
-                mend="copy the file again, whole",
-            ) from error
-    if not data[:4096].strip() and not data.strip():  # the second makes a copy
-        raise TraceError("the file is empty", where=path, mend=EXPORT_HINT)
-    return data.removeprefix(b"\xef\xbb\xbf")
-
-
-def _unpack(data: bytes) -> bytes:
-    unpacked: bytes = igzip.decompress(data)  # type: ignore[no-untyped-call]
-    return unpacked
 
 
 def _typed(data: bytes, time: type) -> Parsed:
@@ -231,7 +209,7 @@ def _any_json(data: bytes, path: Path) -> Any:
         if _UNFINISHED.fullmatch(text, stop):
             raise _cut_off(len(data), path) from error
         at = len(text[:stop].encode("utf-8", "surrogateescape"))
-        raise TraceError(f"not JSON at byte {at:,} ({_first_line(error)})", where=path, mend=EXPORT_HINT) from error
+        raise TraceError(f"not JSON at byte {at:,} ({first_line(error)})", where=path, mend=EXPORT_HINT) from error
 
 
 def _decimal(text: str) -> Decimal | None:
@@ -446,28 +424,28 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> 
     return Table(
         {
             "event": rows.astype(np.int64),
-            "device": _track([_or(a.device, event.pid) for a, event in zip(args, found, strict=True)]),
-            "stream": _track([_or(a.stream, event.tid) for a, event in zip(args, found, strict=True)]),
-            "bytes": _objects([None if a.bytes is None else _small_int(a.bytes) for a in args]),
+            "device": _track([e.pid if a.device is None else a.device for a, e in zip(args, found, strict=True)]),
+            "stream": _track([e.tid if a.stream is None else a.stream for a, e in zip(args, found, strict=True)]),
+            "bytes": _small_ints([a.bytes for a in args]),
             "grid": _objects([a.grid for a in args]),
             "block": _objects([a.block for a in args]),
-            "registers": _objects([_small_int(a.registers) for a in args]),
-            "shared_memory_bytes": _objects([_small_int(a.shared_memory) for a in args]),
+            "registers": _small_ints([a.registers for a in args]),
+            "shared_memory_bytes": _small_ints([a.shared_memory for a in args]),
             "occupancy_percent": _objects([a.occupancy for a in args]),
-            "label": _objects([_graph_label(a) for a in args]),
+            "label": _objects([None if a.graph_node is None else _graph_label(a) for a in args]),
         }
     )
 
 
 def _graph_label(args: Args) -> str | None:
     """What the kernel was marked with when its graph was captured."""
-    if args.graph_node is None:
-        return None
     return next((_encodable(str(mark)) for mark in (args.mark, args.annotation, args.name) if mark), None)
 
 
-def _or(first: T | None, second: T | None) -> T | None:
-    return second if first is None else first
+def _small_ints(values: list[Any]) -> Objects:
+    """Integers that a Parquet column can hold, else None; each of the few distinct values is looked at once."""
+    known = {value: _small_int(value) for value in set(values)}
+    return _objects([known[value] for value in values])
 
 
 def _track(labels: list[Any]) -> Int64s:
@@ -535,7 +513,3 @@ def _warnings(
     for code, message, count in found:
         if count:
             yield TraceWarning(code, f"{count:,} {message}", count)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

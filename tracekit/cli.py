@@ -68,6 +68,11 @@ def _stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def _tell(message: str, style: str) -> None:
+    """Print a line to standard error, whatever it holds."""
+    _stderr().print(message, style=style, markup=False, soft_wrap=True)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"tracekit {__version__}")
@@ -176,20 +181,24 @@ def analyze(
     rules: Annotated[Path | None, typer.Option(help="A TOML file of your own kernel rules, tried first.")] = None,
 ) -> None:
     """Analyse torch.profiler traces: kernels, idle time, launches, what to do."""
+    from tracekit.analyze.inputs import Skipped, find
+    from tracekit.analyze.source import read_ahead
+
+    candidates = find(paths or [Path("traces")])
+    # The first file is unpacked while the rest is imported: on a large trace both take about as long.
+    texts = read_ahead([candidate.path for candidate in candidates])
+
     from tracekit.analyze.analysis import Analysis
-    from tracekit.analyze.inputs import Skipped, find, load_all
+    from tracekit.analyze.batch import load_all
     from tracekit.progress import progress
     from tracekit.taxonomy import Taxonomy
 
-    errors = _stderr()
-
     def report_skipped(skipped: Skipped) -> None:
-        errors.print(f"skipped {skipped.path}: {skipped.reason}", style="yellow", markup=False, soft_wrap=True)
+        _tell(f"skipped {skipped.path}: {skipped.reason}", style="yellow")
 
     taxonomy = Taxonomy.load(rules)
-    candidates = find(paths or [Path("traces")])
-    with progress(len(candidates), errors) as advance:
-        traces, skipped = load_all(candidates, report_skipped, advance)
+    with progress(len(candidates)) as advance:
+        traces, skipped = load_all(candidates, texts, report_skipped, advance)
         analyses = [Analysis(trace, taxonomy) for trace in traces]
         if output is not None or not as_json:
             from tracekit.analyze.bundle import write_bundle
@@ -208,7 +217,7 @@ def analyze(
 
     for analysis in analyses:
         show(analysis, Console(highlight=False))
-    errors.print(f"\nwrote {written}/ — next: tracekit report -o report.html", style="dim", markup=False, soft_wrap=True)
+    _tell(f"\nwrote {written}/ — next: tracekit report -o report.html", style="dim")
 
 
 @app.command(epilog="[bold]Examples[/]\n\ntracekit report -o report.html\n\ntracekit report ranks -o ranks.html")

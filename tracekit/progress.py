@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
 
 PATIENCE_S = 1.0
 """Work shorter than this shows no bar."""
@@ -15,14 +14,15 @@ Advance = Callable[[str], None]
 
 
 @contextmanager
-def progress(total: int, console: Console) -> Iterator[Advance]:
-    """Yield a function that says what comes next of `total` parts; a bar appears on a terminal after a second.
+def progress(total: int) -> Iterator[Advance]:
+    """Yield a function that says what comes next of `total` parts.
 
-    `console` must write to standard error. Where it is no terminal nothing is ever shown.
+    A bar appears on standard error after a second; where that is no terminal nothing is ever shown.
     """
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield lambda description: None
         return
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     bar = Progress(
@@ -31,7 +31,7 @@ def progress(total: int, console: Console) -> Iterator[Advance]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
+        console=Console(stderr=True),
         transient=True,
     )
     task = bar.add_task("", total=total)

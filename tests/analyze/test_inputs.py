@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from synthetic import TraceBuilder
 
-from tracekit.analyze.inputs import Skipped, find, load_all
+from tracekit.analyze.batch import load_all
+from tracekit.analyze.inputs import Skipped, find
+from tracekit.analyze.source import read_ahead
 from tracekit.errors import TraceError
 
 
@@ -29,7 +31,8 @@ def loaded(*paths: Path) -> tuple[list[str], list[str]]:
     reported: list[Skipped] = []
     announced: list[str] = []
     candidates = find(paths)
-    traces, skipped = load_all(candidates, reported.append, announced.append)
+    texts = read_ahead([candidate.path for candidate in candidates])
+    traces, skipped = load_all(candidates, texts, reported.append, announced.append)
     assert reported == skipped
     assert announced == [candidate.path.name for candidate in candidates]
     return [trace.name for trace in traces], [Path(one.path).name for one in skipped]
@@ -174,7 +177,9 @@ def test_a_dangling_link_in_a_directory_is_one_bad_file(tmp_path, builder):
 def test_reasons_are_fit_for_the_document(tmp_path, builder):
     builder.write(tmp_path / "a.json")
     (tmp_path / "b.json").write_text("{")
-    _, skipped = load_all(find([tmp_path]), lambda _: None, lambda _: None)
+    candidates = find([tmp_path])
+    texts = read_ahead([candidate.path for candidate in candidates])
+    _, skipped = load_all(candidates, texts, lambda _: None, lambda _: None)
 
     assert skipped == [Skipped(str(tmp_path / "b.json"), "the JSON is cut off at byte 1")]
     assert json.dumps(skipped[0].reason)

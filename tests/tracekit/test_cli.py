@@ -212,10 +212,10 @@ def test_no_page_tells_to_install_somebody_elses_package() -> None:
 def test_ctrl_c_exits_130_and_says_so(work: Path) -> None:
     code = """
 import sys
-from tracekit.analyze import inputs
+from tracekit.analyze import batch
 def interrupted(*arguments):
     raise KeyboardInterrupt
-inputs.load_all = interrupted
+batch.load_all = interrupted
 sys.argv = ["tracekit", "analyze"]
 from tracekit.cli import main
 main()

@@ -1,0 +1,44 @@
+"""What traces do many files hold, where some may hold none?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from tracekit.errors import TraceError
+
+from .inputs import Candidate, Skipped
+from .load import parse
+from .source import EXPORT_HINT
+from .trace import Trace
+
+
+def load_all(
+    candidates: Sequence[Candidate],
+    texts: Iterable[Callable[[], bytes]],
+    on_skip: Callable[[Skipped], None],
+    on_next: Callable[[str], None],
+) -> tuple[list[Trace], list[Skipped]]:
+    """Read every candidate, saying which comes next; `texts` are what `read_ahead` makes of their paths.
+
+    A bad file of a directory is reported and left out. Raises TraceError for a bad file that the user named, and if none of
+    the others is a trace.
+    """
+    traces: list[Trace] = []
+    skipped: list[Skipped] = []
+    for candidate, text in zip(candidates, texts, strict=True):
+        on_next(candidate.path.name)
+        try:
+            traces.append(parse(text(), candidate.path))
+        except TraceError as error:
+            if candidate.named or len(candidates) == 1:
+                raise
+            one = Skipped(str(candidate.path), error.what)
+            skipped.append(one)
+            on_skip(one)
+    if not traces:
+        raise TraceError(
+            f"none of the {len(skipped)} files is a profiler trace (the first, {skipped[0].path}: {skipped[0].reason})",
+            where=candidates[0].path.parent,
+            mend=EXPORT_HINT,
+        )
+    return traces, skipped
