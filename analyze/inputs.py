@@ -58,7 +58,7 @@ def _candidates(path: Path) -> list[Candidate]:
             raise TraceError("no .json or .json.gz file in this directory", where=path, mend=EXPORT_HINT)
         return inside
     if not path.exists():
-        raise TraceError("no such file or directory", where=path, mend="check the path")
+        raise TraceError("no such file or directory", where=path, mend="check the path, or make traces with tracekit collect")
     return [Candidate(path, named=True)]
 
 

@@ -1,6 +1,6 @@
 """How does a profiler's file become a Trace, exactly?
 
-The typed parse below is the fast road: one pass over the JSON into small structs, then columns. Two kinds of file leave
+The typed parse is the fast road: one pass over the JSON into small structs, and from them columns. Two kinds of file leave
 it: those whose times a double cannot hold to the nanosecond (absolute microseconds with a fraction, as PyTorch 2.2 and 2.3
 write them) are parsed again with decimals, and those with ill-typed fields are cleaned event by event, so that one odd
 event costs a warning and not the trace.
@@ -9,16 +9,13 @@ event costs a warning and not the trace.
 from __future__ import annotations
 
 import gc
-import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,70 +24,15 @@ import numpy.typing as npt
 from tracekit.errors import TraceError
 from tracekit.table import Table
 
-from .source import EXPORT_HINT, first_line, read_bytes
+from .events import LARGEST_US, Args, Event, Parsed, parse_typed, small_int
+from .repair import parse_tolerant
+from .source import EXPORT_HINT, read_bytes
 from .trace import CATEGORIES, GPU, NO_CORRELATION, Category, Device, Int64s, Objects, Trace, TraceWarning
 
-Time = TypeVar("Time")
 Floats = npt.NDArray[np.float64]
 
 EXACT_BELOW_US = 2.0**43
 """Below this many microseconds the doubles lie closer than 0.001 apart, so three decimals survive a parse into one."""
-LARGEST_US = 2**61 // 1000
-"""Larger times are not times; as nanoseconds, the distance of two of these and a duration still add up within int64."""
-
-
-class Args(msgspec.Struct, gc=False):
-    """The arguments of an event that the analyses use; the rest is skipped by the parser."""
-
-    correlation: int | None = None
-    device: int | None = None
-    stream: int | None = None
-    bytes: int | str | None = None  # ROCm's profiler writes text
-    grid: list[int] | None = None
-    block: list[int] | None = None
-    registers: int | None = msgspec.field(default=None, name="registers per thread")
-    shared_memory: int | None = msgspec.field(default=None, name="shared memory")
-    occupancy: float | None = msgspec.field(default=None, name="est. achieved occupancy %")
-    # A kernel of a CUDA graph may carry a label: torch.cuda._graph_annotations marks it while the graph is captured, and
-    # torch.cuda._annotate_cuda_graph_trace writes the mark among the arguments, under one of these names.
-    graph_node: Any = msgspec.field(default=None, name="graph node id")
-    mark: Any = msgspec.field(default=None, name="str")
-    annotation: Any = None
-    name: Any = None
-
-
-class Event(msgspec.Struct, Generic[Time], gc=False):
-    """One entry of `traceEvents`; `ts` and `dur` in microseconds."""
-
-    ph: str | None = None
-    cat: str | None = None
-    name: str | None = None
-    pid: int | str | None = None
-    tid: int | str | None = None
-    ts: Time | None = None
-    dur: Time | None = None
-    args: Args | None = None
-
-
-class Document(msgspec.Struct, Generic[Time]):
-    """The file, as far as we read it; what is not about events is decoded apart, so that it may be anything."""
-
-    events: list[Event[Time]] = msgspec.field(name="traceEvents")
-    device_properties: msgspec.Raw = msgspec.field(name="deviceProperties", default=msgspec.Raw(b"null"))
-    distributed_info: msgspec.Raw = msgspec.field(name="distributedInfo", default=msgspec.Raw(b"null"))
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """A file's events, whichever road they came."""
-
-    events: list[Event[Any]]
-    """The complete ones (`ph` X): those that have a duration."""
-    device_properties: Any
-    distributed_info: Any
-    entries: int
-    repaired: int
-    """How many entries had to be cleaned or dropped."""
 
 
 def load(path: str | os.PathLike[str]) -> Trace:
@@ -108,7 +50,7 @@ def parse(data: bytes, path: Path) -> Trace:
         try:
             return _load_typed(data, path)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
-            return build(_tolerant(data, path), path)
+            return build(parse_tolerant(data, path), path)
 
 
 def _load_typed(data: bytes, path: Path) -> Trace:
@@ -117,9 +59,9 @@ def _load_typed(data: bytes, path: Path) -> Trace:
     Raises msgspec.DecodeError, UnicodeDecodeError, RecursionError or OverflowError where something is not what it should be.
     """
     try:
-        return build(_typed(data, float), path)
+        return build(parse_typed(data, float), path)
     except _InexactError:
-        return build(_typed(data, Decimal), path)
+        return build(parse_typed(data, Decimal), path)
 
 
 class _InexactError(Exception):
@@ -136,180 +78,6 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _typed(data: bytes, time: type) -> Parsed:
-    """Parse a well-typed document with `ts` and `dur` as int or `time`. Raises msgspec.DecodeError."""
-    kind: Any = int | float if time is float else time
-    if data[:64].lstrip()[:1] == b"[":
-        entries = msgspec.json.Decoder(list[Event[kind]]).decode(data)
-        return Parsed(_complete(entries), None, None, len(entries), 0)
-    document = msgspec.json.Decoder(Document[kind]).decode(data)
-    return Parsed(
-        _complete(document.events),
-        _lenient(document.device_properties),
-        _lenient(document.distributed_info),
-        len(document.events),
-        0,
-    )
-
-
-def _complete(entries: Sequence[Event[Any]]) -> list[Event[Any]]:
-    return [event for event in entries if event.ph == "X"]
-
-
-def _lenient(raw: msgspec.Raw) -> Any:
-    try:
-        return msgspec.json.decode(raw)
-    except msgspec.DecodeError:
-        return None
-
-
-def _tolerant(data: bytes, path: Path) -> Parsed:
-    """Parse a document that the typed parse refused: find out what it is, and save what can be saved."""
-    document = _any_json(data, path)
-    if isinstance(document, dict) and isinstance(document.get("traceEvents"), list):
-        entries, outer = document["traceEvents"], document
-    elif isinstance(document, list) and any(isinstance(entry, dict) and "ph" in entry for entry in document):
-        entries, outer = document, {}
-    else:
-        raise TraceError(f"{_looks_like(document)}, not a profiler trace", where=path, mend=EXPORT_HINT)
-    cleaned = [_cleaned(entry) for entry in entries]
-    return Parsed(
-        _complete([event for event, _ in cleaned if event is not None]),
-        outer.get("deviceProperties"),
-        outer.get("distributedInfo"),
-        len(entries),
-        sum(odd for _, odd in cleaned),
-    )
-
-
-_UNFINISHED = re.compile(
-    r"""(?:"(?:[^"\\]|\\.)*\\?|\\?u[0-9A-Fa-f]{0,4}|[.eE][-+]?|-|tr?u?|fa?l?s?|nu?l?|Na?|-?In?f?i?n?i?t?)?\s*""", re.DOTALL
-)
-"""What a JSON parser stops at where the text ends too early: nothing, or the first part of a string, number or literal."""
-
-
-def _any_json(data: bytes, path: Path) -> Any:
-    """Any JSON value, with decimals for fractions; NaN and control characters, which some exporters write, pass."""
-    try:
-        return msgspec.json.Decoder(float_hook=_decimal).decode(data)
-    except (UnicodeDecodeError, RecursionError):
-        pass
-    except msgspec.DecodeError as error:
-        if "truncated" in str(error):
-            raise _cut_off(len(data), path) from error
-    text = data.decode("utf-8", "surrogateescape")  # which finds its way back to the same bytes
-    try:
-        return json.loads(text, strict=False, parse_float=_decimal, parse_constant=lambda _: None)
-    except RecursionError as error:
-        raise TraceError("the JSON is nested too deeply", where=path, mend=EXPORT_HINT) from error
-    except ValueError as error:
-        stop = getattr(error, "pos", 0)
-        if _UNFINISHED.fullmatch(text, stop):
-            raise _cut_off(len(data), path) from error
-        at = len(text[:stop].encode("utf-8", "surrogateescape"))
-        raise TraceError(f"not JSON at byte {at:,} ({first_line(error)})", where=path, mend=EXPORT_HINT) from error
-
-
-def _decimal(text: str) -> Decimal | None:
-    """The number, None where not even a Decimal holds its exponent."""
-    try:
-        return Decimal(text)
-    except ArithmeticError:
-        return None
-
-
-def _cut_off(at: int, path: Path) -> TraceError:
-    return TraceError(f"the JSON is cut off at byte {at:,}", where=path, mend="copy the file again, or let the profiler finish")
-
-
-def _looks_like(document: Any) -> str:
-    """Name a JSON document that is no trace by what it most likely is."""
-    if isinstance(document, dict):
-        if "nodes" in document and "schema" in document:
-            return "this is a PyTorch execution trace (ExecutionTraceObserver)"
-        if "segments" in document or "device_traces" in document:
-            return "this is a CUDA memory snapshot"
-        if "variant" in document and "schema_version" in document:
-            return "this is a tracekit run manifest"
-        return "this is JSON without a traceEvents list"
-    if isinstance(document, list) and document and all(isinstance(part, list) for part in document):
-        return "this is a memory timeline"
-    return "this is some other JSON"
-
-
-def _cleaned(entry: Any) -> tuple[Event[Any] | None, bool]:
-    """The entry as an Event without its ill-typed fields, and whether anything that matters was ill-typed."""
-    if not isinstance(entry, dict):
-        return None, True
-    args = entry.get("args")
-    event: Event[Any] = Event(
-        ph=_text(entry.get("ph")),
-        cat=_text(entry.get("cat")),
-        name=_text(entry.get("name")),
-        pid=_track_label(entry.get("pid")),
-        tid=_track_label(entry.get("tid")),
-        ts=_number(entry.get("ts")),
-        dur=_number(entry.get("dur")),
-        args=_cleaned_args(args if isinstance(args, dict) else {}),
-    )
-    if event.ph != "X":
-        return event, False
-    read = ("cat", "name", "ts", "dur")
-    return event, any(entry.get(key) is not None and getattr(event, key) is None for key in read)
-
-
-def _number(value: Any) -> int | Decimal | None:
-    """`value` if it is a finite number of microseconds that fits, or a string that holds one."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
-        return None
-    try:
-        number = Decimal(value)
-    except ArithmeticError:
-        return None
-    return number if number.is_finite() and -LARGEST_US < number < LARGEST_US else None  # abs may overflow
-
-
-def _cleaned_args(args: dict[Any, Any]) -> Args:
-    """The fields of `args` that have their type; integers may come as text."""
-    occupancy = _number(args.get("est. achieved occupancy %"))
-    return Args(
-        correlation=_small_int(args.get("correlation")),
-        device=_small_int(args.get("device")),
-        stream=_small_int(args.get("stream")),
-        bytes=_small_int(args.get("bytes")),
-        grid=_dims(args.get("grid")),
-        block=_dims(args.get("block")),
-        registers=_small_int(args.get("registers per thread")),
-        shared_memory=_small_int(args.get("shared memory")),
-        occupancy=None if occupancy is None else float(occupancy),
-        graph_node=args.get("graph node id"),
-        mark=args.get("str"),
-        annotation=args.get("annotation"),
-        name=args.get("name"),
-    )
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _track_label(value: Any) -> int | str | None:
-    if type(value) is int:
-        return value if abs(value) < 2**63 else str(value)
-    return value if isinstance(value, str) else None
-
-
-def _small_int(value: Any) -> int | None:
-    if type(value) is int:
-        return value if abs(value) < LARGEST_US else None
-    number = _number(value)
-    return int(number) if number is not None and number == int(number) else None
-
-
-def _dims(value: Any) -> list[int] | None:
-    return value if isinstance(value, list) and all(type(part) is int for part in value) else None
 
 
 def build(parsed: Parsed, path: Path) -> Trace:
@@ -346,7 +114,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         name=_encodable(path.name),
         path=str(path),
         entries=parsed.entries,
-        rank=_small_int(distributed.get("rank")),
+        rank=small_int(distributed.get("rank")),
         device=_device(parsed.device_properties, gpu),
         strings=_objects([_encodable(text or "") for text in strings]),
         threads=tuple((_label(pid), _label(tid)) for pid, tid in threads),
@@ -444,7 +212,7 @@ def _graph_label(args: Args) -> str | None:
 
 def _small_ints(values: list[Any]) -> Objects:
     """Integers that a Parquet column can hold, else None; each of the few distinct values is looked at once."""
-    known = {value: _small_int(value) for value in set(values)}
+    known = {value: small_int(value) for value in set(values)}
     return _objects([known[value] for value in values])
 
 
@@ -492,8 +260,8 @@ def _described(device: dict[str, Any]) -> Device:
     return Device(
         name=_encodable(str(device.get("name") or "unnamed GPU")),
         compute_capability=f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None,
-        multiprocessors=_small_int(device.get("numSms")),
-        memory_bytes=_small_int(device.get("totalGlobalMem")),
+        multiprocessors=small_int(device.get("numSms")),
+        memory_bytes=small_int(device.get("totalGlobalMem")),
     )
 
 

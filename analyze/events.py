@@ -1,0 +1,116 @@
+"""Which events does a file's JSON hold? One typed pass over the text, into small structs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+Time = TypeVar("Time")
+
+LARGEST_US = 2**61 // 1000
+"""Larger times are not times; as nanoseconds, the distance of two of these and a duration still add up within int64."""
+
+
+class Args(msgspec.Struct, gc=False):
+    """The arguments of an event that the analyses use; the rest is skipped by the parser."""
+
+    correlation: int | None = None
+    device: int | None = None
+    stream: int | None = None
+    bytes: int | str | None = None  # ROCm's profiler writes text
+    grid: list[int] | None = None
+    block: list[int] | None = None
+    registers: int | None = msgspec.field(default=None, name="registers per thread")
+    shared_memory: int | None = msgspec.field(default=None, name="shared memory")
+    occupancy: float | None = msgspec.field(default=None, name="est. achieved occupancy %")
+    # A kernel of a CUDA graph may carry a label: torch.cuda._graph_annotations marks it while the graph is captured, and
+    # torch.cuda._annotate_cuda_graph_trace writes the mark among the arguments, under one of these names.
+    graph_node: Any = msgspec.field(default=None, name="graph node id")
+    mark: Any = msgspec.field(default=None, name="str")
+    annotation: Any = None
+    name: Any = None
+
+
+class Event(msgspec.Struct, Generic[Time], gc=False):
+    """One entry of `traceEvents`; `ts` and `dur` in microseconds."""
+
+    ph: str | None = None
+    cat: str | None = None
+    name: str | None = None
+    pid: int | str | None = None
+    tid: int | str | None = None
+    ts: Time | None = None
+    dur: Time | None = None
+    args: Args | None = None
+
+
+class Document(msgspec.Struct, Generic[Time]):
+    """The file, as far as we read it; what is not about events is decoded apart, so that it may be anything."""
+
+    events: list[Event[Time]] = msgspec.field(name="traceEvents")
+    device_properties: msgspec.Raw = msgspec.field(name="deviceProperties", default=msgspec.Raw(b"null"))
+    distributed_info: msgspec.Raw = msgspec.field(name="distributedInfo", default=msgspec.Raw(b"null"))
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A file's events, whichever road they came."""
+
+    events: list[Event[Any]]
+    """The complete ones (`ph` X): those that have a duration."""
+    device_properties: Any
+    distributed_info: Any
+    entries: int
+    repaired: int
+    """How many entries had to be cleaned or dropped."""
+
+
+def parse_typed(data: bytes, time: type) -> Parsed:
+    """Parse a well-typed document with `ts` and `dur` as int or `time`. Raises msgspec.DecodeError."""
+    kind: Any = int | float if time is float else time
+    if data[:64].lstrip()[:1] == b"[":
+        entries = msgspec.json.Decoder(list[Event[kind]]).decode(data)
+        return Parsed(complete(entries), None, None, len(entries), 0)
+    document = msgspec.json.Decoder(Document[kind]).decode(data)
+    return Parsed(
+        complete(document.events),
+        _lenient(document.device_properties),
+        _lenient(document.distributed_info),
+        len(document.events),
+        0,
+    )
+
+
+def complete(entries: Sequence[Event[Any]]) -> list[Event[Any]]:
+    """The events that have a duration."""
+    return [event for event in entries if event.ph == "X"]
+
+
+def _lenient(raw: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+def finite_number(value: Any) -> int | Decimal | None:
+    """`value` if it is a finite number of microseconds that fits, or a string that holds one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        return None
+    try:
+        number = Decimal(value)
+    except ArithmeticError:
+        return None
+    return number if number.is_finite() and -LARGEST_US < number < LARGEST_US else None  # abs may overflow
+
+
+def small_int(value: Any) -> int | None:
+    """`value` as an integer that an int64 holds, also from text; None if it is none."""
+    if type(value) is int:
+        return value if abs(value) < LARGEST_US else None
+    number = finite_number(value)
+    return int(number) if number is not None and number == int(number) else None

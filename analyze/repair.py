@@ -1,0 +1,145 @@
+"""What can be saved of a document that the typed parse refused, and what is it if nothing can?"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tracekit.errors import TraceError
+
+from .events import Args, Event, Parsed, complete, finite_number, small_int
+from .source import EXPORT_HINT, first_line
+
+
+def parse_tolerant(data: bytes, path: Path) -> Parsed:
+    """Parse a document that the typed parse refused: find out what it is, and save what can be saved."""
+    document = _any_json(data, path)
+    if isinstance(document, dict) and isinstance(document.get("traceEvents"), list):
+        entries, outer = document["traceEvents"], document
+    elif isinstance(document, list) and any(isinstance(entry, dict) and "ph" in entry for entry in document):
+        entries, outer = document, {}
+    else:
+        raise TraceError(f"{_looks_like(document)}, not a profiler trace", where=path, mend=EXPORT_HINT)
+    cleaned = [_cleaned(entry) for entry in entries]
+    return Parsed(
+        complete([event for event, _ in cleaned if event is not None]),
+        outer.get("deviceProperties"),
+        outer.get("distributedInfo"),
+        len(entries),
+        sum(odd for _, odd in cleaned),
+    )
+
+
+_UNFINISHED = re.compile(
+    r"""(?:"(?:[^"\\]|\\.)*\\?|\\?u[0-9A-Fa-f]{0,4}|[.eE][-+]?|-|tr?u?|fa?l?s?|nu?l?|Na?|-?In?f?i?n?i?t?)?\s*""", re.DOTALL
+)
+"""What a JSON parser stops at where the text ends too early: nothing, or the first part of a string, number or literal."""
+
+
+def _any_json(data: bytes, path: Path) -> Any:
+    """Any JSON value, with decimals for fractions; NaN and control characters, which some exporters write, pass."""
+    try:
+        return msgspec.json.Decoder(float_hook=_decimal).decode(data)
+    except (UnicodeDecodeError, RecursionError):
+        pass
+    except msgspec.DecodeError as error:
+        if "truncated" in str(error):
+            raise _cut_off(len(data), path) from error
+    text = data.decode("utf-8", "surrogateescape")  # which finds its way back to the same bytes
+    try:
+        return json.loads(text, strict=False, parse_float=_decimal, parse_constant=lambda _: None)
+    except RecursionError as error:
+        raise TraceError("the JSON is nested too deeply", where=path, mend=EXPORT_HINT) from error
+    except ValueError as error:
+        stop = getattr(error, "pos", 0)
+        if _UNFINISHED.fullmatch(text, stop):
+            raise _cut_off(len(data), path) from error
+        at = len(text[:stop].encode("utf-8", "surrogateescape"))
+        raise TraceError(f"not JSON at byte {at:,} ({first_line(error)})", where=path, mend=EXPORT_HINT) from error
+
+
+def _decimal(text: str) -> Decimal | None:
+    """The number, None where not even a Decimal holds its exponent."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return None
+
+
+def _cut_off(at: int, path: Path) -> TraceError:
+    return TraceError(f"the JSON is cut off at byte {at:,}", where=path, mend="copy the file again, or let the profiler finish")
+
+
+def _looks_like(document: Any) -> str:
+    """Name a JSON document that is no trace by what it most likely is."""
+    if isinstance(document, dict):
+        if "nodes" in document and "schema" in document:
+            return "this is a PyTorch execution trace (ExecutionTraceObserver)"
+        if "segments" in document or "device_traces" in document:
+            return "this is a CUDA memory snapshot"
+        if "variant" in document and "schema_version" in document:
+            return "this is a tracekit run manifest"
+        return "this is JSON without a traceEvents list"
+    if isinstance(document, list) and document and all(isinstance(part, list) for part in document):
+        return "this is a memory timeline"
+    return "this is some other JSON"
+
+
+def _cleaned(entry: Any) -> tuple[Event[Any] | None, bool]:
+    """The entry as an Event without its ill-typed fields, and whether anything that matters was ill-typed."""
+    if not isinstance(entry, dict):
+        return None, True
+    args = entry.get("args")
+    event: Event[Any] = Event(
+        ph=_text(entry.get("ph")),
+        cat=_text(entry.get("cat")),
+        name=_text(entry.get("name")),
+        pid=_track_label(entry.get("pid")),
+        tid=_track_label(entry.get("tid")),
+        ts=finite_number(entry.get("ts")),
+        dur=finite_number(entry.get("dur")),
+        args=_cleaned_args(args if isinstance(args, dict) else {}),
+    )
+    if event.ph != "X":
+        return event, False
+    read = ("cat", "name", "ts", "dur")
+    return event, any(entry.get(key) is not None and getattr(event, key) is None for key in read)
+
+
+def _cleaned_args(args: dict[Any, Any]) -> Args:
+    """The fields of `args` that have their type; integers may come as text."""
+    occupancy = finite_number(args.get("est. achieved occupancy %"))
+    return Args(
+        correlation=small_int(args.get("correlation")),
+        device=small_int(args.get("device")),
+        stream=small_int(args.get("stream")),
+        bytes=small_int(args.get("bytes")),
+        grid=_dims(args.get("grid")),
+        block=_dims(args.get("block")),
+        registers=small_int(args.get("registers per thread")),
+        shared_memory=small_int(args.get("shared memory")),
+        occupancy=None if occupancy is None else float(occupancy),
+        graph_node=args.get("graph node id"),
+        mark=args.get("str"),
+        annotation=args.get("annotation"),
+        name=args.get("name"),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _track_label(value: Any) -> int | str | None:
+    if type(value) is int:
+        return value if abs(value) < 2**63 else str(value)
+    return value if isinstance(value, str) else None
+
+
+def _dims(value: Any) -> list[int] | None:
+    return value if isinstance(value, list) and all(type(part) is int for part in value) else None
