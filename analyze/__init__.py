@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from tracekit.taxonomy import Taxonomy
 
     from .analysis import Analysis
-    from .load import load
+    from .loader import load
     from .trace import Trace
 
 __all__ = ["Analysis", "Taxonomy", "Trace", "load"]
@@ -16,7 +16,7 @@ _HOMES = {
     "Analysis": "tracekit.analyze.analysis",
     "Taxonomy": "tracekit.taxonomy",
     "Trace": "tracekit.analyze.trace",
-    "load": "tracekit.analyze.load",
+    "load": "tracekit.analyze.loader",
 }
 
 

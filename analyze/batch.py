@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tracekit.errors import TraceError
 
 from .inputs import Candidate, Skipped
-from .load import parse
+from .loader import parse
 from .source import EXPORT_HINT
 from .trace import Trace
 

@@ -51,7 +51,7 @@ def test_sdist_and_wheel_hold_the_data(dist: Path) -> None:
     assert not set(DATA) - set(names)
     with tarfile.open(sdist) as archive:
         shipped = {name.split("/", 1)[-1] for name in archive.getnames()}
-    assert {"pyproject.toml", "LICENSE", "README.md", "analyze/load.py", "tracekit/kernels.toml"} <= shipped
+    assert {"pyproject.toml", "LICENSE", "README.md", "analyze/loader.py", "tracekit/kernels.toml"} <= shipped
 
 
 def test_a_clean_environment_analyses_and_reports_without_torch(installed: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from synthetic import TraceBuilder
 from tracekit.analyze import bundle as bundling
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.bundle import write_bundle
-from tracekit.analyze.load import load
+from tracekit.analyze.loader import load
 from tracekit.bundle import COLUMNS, DOCUMENT, REAL, TEXT
 from tracekit.errors import BundleError, TracekitError
 from tracekit.taxonomy import Taxonomy

@@ -16,7 +16,7 @@ from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.layers import OUTSIDE, REST, LayerSources, layer_sources, layers
-from tracekit.analyze.load import load
+from tracekit.analyze.loader import load
 from tracekit.analyze.terminal import show
 from tracekit.taxonomy import Taxonomy
 

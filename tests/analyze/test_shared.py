@@ -7,7 +7,7 @@ from shared_data import SHARED, labels, needed, script, traces
 
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.document import entry
-from tracekit.analyze.load import load
+from tracekit.analyze.loader import load
 from tracekit.taxonomy import Taxonomy
 
 TRACES = traces()

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tracekit.analyze.load import load
+from tracekit.analyze.loader import load
 from tracekit.analyze.trace import Trace
 
 OLD_CATEGORIES = {

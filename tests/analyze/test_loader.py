@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import TraceBuilder, load_bytes
 
-from tracekit.analyze.load import load
+from tracekit.analyze.loader import load
 from tracekit.analyze.trace import Category, Trace
 from tracekit.errors import TraceError
 
