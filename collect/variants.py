@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     the logits it was chosen by, [batch, 1, vocab_size]. Both are good until the next call."""
 
 _AMPERE = (8, 0)
+_TURING = (7, 5)
 _VOLTA = (7, 0)
 _COMPILER = "compute capability 7.0, or a C++ compiler on a CPU"
 
@@ -72,7 +73,7 @@ class Variant:
 
 def eager(model: GPT2, demand: Demand) -> ScoredStep:
     """The step as PyTorch runs it by itself."""
-    temperature, top_k = (0.0, None) if demand.sampling is None else (demand.sampling.temperature, demand.sampling.top_k)
+    temperature, top_k = _sampling(demand)
 
     def step(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         logits = model.head(model.hidden(tokens, positions)[:, -1:])
@@ -103,6 +104,18 @@ def compiled_graphs(model: GPT2, demand: Demand) -> ScoredStep:
 
     _add_biases_apart(model)
     return CapturedStep(_compile(eager(model, demand), demand, {"coordinate_descent_tuning": True}))
+
+
+def fused(model: GPT2, demand: Demand) -> ScoredStep:
+    """Prefill as PyTorch runs it; each decode one launch of a CUDA graph of our own kernels, five a layer."""
+    from .fused import decode_step
+    from .graphs import CapturedStep
+
+    return CapturedStep(decode_step(model, eager(model, demand), *_sampling(demand)))
+
+
+def _sampling(demand: Demand) -> tuple[float, int | None]:
+    return (0.0, None) if demand.sampling is None else (demand.sampling.temperature, demand.sampling.top_k)
 
 
 def _compile(step: ScoredStep, demand: Demand, options: Mapping[str, bool]) -> ScoredStep:
@@ -136,6 +149,13 @@ def _no_cuda(device: Device) -> str | None:
     return None if device.kind == "cuda" else "CUDA graphs need a CUDA device"
 
 
+def _no_fused_kernels(device: Device) -> str | None:
+    if device.kind != "cuda":
+        return "its kernels need a CUDA device"
+    capability = _capability(device)
+    return None if capability >= _TURING else f"its kernels need compute capability 7.5, this is {_dotted(capability)}"
+
+
 def _no_compiler(device: Device) -> str | None:
     if device.kind == "cuda":
         capability = _capability(device)
@@ -163,7 +183,6 @@ def _dotted(capability: tuple[int, int]) -> str:
 
 BASELINE = Variant("baseline", "FP32, eager", "float32", eager, annotatable=True)
 
-# A fused variant of our own kernels is one more line, with a `build` that swaps modules as `_add_biases_apart` does.
 VARIANTS: tuple[Variant, ...] = (
     BASELINE,
     Variant("fp16", "FP16, eager", "float16", eager, annotatable=True),
@@ -194,6 +213,15 @@ VARIANTS: tuple[Variant, ...] = (
         compiled_graphs,
         "CUDA, compute capability 7.0",
         obstacle=lambda device: _no_cuda(device) or _no_compiler(device),
+        decodes=True,
+    ),
+    Variant(
+        "fused",
+        "FP16, the decode step by our own fused kernels in one CUDA graph",
+        "float16",
+        fused,
+        "CUDA, compute capability 7.5, and the extra `cuda`",
+        obstacle=_no_fused_kernels,
         decodes=True,
     ),
 )

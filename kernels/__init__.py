@@ -1,1 +1,1 @@
-"""CUDA kernels for GPT-2 and the custom operators over them; the first arrive with the `fused` variant."""
+"""CUDA kernels for GPT-2, how they are compiled and launched, and the custom operators over them."""

@@ -12,7 +12,7 @@ CPU = Device("cpu", "a CPU")
 H100 = Device("cuda", "NVIDIA H100", compute_capability="9.0")
 T4 = Device("cuda", "Tesla T4", compute_capability="7.5")
 P100 = Device("cuda", "Tesla P100", compute_capability="6.0")
-NAMES = ["baseline", "fp16", "bf16", "compiled", "fp16-compiled", "graphs", "fp16-compiled-graphs"]
+NAMES = ["baseline", "fp16", "bf16", "compiled", "fp16-compiled", "graphs", "fp16-compiled-graphs", "fused"]
 
 
 def test_the_registry_names_explains_and_finds_every_variant() -> None:
@@ -29,8 +29,8 @@ def test_the_registry_names_explains_and_finds_every_variant() -> None:
     [
         (H100, []),
         (T4, []),
-        (P100, ["compiled", "fp16-compiled", "fp16-compiled-graphs"]),
-        (CPU, ["compiled", "fp16-compiled", "graphs", "fp16-compiled-graphs"]),
+        (P100, ["compiled", "fp16-compiled", "fp16-compiled-graphs", "fused"]),
+        (CPU, ["compiled", "fp16-compiled", "graphs", "fp16-compiled-graphs", "fused"]),
     ],
     ids=lambda value: value.name if isinstance(value, Device) else "",
 )
@@ -43,6 +43,7 @@ def test_each_device_runs_what_it_can(device: Device, unsupported: list[str], mo
         assert reasons["graphs"] == "CUDA graphs need a CUDA device"
     if device is P100:
         assert reasons["compiled"] == "Triton needs compute capability 7.0, this is 6.0"
+        assert reasons["fused"] == "its kernels need compute capability 7.5, this is 6.0"
 
 
 def test_bf16_is_doubted_where_it_is_emulated() -> None:
