@@ -18,26 +18,33 @@ _WARMUP_STEPS = 3
 class CapturedStep:
     """A step whose decode, int64 [batch, 1] tokens at one position, is a CUDA graph; anything else runs as it was.
 
-    The graph is captured at the first decode and serves that batch alone. What it returns are its own buffers, good
-    until the next call: whoever passes the token back, as every workload does, spares a copy. The model's cache and
-    weights must stay where they are. Call it in `torch.inference_mode`, as the workloads do.
+    The graph is captured at the first decode and serves that batch alone. With `prefill`, the first prompt's shape gets a
+    graph of its own as well. What it returns are its own buffers, good until the next call: whoever passes the token
+    back, as every workload does, spares a copy. The model's cache and weights must stay where they are. Call it in
+    `torch.inference_mode`, as the workloads do.
     """
 
-    def __init__(self, step: ScoredStep) -> None:
+    def __init__(self, step: ScoredStep, prefill: bool = False) -> None:
         self._step = step
+        self._captures_prefill = prefill
+        self._prefill: _Graph | None = None
         self._graph: _Graph | None = None
 
     def __call__(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """As of `ScoredStep`. Raises ValueError for a decode of another batch than the captured one."""
         if tokens.shape[1] != 1:
-            return self._step(tokens, positions)
+            if self._captures_prefill and self._prefill is None:
+                self._prefill = _Graph(self._step, tokens, positions)
+            if self._prefill is None or self._prefill.tokens.shape != tokens.shape:
+                return self._step(tokens, positions)
+            return self._prefill.replay(tokens, positions)
         if self._graph is None:
             self._graph = _Graph(self._step, tokens, positions)
         return self._graph.replay(tokens, positions)
 
 
 class _Graph:
-    """The captured step and its buffers. The chosen token is fed back inside the graph, not by a copy of its own."""
+    """The captured step and its buffers. A decode's token is fed back inside the graph, not by a copy of its own."""
 
     def __init__(self, step: ScoredStep, tokens: Tensor, positions: Tensor) -> None:
         self.tokens = tokens.clone()
@@ -52,8 +59,9 @@ class _Graph:
         self.graph = torch.cuda.CUDAGraph()
         # Only this thread's calls may break the capture: a profiler's or a progress bar's thread is none of its business.
         with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
-            token, self.logits = step(self.tokens, self.positions)
-            self.tokens.copy_(token)
+            self.token, self.logits = step(self.tokens, self.positions)
+            if self.tokens.shape == self.token.shape:
+                self.token = self.tokens.copy_(self.token)
 
     def replay(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Run the step once more, at any position."""
@@ -63,4 +71,4 @@ class _Graph:
             self.tokens.copy_(tokens)
         self.positions.copy_(positions)
         self.graph.replay()
-        return self.tokens, self.logits
+        return self.token, self.logits

@@ -107,11 +107,11 @@ def compiled_graphs(model: GPT2, demand: Demand) -> ScoredStep:
 
 
 def fused(model: GPT2, demand: Demand) -> ScoredStep:
-    """Prefill as PyTorch runs it; each decode one launch of a CUDA graph of our own kernels, five a layer."""
+    """Each decode one launch of a CUDA graph of our own kernels, five a layer; the prefill is PyTorch's, captured too."""
     from .fused import decode_step
     from .graphs import CapturedStep
 
-    return CapturedStep(decode_step(model, eager(model, demand), *_sampling(demand)))
+    return CapturedStep(decode_step(model, eager(model, demand), *_sampling(demand)), prefill=True)
 
 
 def _sampling(demand: Demand) -> tuple[float, int | None]:

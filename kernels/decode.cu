@@ -82,6 +82,19 @@ __device__ __forceinline__ void await_previous() {
 #endif
 }
 
+// Ask for what a later kernel reads to be brought into the L2 cache, a piece a thread, and go on. A hint: older chips, whose
+// caches could not hold it, do without.
+__device__ __forceinline__ void prefetch(const half_bits* ahead, int bytes) {
+#if __CUDA_ARCH__ >= 900
+  constexpr int kPiece = 4096;
+  const int blocks = gridDim.x * gridDim.y, block = blockIdx.y * gridDim.x + blockIdx.x;
+  for (int at = (threadIdx.x * blocks + block) * kPiece; at < bytes; at += blockDim.x * blocks * kPiece)
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(reinterpret_cast<const char*>(ahead) + at),
+                 "r"(min(kPiece, bytes - at))
+                 : "memory");
+#endif
+}
+
 // Volatile, so that the load is issued where it is written: before the wait.
 __device__ __forceinline__ uint4 load_weights(const half_bits* from) {
   uint4 packed;
@@ -216,10 +229,11 @@ __device__ __forceinline__ void store_qkv(int batch, int output, float result, i
 extern "C" __global__ void __launch_bounds__(kWarps * 32)
     gpt2_norm_qkv(const half_bits* hidden, const long long* position, const half_bits* gamma, const half_bits* beta,
                   const half_bits* weight, const half_bits* bias, half_bits* keys, half_bits* values, half_bits* query,
-                  int length) {
+                  int length, const half_bits* ahead, int ahead_bytes) {
   release_next();
   NormLinear<NORM_ROWS> layer;
   if (!layer.fetch(3 * WIDTH, gamma, beta, weight, bias)) return;
+  prefetch(ahead, ahead_bytes);
   const int at = checked_position(position, length);
   await_previous();
 #pragma unroll 1
@@ -238,10 +252,12 @@ extern "C" __global__ void __launch_bounds__(kWarps * 32)
     gpt2_embed_norm_qkv(const long long* tokens, const long long* position, const half_bits* token_embedding,
                         const half_bits* position_embedding, const half_bits* gamma, const half_bits* beta,
                         const half_bits* weight, const half_bits* bias, half_bits* keys, half_bits* values,
-                        half_bits* hidden, half_bits* query, int length, int vocabulary) {
+                        half_bits* hidden, half_bits* query, int length, int vocabulary, const half_bits* ahead,
+                        int ahead_bytes) {
   release_next();
   NormLinear<NORM_ROWS> layer;
   if (!layer.fetch(3 * WIDTH, gamma, beta, weight, bias)) return;
+  prefetch(ahead, ahead_bytes);
   await_previous();
   const int at = checked_position(position, length);
 #pragma unroll 1
@@ -270,10 +286,11 @@ extern "C" __global__ void __launch_bounds__(kWarps * 32)
 
 extern "C" __global__ void __launch_bounds__(kWarps * 32)
     gpt2_norm_fc1_gelu(const half_bits* hidden, const half_bits* gamma, const half_bits* beta, const half_bits* weight,
-                       const half_bits* bias, half_bits* out) {
+                       const half_bits* bias, half_bits* out, const half_bits* ahead, int ahead_bytes) {
   release_next();
   NormLinear<NORM_ROWS> layer;
   if (!layer.fetch(4 * WIDTH, gamma, beta, weight, bias)) return;
+  prefetch(ahead, ahead_bytes);
   await_previous();
 #pragma unroll 1
   for (int b = 0; b < BATCH; ++b) {
@@ -291,42 +308,47 @@ extern "C" __global__ void __launch_bounds__(kWarps * 32)
 
 template <int kSlices>
 __device__ __forceinline__ void linear_residual(const half_bits* x, const half_bits* weight, const half_bits* bias,
-                                                const half_bits* residual, half_bits* out) {
+                                                const half_bits* residual, half_bits* out, const half_bits* ahead,
+                                                int ahead_bytes) {
   constexpr int kRows = kWarps / kSlices;  // of a block
   __shared__ float partial[BATCH][kWarps];
   const int row = blockIdx.x * kRows + warp() / kSlices, slice = warp() % kSlices;  // WIDTH is a multiple of kRows
   const Slice weights = load_weight_slice(weight + (static_cast<long long>(row) * kSlices + slice) * WIDTH);
+  static_assert(BATCH * kRows <= kWarps * 32, "a thread finishes one result");
+  const int own = threadIdx.x % kRows, to = threadIdx.x / kRows, column = blockIdx.x * kRows + own;
+  const bool finishes = threadIdx.x < BATCH * kRows;
+  float sum = finishes ? to_float(bias[column]) : 0.0f;
+  prefetch(ahead, ahead_bytes);
   await_previous();
+  const float before = finishes ? to_float(residual[to * WIDTH + column]) : 0.0f;
 #pragma unroll 1
   for (int b = 0; b < BATCH; ++b) {
     float values[kChunks][8];
     load_row(x + (b * kSlices + slice) * WIDTH, values);
-    const float sum = warp_sum(dot(weights, values));
-    if (lane() == 0) partial[b][warp()] = sum;
+    const float result = warp_sum(dot(weights, values));
+    if (lane() == 0) partial[b][warp()] = result;
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < BATCH * kRows; i += kWarps * 32) {
-    const int b = i / kRows, own = i % kRows, column = blockIdx.x * kRows + own;
-    float sum = to_float(bias[column]);
+  if (finishes) {
 #pragma unroll
-    for (int s = 0; s < kSlices; ++s) sum += partial[b][own * kSlices + s];
+    for (int s = 0; s < kSlices; ++s) sum += partial[to][own * kSlices + s];
     // The product is rounded before it is added, as it would be if it were stored.
-    out[b * WIDTH + column] = to_half(to_float(residual[b * WIDTH + column]) + to_float(to_half(sum)));
+    out[to * WIDTH + column] = to_half(before + to_float(to_half(sum)));
   }
 }
 
 extern "C" __global__ void __launch_bounds__(kWarps * 32)
     gpt2_attention_projection(const half_bits* x, const half_bits* weight, const half_bits* bias, const half_bits* residual,
-                              half_bits* out) {
+                              half_bits* out, const half_bits* ahead, int ahead_bytes) {
   release_next();
-  linear_residual<1>(x, weight, bias, residual, out);
+  linear_residual<1>(x, weight, bias, residual, out, ahead, ahead_bytes);
 }
 
 extern "C" __global__ void __launch_bounds__(kWarps * 32)
     gpt2_fc2_residual(const half_bits* x, const half_bits* weight, const half_bits* bias, const half_bits* residual,
-                      half_bits* out) {
+                      half_bits* out, const half_bits* ahead, int ahead_bytes) {
   release_next();
-  linear_residual<4>(x, weight, bias, residual, out);
+  linear_residual<4>(x, weight, bias, residual, out, ahead, ahead_bytes);
 }
 
 // ---- attention of one query a head over the cache: a block a head and sequence, HEAD_WIDTH / 8 lanes a key
@@ -340,7 +362,7 @@ constexpr float kNothing = -1e30f;  // a maximum over no key; finite, so that di
 
 extern "C" __global__ void __launch_bounds__(kAttentionWarps * 32)
     gpt2_attention(const half_bits* query, const long long* position, const half_bits* keys, const half_bits* values,
-                   half_bits* out, int length) {
+                   half_bits* out, int length, const half_bits* ahead, int ahead_bytes) {
   __shared__ float warp_maximum[kAttentionWarps], warp_total[kAttentionWarps], warp_sums[kAttentionWarps][HEAD_WIDTH];
   release_next();
   const int head = blockIdx.x, batch = blockIdx.y, group = threadIdx.x / kLanes;
@@ -357,6 +379,7 @@ extern "C" __global__ void __launch_bounds__(kAttentionWarps * 32)
       v[u] = load_activations(values + base + key * HEAD_WIDTH);
     }
   }
+  prefetch(ahead, ahead_bytes);
   await_previous();
   float q[8];
   unpack(load_activations(query + batch * WIDTH + head * HEAD_WIDTH + part), q);
