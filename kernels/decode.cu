@@ -13,10 +13,10 @@ typedef unsigned short half_bits;  // an FP16 number as it is stored
 #define CHUNKS ((WIDTH + 255) / 256)  // 16-byte loads a lane needs for WIDTH halves
 #define FULL_WARP 0xffffffffu
 #ifndef NORM_ROWS  // output rows of a warp behind a layer norm, which the warp computes anew: as many as registers allow
-#define NORM_ROWS (CHUNKS > 7 || (BATCH > 1 && CHUNKS > 4) ? 1 : 2)
+#define NORM_ROWS (BATCH > 1 && CHUNKS > 4 ? 1 : 2)
 #endif
 #ifndef HEAD_ROWS  // vocabulary rows of a warp at a time; as many again are on their way
-#define HEAD_ROWS (CHUNKS > 7 || (BATCH > 1 && CHUNKS > 4) ? 1 : 2)
+#define HEAD_ROWS (BATCH > 1 && CHUNKS > 4 ? 1 : 2)
 #endif
 
 constexpr int kWarps = 4;       // of a block of a linear layer
@@ -79,19 +79,6 @@ __device__ __forceinline__ void release_next() {
 __device__ __forceinline__ void await_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-// Ask for what a later kernel reads to be brought into the L2 cache, a piece a thread, and go on. A hint: older chips, whose
-// caches could not hold it, do without.
-__device__ __forceinline__ void prefetch(const half_bits* ahead, int bytes) {
-#if __CUDA_ARCH__ >= 900
-  constexpr int kPiece = 4096;
-  const int blocks = gridDim.x * gridDim.y, block = blockIdx.y * gridDim.x + blockIdx.x;
-  for (int at = (threadIdx.x * blocks + block) * kPiece; at < bytes; at += blockDim.x * blocks * kPiece)
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(reinterpret_cast<const char*>(ahead) + at),
-                 "r"(min(kPiece, bytes - at))
-                 : "memory");
 #endif
 }
 
@@ -229,11 +216,10 @@ __device__ __forceinline__ void store_qkv(int batch, int output, float result, i
 extern "C" __global__ void __launch_bounds__(kWarps * 32)
     gpt2_norm_qkv(const half_bits* hidden, const long long* position, const half_bits* gamma, const half_bits* beta,
                   const half_bits* weight, const half_bits* bias, half_bits* keys, half_bits* values, half_bits* query,
-                  int length, const half_bits* ahead, int ahead_bytes) {
+                  int length) {
   release_next();
   NormLinear<NORM_ROWS> layer;
   if (!layer.fetch(3 * WIDTH, gamma, beta, weight, bias)) return;
-  prefetch(ahead, ahead_bytes);
   const int at = checked_position(position, length);
   await_previous();
 #pragma unroll 1
@@ -252,12 +238,10 @@ extern "C" __global__ void __launch_bounds__(kWarps * 32)
     gpt2_embed_norm_qkv(const long long* tokens, const long long* position, const half_bits* token_embedding,
                         const half_bits* position_embedding, const half_bits* gamma, const half_bits* beta,
                         const half_bits* weight, const half_bits* bias, half_bits* keys, half_bits* values,
-                        half_bits* hidden, half_bits* query, int length, int vocabulary, const half_bits* ahead,
-                        int ahead_bytes) {
+                        half_bits* hidden, half_bits* query, int length, int vocabulary) {
   release_next();
   NormLinear<NORM_ROWS> layer;
   if (!layer.fetch(3 * WIDTH, gamma, beta, weight, bias)) return;
-  prefetch(ahead, ahead_bytes);
   await_previous();
   const int at = checked_position(position, length);
 #pragma unroll 1
@@ -286,11 +270,10 @@ extern "C" __global__ void __launch_bounds__(kWarps * 32)
 
 extern "C" __global__ void __launch_bounds__(kWarps * 32)
     gpt2_norm_fc1_gelu(const half_bits* hidden, const half_bits* gamma, const half_bits* beta, const half_bits* weight,
-                       const half_bits* bias, half_bits* out, const half_bits* ahead, int ahead_bytes) {
+                       const half_bits* bias, half_bits* out) {
   release_next();
   NormLinear<NORM_ROWS> layer;
   if (!layer.fetch(4 * WIDTH, gamma, beta, weight, bias)) return;
-  prefetch(ahead, ahead_bytes);
   await_previous();
 #pragma unroll 1
   for (int b = 0; b < BATCH; ++b) {
@@ -308,8 +291,7 @@ extern "C" __global__ void __launch_bounds__(kWarps * 32)
 
 template <int kSlices>
 __device__ __forceinline__ void linear_residual(const half_bits* x, const half_bits* weight, const half_bits* bias,
-                                                const half_bits* residual, half_bits* out, const half_bits* ahead,
-                                                int ahead_bytes) {
+                                                const half_bits* residual, half_bits* out) {
   constexpr int kRows = kWarps / kSlices;  // of a block
   __shared__ float partial[BATCH][kWarps];
   const int row = blockIdx.x * kRows + warp() / kSlices, slice = warp() % kSlices;  // WIDTH is a multiple of kRows
@@ -318,7 +300,6 @@ __device__ __forceinline__ void linear_residual(const half_bits* x, const half_b
   const int own = threadIdx.x % kRows, to = threadIdx.x / kRows, column = blockIdx.x * kRows + own;
   const bool finishes = threadIdx.x < BATCH * kRows;
   float sum = finishes ? to_float(bias[column]) : 0.0f;
-  prefetch(ahead, ahead_bytes);
   await_previous();
   const float before = finishes ? to_float(residual[to * WIDTH + column]) : 0.0f;
 #pragma unroll 1
@@ -339,16 +320,16 @@ __device__ __forceinline__ void linear_residual(const half_bits* x, const half_b
 
 extern "C" __global__ void __launch_bounds__(kWarps * 32)
     gpt2_attention_projection(const half_bits* x, const half_bits* weight, const half_bits* bias, const half_bits* residual,
-                              half_bits* out, const half_bits* ahead, int ahead_bytes) {
+                              half_bits* out) {
   release_next();
-  linear_residual<1>(x, weight, bias, residual, out, ahead, ahead_bytes);
+  linear_residual<1>(x, weight, bias, residual, out);
 }
 
 extern "C" __global__ void __launch_bounds__(kWarps * 32)
     gpt2_fc2_residual(const half_bits* x, const half_bits* weight, const half_bits* bias, const half_bits* residual,
-                      half_bits* out, const half_bits* ahead, int ahead_bytes) {
+                      half_bits* out) {
   release_next();
-  linear_residual<4>(x, weight, bias, residual, out, ahead, ahead_bytes);
+  linear_residual<4>(x, weight, bias, residual, out);
 }
 
 // ---- attention of one query a head over the cache: a block a head and sequence, HEAD_WIDTH / 8 lanes a key
@@ -362,7 +343,7 @@ constexpr float kNothing = -1e30f;  // a maximum over no key; finite, so that di
 
 extern "C" __global__ void __launch_bounds__(kAttentionWarps * 32)
     gpt2_attention(const half_bits* query, const long long* position, const half_bits* keys, const half_bits* values,
-                   half_bits* out, int length, const half_bits* ahead, int ahead_bytes) {
+                   half_bits* out, int length) {
   __shared__ float warp_maximum[kAttentionWarps], warp_total[kAttentionWarps], warp_sums[kAttentionWarps][HEAD_WIDTH];
   release_next();
   const int head = blockIdx.x, batch = blockIdx.y, group = threadIdx.x / kLanes;
@@ -379,7 +360,6 @@ extern "C" __global__ void __launch_bounds__(kAttentionWarps * 32)
       v[u] = load_activations(values + base + key * HEAD_WIDTH);
     }
   }
-  prefetch(ahead, ahead_bytes);
   await_previous();
   float q[8];
   unpack(load_activations(query + batch * WIDTH + head * HEAD_WIDTH + part), q);

@@ -20,8 +20,6 @@ _WARPS = 4  # as in decode.cu: of a block of a linear layer, of the head, and of
 _HEAD_WARPS = 8
 _ATTENTION_WARPS = 16
 _HEAD_BLOCKS = 2  # of a multiprocessor
-_AHEAD = 2  # how many kernels later the weights are read that a kernel prefetches: the next one's are loading already
-_MOST_AHEAD_BYTES = 12 << 20  # of the head, which no cache holds as a whole
 
 
 def obstacle(width: int, head_width: int, batch: int) -> str | None:
@@ -53,8 +51,7 @@ class DecodeKernels:
     """The kernels of decode.cu for one shape on one device. Nothing of the tensors is checked here: `ops` does.
 
     The shapes are those of `reference`; results go to the last tensors of each method. With `chained`, as of
-    `Kernels`, the kernel launched before on this stream must be one of these. `ahead` is what a later one reads, which
-    is fetched into the cache meanwhile.
+    `Kernels`, the kernel launched before on this stream must be one of these.
     """
 
     def __init__(self, device: torch.device, width: int, head_width: int, batch: int) -> None:
@@ -63,7 +60,7 @@ class DecodeKernels:
         macros = {"WIDTH": width, "HEAD_WIDTH": head_width, "BATCH": batch}
         self._kernels = Kernels("decode.cu", device, macros)
         chunks = -(-width // 256)
-        self._rows = 1 if chunks > 7 or (batch > 1 and chunks > 4) else 2  # NORM_ROWS in decode.cu
+        self._rows = 1 if batch > 1 and chunks > 4 else 2  # NORM_ROWS in decode.cu
         self.head_blocks = _HEAD_BLOCKS * self._kernels.multiprocessors
 
     def embed_norm_qkv(
@@ -76,14 +73,11 @@ class DecodeKernels:
         cache: tuple[Tensor, Tensor],
         hidden: Tensor,
         query: Tensor,
-        ahead: Tensor | None = None,
     ) -> None:
         """The first kernel of a step, which therefore is never chained."""
         arguments = (tokens, position, *embeddings, *norm, *linear, *cache, hidden, query, cache[0].shape[2])
         grid = (self._norm_blocks(3), 1)
-        self._kernels.launch(
-            "gpt2_embed_norm_qkv", grid, 32 * _WARPS, (*arguments, len(embeddings[0]), *_prefetched(ahead, query))
-        )
+        self._kernels.launch("gpt2_embed_norm_qkv", grid, 32 * _WARPS, (*arguments, len(embeddings[0])))
 
     def norm_qkv(
         self,
@@ -94,10 +88,9 @@ class DecodeKernels:
         cache: tuple[Tensor, Tensor],
         query: Tensor,
         chained: bool = False,
-        ahead: Tensor | None = None,
     ) -> None:
         """Layer norm, QKV, and the new key and value into the cache."""
-        arguments = (hidden, position, *norm, *linear, *cache, query, cache[0].shape[2], *_prefetched(ahead, query))
+        arguments = (hidden, position, *norm, *linear, *cache, query, cache[0].shape[2])
         self._kernels.launch("gpt2_norm_qkv", (self._norm_blocks(3), 1), 32 * _WARPS, arguments, chained)
 
     def attention(
@@ -107,10 +100,9 @@ class DecodeKernels:
         cache: tuple[Tensor, Tensor],
         out: Tensor,
         chained: bool = False,
-        ahead: Tensor | None = None,
     ) -> None:
         """One query a head over the cache."""
-        arguments = (query, position, *cache, out, cache[0].shape[2], *_prefetched(ahead, out))
+        arguments = (query, position, *cache, out, cache[0].shape[2])
         self._kernels.launch("gpt2_attention", (self.heads, self.batch), 32 * _ATTENTION_WARPS, arguments, chained)
 
     def projection(
@@ -120,10 +112,9 @@ class DecodeKernels:
         residual: Tensor,
         out: Tensor,
         chained: bool = False,
-        ahead: Tensor | None = None,
     ) -> None:
         """Attention's output projection and residual connection; `out` may be `residual`."""
-        arguments = (x, *linear, residual, out, *_prefetched(ahead, out))
+        arguments = (x, *linear, residual, out)
         grid = (self.width // _WARPS, 1)
         self._kernels.launch("gpt2_attention_projection", grid, 32 * _WARPS, arguments, chained)
 
@@ -134,10 +125,9 @@ class DecodeKernels:
         linear: tuple[Tensor, Tensor],
         out: Tensor,
         chained: bool = False,
-        ahead: Tensor | None = None,
     ) -> None:
         """Layer norm, the MLP's first layer, GELU."""
-        arguments = (hidden, *norm, *linear, out, *_prefetched(ahead, out))
+        arguments = (hidden, *norm, *linear, out)
         self._kernels.launch("gpt2_norm_fc1_gelu", (self._norm_blocks(4), 1), 32 * _WARPS, arguments, chained)
 
     def fc2(
@@ -147,10 +137,9 @@ class DecodeKernels:
         residual: Tensor,
         out: Tensor,
         chained: bool = False,
-        ahead: Tensor | None = None,
     ) -> None:
         """The MLP's second layer and residual connection; `out` may be `residual`."""
-        arguments = (x, *linear, residual, out, *_prefetched(ahead, out))
+        arguments = (x, *linear, residual, out)
         self._kernels.launch("gpt2_fc2_residual", (self.width, 1), 32 * _WARPS, arguments, chained)
 
     def head(
@@ -175,11 +164,6 @@ class DecodeKernels:
 
     def _norm_blocks(self, widths: int) -> int:
         return -(-widths * self.width // (_WARPS * self._rows))
-
-
-def _prefetched(ahead: Tensor | None, any_tensor: Tensor) -> tuple[Tensor, int]:
-    """The kernels' last two arguments: where to prefetch, and how many bytes."""
-    return (any_tensor, 0) if ahead is None else (ahead, min(ahead.nbytes, _MOST_AHEAD_BYTES))
 
 
 @cache
@@ -207,7 +191,6 @@ class Decoder:
         self._hidden, self._query, self._gathered = (head.new_empty((batch, width)) for _ in range(3))
         self._inner = head.new_empty((batch, 4 * width))
         self._best = self.kernels.best(device)
-        self._ahead = self._weights_ahead()
         self._token = torch.empty((batch, 1), dtype=torch.int64, device=device)
         self._logits = head.new_empty((batch, len(head)))
 
@@ -217,27 +200,19 @@ class Decoder:
         Both results are buffers, good until the next call.
         """
         run, hidden = self.kernels, self._hidden
-        ahead = iter(self._ahead)
         for index, layer in enumerate(self._layers):
             cache = (layer.keys, layer.values)
             if index == 0:
                 embedded = (tokens, position, self._embeddings, layer.norm_1, layer.qkv, cache, hidden, self._query)
-                run.embed_norm_qkv(*embedded, next(ahead))
+                run.embed_norm_qkv(*embedded)
             else:
-                run.norm_qkv(hidden, position, layer.norm_1, layer.qkv, cache, self._query, True, next(ahead))
-            run.attention(self._query, position, cache, self._gathered, True, next(ahead))
-            run.projection(self._gathered, layer.projection, hidden, hidden, True, next(ahead))
-            run.fc1(hidden, layer.norm_2, layer.fc1, self._inner, True, next(ahead))
-            run.fc2(self._inner, layer.fc2, hidden, hidden, True, next(ahead))
+                run.norm_qkv(hidden, position, layer.norm_1, layer.qkv, cache, self._query, chained=True)
+            run.attention(self._query, position, cache, self._gathered, chained=True)
+            run.projection(self._gathered, layer.projection, hidden, hidden, chained=True)
+            run.fc1(hidden, layer.norm_2, layer.fc1, self._inner, chained=True)
+            run.fc2(self._inner, layer.fc2, hidden, hidden, chained=True)
         run.head(hidden, self._norm, self._head, self._best, self._token, self._logits, chained=True)
         return self._token, self._logits
-
-    def _weights_ahead(self) -> list[Tensor | None]:
-        """What each kernel but the head's prefetches, in order; attention has no weights to ask for."""
-        read: list[Tensor | None] = []
-        for layer in self._layers:
-            read += [layer.qkv[0], None, layer.projection[0], layer.fc1[0], layer.fc2[0]]
-        return [*read, self._head, *[None] * _AHEAD][_AHEAD:][: len(read)]
 
     def _check(self) -> None:
         if not self._layers:
