@@ -66,7 +66,7 @@ def compile_source(text: str, architecture: str, macros: Mapping[str, int]) -> t
     definitions = [(name, str(value)) for name, value in macros.items()]
     log = io.StringIO()
     try:
-        options = core.ProgramOptions(arch=architecture, define_macro=definitions, ptxas_options=["-v"])
+        options = core.ProgramOptions(arch=architecture, define_macro=definitions or None, ptxas_options=["-v"])
         program = core.Program(text, "c++", options)
         return bytes(program.compile("cubin", logs=log).code), log.getvalue()
     except Exception as error:
