@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -153,7 +154,12 @@ def _no_fused_kernels(device: Device) -> str | None:
     if device.kind != "cuda":
         return "its kernels need a CUDA device"
     capability = _capability(device)
-    return None if capability >= _TURING else f"its kernels need compute capability 7.5, this is {_dotted(capability)}"
+    if capability < _TURING:
+        return f"its kernels need compute capability 7.5, this is {_dotted(capability)}"
+    # Looked for by the outer name first: asking for a module inside a package that is missing raises.
+    if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.core") is None:
+        return "its kernels need cuda-core: pip install 'torch-tracekit[cuda]'"
+    return None
 
 
 def _no_compiler(device: Device) -> str | None:

@@ -36,6 +36,7 @@ def test_the_registry_names_explains_and_finds_every_variant() -> None:
 )
 def test_each_device_runs_what_it_can(device: Device, unsupported: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     reasons = {variant.name: variant.unsupported(device) for variant in VARIANTS}
     assert [name for name, reason in reasons.items() if reason] == unsupported
     if device is CPU:
@@ -44,6 +45,11 @@ def test_each_device_runs_what_it_can(device: Device, unsupported: list[str], mo
     if device is P100:
         assert reasons["compiled"] == "Triton needs compute capability 7.0, this is 6.0"
         assert reasons["fused"] == "its kernels need compute capability 7.5, this is 6.0"
+
+
+def test_without_the_extra_fused_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'torch-tracekit[cuda]'" in str(find_variant("fused").unsupported(H100))
 
 
 def test_bf16_is_doubted_where_it_is_emulated() -> None:
