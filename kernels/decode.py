@@ -229,6 +229,7 @@ class Decoder:
             "fc1": (4 * width, width),
             "fc2": (width, 4 * width),
         }
+        expected: list[tuple[Tensor, tuple[int, ...]]]
         expected = [(self._head, (len(self._head), width)), (self._embeddings[0], (len(self._head), width))]
         expected += [(self._embeddings[1], (len(self._embeddings[1]), width)), *((one, (width,)) for one in self._norm)]
         for layer in self._layers:
@@ -239,12 +240,12 @@ class Decoder:
                 expected += [(weight, sizes), (bias, sizes[:1])]
         if shape[2] > len(self._embeddings[1]):
             raise ValueError(f"the cache is longer than the {len(self._embeddings[1])} positions of the model")
-        for tensor, sizes in expected:
-            if tuple(tensor.shape) != sizes or tensor.dtype != torch.float16 or tensor.device != self._head.device:
+        for tensor, extent in expected:
+            if tuple(tensor.shape) != extent or tensor.dtype != torch.float16 or tensor.device != self._head.device:
                 found, wanted = (
                     f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}",
-                    f"float16 {sizes} on {self._head.device}",
+                    f"float16 {extent} on {self._head.device}",
                 )
                 raise ValueError(f"a tensor is {found}, not {wanted}")
             if not tensor.is_contiguous() or tensor.data_ptr() % 16:
-                raise ValueError(f"a tensor of shape {sizes} is not contiguous, or does not begin at a multiple of 16 bytes")
+                raise ValueError(f"a tensor of shape {extent} is not contiguous, or does not begin at a multiple of 16 bytes")

@@ -6,6 +6,8 @@ Shapes: hidden states are [batch, width], one token a sequence; the KV cache is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -50,7 +52,8 @@ def attention(query: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> 
     k, v = (torch.where(seen[:, None], wide(cached), 0.0) for cached in (keys, values))
     scores = (k @ wide(query).view(batch, heads, head_width, 1)).squeeze(-1) * head_width**-0.5
     shares = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-    return (shares[:, :, None] @ v).reshape(batch, -1).to(query.dtype)
+    gathered: Tensor = (shares[:, :, None] @ v).reshape(batch, -1).to(query.dtype)
+    return gathered
 
 
 def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
@@ -70,7 +73,7 @@ def norm_lm_head(hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor) ->
     return logits.argmax(-1, keepdim=True), logits.to(hidden.dtype)
 
 
-def _wide(like: Tensor):
+def _wide(like: Tensor) -> Callable[[Tensor], Tensor]:
     """A conversion to FP32, or of FP64 to itself."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     return lambda tensor: tensor.to(dtype)
