@@ -74,14 +74,18 @@ class Analysis:
         return host_time.host(self.trace)
 
     @cached_property
-    def layers(self) -> Table:
-        """GPU time and host time by annotation and module."""
-        return layering.layers(self.trace)
+    def _layers(self) -> layering.Layers:
+        return layering.layers(self.trace, self.taxonomy.parts)
 
-    @cached_property
+    @property
+    def layers(self) -> Table:
+        """GPU time and host time by layer."""
+        return self._layers.table
+
+    @property
     def layer_sources(self) -> layering.LayerSources:
         """What told the layers."""
-        return layering.layer_sources(self.trace)
+        return self._layers.sources
 
     @cached_property
     def gap_groups(self) -> Table:

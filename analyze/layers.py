@@ -3,11 +3,15 @@
 A layer is a user annotation or an `nn.Module` event; layers nest by time on their thread. Its GPU time is that of the kernels
 launched inside it, its host time the wall clock between its two ends. The two answer different questions: where the host runs
 ahead of the device, or lags behind it, a stopwatch around a layer says little about the layer's kernels.
+
+Within the innermost of these, kernels themselves may tell layers, which then have GPU time only: by the label that a graph's
+kernel was marked with, or else by its name.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from tracekit.parts import LayerPath, Parts
 from tracekit.table import Table
 
 from .idle import BLOCKING_CALL
 from .intervals import merge
 from .launches import graph_kernels
+from .named import Told, common, told_sequences
 from .trace import Bools, Category, Int64s, Trace
 
 MODULE = "nn.Module: "
@@ -38,12 +44,17 @@ FIGURES = ("time_ns", "count", "calls", "host_ns", "wait_ns")
 
 @dataclass(frozen=True)
 class LayerSources:
-    """What told the layers: how many annotations and modules, and of the kernels replayed from graphs how many have labels."""
+    """What told the layers: annotations and modules, labels of kernels replayed from graphs, and kernels' names.
+
+    `named_kernels` counts those that names place in a layer, `named_graph_kernels` those of them replayed from graphs.
+    """
 
     annotations: int
     modules: int
     graph_kernels: int
     labelled_graph_kernels: int
+    named_kernels: int
+    named_graph_kernels: int
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,13 @@ class _Paths:
         self.first[number] = min(self.first[number], seen)
         return number
 
-    def names_of(self, number: int) -> tuple[str, ...]:
+    def add_all(self, parent: int, names: LayerPath, seen: int) -> int:
+        """The number of the last of `names`, each inside the one before; of `parent` itself without any."""
+        for name in names:
+            parent = self.add(parent, name, seen)
+        return parent
+
+    def names_of(self, number: int) -> LayerPath:
         """Names from the outermost in; empty for -1."""
         names: list[str] = []
         while number >= 0:
@@ -95,35 +112,64 @@ class _Paths:
         return {parent: list(numbers) for parent, numbers in groupby(order, key=self.parents.__getitem__)}
 
 
-def layers(trace: Trace) -> Table:
-    """Time by annotation and module, parents before their children; empty where the trace has neither.
+@dataclass(frozen=True)
+class Layers:
+    """The layers of a trace, and what told them."""
+
+    table: Table
+    sources: LayerSources
+
+
+@dataclass(frozen=True)
+class _Kernels:
+    """The kernels: rows of `trace.gpu`, the annotation that each was launched in (row of `trace.events`, or -1), its label."""
+
+    rows: Int64s
+    annotation: Int64s
+    label: list[str | None]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What names add: each kernel's path with them, whether they moved it there, and how often each path was entered."""
+
+    path: Int64s
+    moved: Bools
+    calls: Mapping[int, int]
+
+
+def layers(trace: Trace, parts: Parts) -> Layers:
+    """Time by layer, parents before their children; empty where nothing tells any.
 
     `path` (names from the outermost in, joined by `/`; those that repeat share a row), `name` (the last of them), `depth` (0
     outermost), `time_ns` (of the kernels launched inside, children included), `share` (of all kernel time), `count` (kernels),
-    `calls` (annotations), `host_ns` (their wall clock, children included), `host_share` (of the outermost ones' total) and
-    `wait_ns` (of `host_ns`: in calls that wait for the device). `<path>/(rest)` is what no child covers, `(outside)` what was
-    launched in no layer, so that the rows of a level add up to what they are part of.
+    `calls` (annotations; of a layer that names tell, how often it was entered), `host_ns` (their wall clock, children
+    included), `host_share` (of the outermost ones' total) and `wait_ns` (of `host_ns`: in calls that wait for the device).
+    `<path>/(rest)` is what no child covers, `(outside)` what was launched in no layer, so that the rows of a level add up to
+    what they are part of.
     """
-    spans = _spans(trace)
-    if not len(spans.rows):
-        return _table([], 0)
-    paths = _Paths()
+    spans, paths = _spans(trace), _Paths()
     path_of_span = _path_of_spans(trace, spans, paths)
-    path_of_kernel = _path_of_kernels(trace, spans, path_of_span, paths)
-    figures = _figures(trace, spans, path_of_span, path_of_kernel, paths)
-    return _table(list(_rows(paths, figures)), int(trace.events["duration_ns"][trace.kernels].sum()))
+    kernels = _kernels(trace, spans)
+    named = _named(trace, parts, kernels, _path_of_kernels(trace, spans, kernels, path_of_span, paths), paths)
+    sources = _sources(trace, spans, kernels, named)
+    if not paths.names:
+        return Layers(_table([], 0), sources)
+    figures = _figures(trace, spans, kernels, path_of_span, named, paths)
+    kernel_time = int(trace.events["duration_ns"][trace.kernels].sum())
+    return Layers(_table(list(_rows(paths, figures)), kernel_time), sources)
 
 
-def layer_sources(trace: Trace) -> LayerSources:
-    """What told the layers of this trace."""
-    rows = _annotations(trace)
-    mine = _is_kernel(trace)
-    annotations = int((trace.events["category"][rows] == Category.ANNOTATION).sum())
+def _sources(trace: Trace, spans: _Spans, kernels: _Kernels, named: _Named) -> LayerSources:
+    replayed = graph_kernels(trace)[kernels.rows]
+    annotations = int((trace.events["category"][spans.rows] == Category.ANNOTATION).sum())
     return LayerSources(
         annotations=annotations,
-        modules=len(rows) - annotations,
-        graph_kernels=int(graph_kernels(trace)[mine].sum()),
-        labelled_graph_kernels=sum(label is not None for label in trace.gpu["label"][mine].tolist()),
+        modules=len(spans.rows) - annotations,
+        graph_kernels=int(replayed.sum()),
+        labelled_graph_kernels=sum(label is not None for label in kernels.label),
+        named_kernels=int(named.moved.sum()),
+        named_graph_kernels=int((named.moved & replayed).sum()),
     )
 
 
@@ -178,16 +224,20 @@ def _label(name: str) -> str:
     return STEP_NUMBER.sub("", name.removeprefix(MODULE))
 
 
-def _path_of_kernels(trace: Trace, spans: _Spans, path_of_span: Int64s, paths: _Paths) -> Int64s:
+def _kernels(trace: Trace, spans: _Spans) -> _Kernels:
+    rows = np.flatnonzero(trace.events["category"][trace.gpu["event"]] == Category.KERNEL).astype(np.int64)
+    innermost = trace.enclosing(trace.nested(spans.rows), trace.call_of_gpu[rows])
+    return _Kernels(rows, innermost, trace.gpu["label"][rows].tolist())
+
+
+def _path_of_kernels(trace: Trace, spans: _Spans, kernels: _Kernels, path_of_span: Int64s, paths: _Paths) -> Int64s:
     """The innermost path that each kernel was launched in, or that its label names within that; -1 outside all."""
-    mine = _is_kernel(trace)
-    innermost = trace.enclosing(trace.nested(spans.rows), trace.call_of_gpu[mine])
-    known = innermost >= 0
-    found = np.full(len(innermost), -1, dtype=np.int64)
-    found[known] = path_of_span[np.searchsorted(spans.rows, innermost[known])]
-    start = trace.start_ns[trace.gpu["event"][mine]].tolist()
+    known = kernels.annotation >= 0
+    found = np.full(len(known), -1, dtype=np.int64)
+    found[known] = path_of_span[np.searchsorted(spans.rows, kernels.annotation[known])]
+    start = trace.start_ns[trace.gpu["event"][kernels.rows]].tolist()
     inside: dict[tuple[int, str], int] = {}
-    for place, label in enumerate(trace.gpu["label"][mine].tolist()):
+    for place, label in enumerate(kernels.label):
         if label is not None:
             key = (int(found[place]), label)
             if key not in inside:
@@ -200,23 +250,63 @@ def _labelled(paths: _Paths, path: int, label: str, seen: int) -> int:
     """The path that a label names inside another; what the two share, as `decode` and `decode/block`, is there once."""
     outer, inner = paths.names_of(path), tuple(part for part in label.split("/") if part)
     shared = next((n for n in range(min(len(outer), len(inner)), 0, -1) if outer[-n:] == inner[:n]), 0)
-    for name in inner[shared:]:
-        path = paths.add(path, name, seen)
-    return path
+    return paths.add_all(path, inner[shared:], seen)
 
 
-def _is_kernel(trace: Trace) -> Bools:
-    """Which rows of `trace.gpu` are kernels."""
-    mine: Bools = trace.events["category"][trace.gpu["event"]] == Category.KERNEL
-    return mine
+def _named(trace: Trace, parts: Parts, kernels: _Kernels, path_of_kernel: Int64s, paths: _Paths) -> _Named:
+    """The paths of kernels that have no label, with what their names tell within the annotations around them."""
+    path, moved = path_of_kernel.copy(), np.zeros(len(path_of_kernel), dtype=np.bool_)
+    calls: Counter[int] = Counter()
+    unlabelled = np.flatnonzero([label is None for label in kernels.label]).astype(np.int64)
+    start = trace.start_ns[trace.gpu["event"][kernels.rows]]
+    known: dict[tuple[int, Told], _Named] = {}
+    for places, told in told_sequences(trace, parts, kernels.rows[unlabelled], kernels.annotation[unlabelled]):
+        sequence = unlabelled[places]
+        key = (int(path_of_kernel[sequence[0]]), told)  # all of a sequence were launched in one place
+        if key not in known:
+            known[key] = _named_within(*key, start[sequence].tolist(), paths)
+        path[sequence], moved[sequence] = known[key].path, known[key].moved
+        calls.update(known[key].calls)
+    return _Named(path, moved, calls)
 
 
-def _figures(trace: Trace, spans: _Spans, path_of_span: Int64s, path_of_kernel: Int64s, paths: _Paths) -> dict[str, list[int]]:
+def _named_within(path: int, told: Told, start: Sequence[int], paths: _Paths) -> _Named:
+    """What names tell of one sequence that was launched inside a path. The annotations win where the two disagree."""
+    outer = paths.names_of(path)
+    numbers: dict[LayerPath, int] = {}
+    for inner, seen in zip(told.paths, start, strict=True):
+        if inner not in numbers:
+            shared = _shared(outer, inner)
+            numbers[inner] = path if shared is None else paths.add_all(path, inner[shared:], seen)
+    calls = {  # of paths that are known by now, so no later time can make them be first seen earlier
+        paths.add_all(path, layer[shared:], start[-1]): count
+        for layer, count in told.calls
+        if (shared := _shared(outer, layer)) is not None and shared < len(layer)
+    }
+    found = np.array([numbers[inner] for inner in told.paths], dtype=np.int64)
+    moved = np.array([bool(inner) and _shared(outer, inner) is not None for inner in told.paths], dtype=np.bool_)
+    return _Named(found, moved, calls)
+
+
+def _shared(outer: LayerPath, inner: LayerPath) -> int | None:
+    """How many names from the outermost in a path shares with the annotations around it; None where they contradict it."""
+    if not inner or inner[0] not in outer:
+        return 0
+    known = outer[-1 - outer[::-1].index(inner[0]) :]
+    shared = common(known, inner)
+    return shared if shared == min(len(known), len(inner)) else None
+
+
+def _figures(
+    trace: Trace, spans: _Spans, kernels: _Kernels, path_of_span: Int64s, named: _Named, paths: _Paths
+) -> dict[str, list[int]]:
     """The figures of each path, its children included; the last entry of each holds what is outside every path."""
     sums = {figure: np.zeros(len(paths.names) + 1, dtype=np.int64) for figure in FIGURES}
-    np.add.at(sums["time_ns"], path_of_kernel, trace.events["duration_ns"][trace.gpu["event"][_is_kernel(trace)]])
-    np.add.at(sums["count"], path_of_kernel, 1)
+    np.add.at(sums["time_ns"], named.path, trace.events["duration_ns"][trace.gpu["event"][kernels.rows]])
+    np.add.at(sums["count"], named.path, 1)
     np.add.at(sums["calls"], path_of_span, 1)
+    for number, count in named.calls.items():
+        sums["calls"][number] += count
     np.add.at(sums["host_ns"], path_of_span, spans.end - spans.start)
     np.add.at(sums["wait_ns"], path_of_span, _waiting(trace, spans))
     found = {figure: values.tolist() for figure, values in sums.items()}

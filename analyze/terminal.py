@@ -175,6 +175,9 @@ def _layers(analysis: Analysis, width: int) -> RenderableType:
         cells = (time(row["time_ns"]), share(row["share"]), time(row["host_ns"]), share(row["host_share"]))
         name = Text(indent) + _name(row["name"], room - len(indent))
         table.add_row(name, *(cell for cell, (_, shown) in zip(cells, columns, strict=True) if shown))
+    if named := analysis.layer_sources.named_kernels:
+        table.caption = Text(f"names tell the layers of {named:,} kernels: GPU time only", style="dim")
+        table.caption_justify = "left"
     return table
 
 

@@ -266,10 +266,17 @@ def _notes(trace: TraceBundle, has_steps: bool, on_gpu: bool) -> Iterator[str]:
         yield "No kernel was launched in any layer, so there is host time only."
     sources = trace.document.get("layer_sources") or {}
     replayed, labelled = figure(sources, "graph_kernels"), figure(sources, "labelled_graph_kernels")
-    if replayed > labelled:
+    told = labelled + figure(sources, "named_graph_kernels")
+    if named := figure(sources, "named_kernels"):
         yield (
-            f"{number(replayed - labelled)} kernels were replayed from CUDA graphs and carry no label: they count for the "
-            "layer in which their graph was launched. torch can label them (torch.cuda._graph_annotations)."
+            f"The layers of {number(named)} kernels are told by the kernels' names and their order, and have GPU time only. "
+            "What a kernel fuses is joined by +, and all of its time counts where that stands."
+        )
+    if replayed > told:
+        yield (
+            f"{number(replayed - told)} kernels were replayed from CUDA graphs and neither a label nor a name tells their "
+            "layer: they count for the one in which their graph was launched. torch can label them "
+            "(torch.cuda._graph_annotations)."
         )
     elif labelled:
         yield f"{number(labelled)} kernels were replayed from CUDA graphs; their labels tell their layers."

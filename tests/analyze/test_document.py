@@ -70,7 +70,9 @@ CONTRACT: dict[str, Any] = {
             **{"name": str, "depth": int, "calls": int, "host_ns": int, "host_share": float, "wait_ns": int},
         }
     ],
-    "layer_sources": dict.fromkeys(("annotations", "modules", "graph_kernels", "labelled_graph_kernels"), int),
+    "layer_sources": dict.fromkeys(
+        ("annotations", "modules", "graph_kernels", "labelled_graph_kernels", "named_kernels", "named_graph_kernels"), int
+    ),
     "findings": [
         {
             "code": str,

@@ -15,12 +15,25 @@ from rich.console import Console
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.layers import OUTSIDE, REST, LayerSources, layer_sources, layers
+from tracekit.analyze.layers import OUTSIDE, REST, LayerSources
+from tracekit.analyze.layers import layers as layers_told
 from tracekit.analyze.loader import load
 from tracekit.analyze.terminal import show
+from tracekit.analyze.trace import Trace
+from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 
 COLUMNS = ["path", "name", "depth", "time_ns", "share", "count", "calls", "host_ns", "host_share", "wait_ns"]
+
+TAXONOMY = Taxonomy.default()
+
+
+def layers(trace: Trace) -> Table:
+    return layers_told(trace, TAXONOMY.parts).table
+
+
+def layer_sources(trace: Trace) -> LayerSources:
+    return layers_told(trace, TAXONOMY.parts).sources
 
 
 def gpu(builder: TraceBuilder) -> dict[str, tuple[int, int]]:
@@ -41,7 +54,7 @@ def test_without_annotations_there_are_no_layers():
 
     assert len(table) == 0
     assert list(table.columns) == COLUMNS
-    assert layer_sources(builder.trace()) == LayerSources(0, 0, 0, 0)
+    assert layer_sources(builder.trace()) == LayerSources(0, 0, 0, 0, 0, 0)
 
 
 def nested() -> TraceBuilder:
@@ -82,7 +95,7 @@ def test_layers_nest_and_what_is_in_no_child_has_its_row():
     assert table["depth"].tolist() == [0, 1, 2, 2, 2, 1, 0]
     assert table["name"].tolist()[:2] == ["forward", "Block_0"]
     assert (table["share"][0], table["host_share"][1]) == (0.37, 0.5)
-    assert layer_sources(nested().trace()) == LayerSources(1, 3, 0, 0)
+    assert layer_sources(nested().trace()) == LayerSources(1, 3, 0, 0, 0, 0)
 
 
 def test_a_layer_seen_again_is_the_same_row():
@@ -196,7 +209,7 @@ def test_a_graphs_kernels_belong_to_the_layer_of_their_launch():
     builder.graph(call=(10, 5), kernels=[(200, 10), (300, 10)])
 
     assert gpu(builder) == {"decode": (20, 2)}
-    assert layer_sources(builder.trace()) == LayerSources(1, 0, 2, 0)
+    assert layer_sources(builder.trace()) == LayerSources(1, 0, 2, 0, 0, 0)
 
 
 def labelled(*labels: str | None, annotated: bool = True, key: str = "str") -> TraceBuilder:
@@ -233,7 +246,7 @@ def test_labels_tell_the_layers_of_a_graphs_kernels(tmp_path, key):
         "decode/lm_head": (40, 1),
         "decode/(rest)": (30, 1),
     }
-    assert layer_sources(load(tmp_path / "trace.json.gz")) == LayerSources(1, 0, 4, 3)
+    assert layer_sources(load(tmp_path / "trace.json.gz")) == LayerSources(1, 0, 4, 3, 0, 0)
 
 
 def test_what_a_label_shares_with_its_launch_is_there_once(tmp_path):
@@ -269,7 +282,7 @@ def test_labels_of_a_bare_list(tmp_path):
 
 def shown(builder: TraceBuilder, width: int = 80) -> str:
     output = io.StringIO()
-    show(Analysis(builder.trace(), Taxonomy.default()), Console(file=output, width=width, highlight=False))
+    show(Analysis(builder.trace(), TAXONOMY), Console(file=output, width=width, highlight=False))
     return output.getvalue()
 
 

@@ -100,13 +100,26 @@ def test_a_cpu_has_host_time_only(load: Load, layered: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labelled", "words"), [(0, "20 kernels were replayed from CUDA graphs and carry no label"), (20, "their labels tell")]
+    ("told", "words"),
+    [
+        ({}, ["20 kernels were replayed from CUDA graphs and neither"]),
+        ({"labelled_graph_kernels": 20}, ["their labels tell"]),
+        ({"named_kernels": 21, "named_graph_kernels": 20}, ["The layers of 21 kernels are told by the kernels' names"]),
+        (
+            {"named_kernels": 12, "named_graph_kernels": 12, "labelled_graph_kernels": 3},
+            ["layers of 12 kernels", "5 kernels were replayed from CUDA graphs and neither"],
+        ),
+    ],
 )
-def test_kernels_from_graphs_say_what_told_their_layer(load: Load, layered: Make, labelled: int, words: str) -> None:
+def test_kernels_from_graphs_say_what_told_their_layer(
+    load: Load, layered: Make, told: dict[str, int], words: list[str]
+) -> None:
     document, tables = layered()
-    sources = {"annotations": 1, "modules": 0, "graph_kernels": 20, "labelled_graph_kernels": labelled}
+    sources = {"annotations": 1, "modules": 0, "graph_kernels": 20, "labelled_graph_kernels": 0} | told
     notes = layers_view(load((document | {"layer_sources": sources}, tables)).traces[0]).notes
-    assert any(words in note for note in notes)
+    said = [note for note in notes if "replayed" in note or "kernels' names" in note]
+    assert len(said) == len(words)
+    assert all(word in note for word, note in zip(words, said, strict=True))
 
 
 def test_another_model_is_not_passed_off_as_the_quoted_one(load: Load, layered: Make) -> None:

@@ -14,6 +14,7 @@ import gzip
 import itertools
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,20 @@ class TraceBuilder:
         self.kernel(*kernel, name, stream=stream, correlation=correlation, **args)
         return correlation
 
-    def graph(self, *, call: Span, kernels: list[Span], thread: int | str = THREAD, stream: int = STREAM) -> int:
-        """Add one graph launch and its kernels `node0`, `node1`, …; return the correlation that all share."""
+    def graph(
+        self,
+        *,
+        call: Span,
+        kernels: list[Span],
+        names: Sequence[str] | None = None,
+        thread: int | str = THREAD,
+        stream: int = STREAM,
+    ) -> int:
+        """Add one graph launch and its kernels (`node0`, `node1`, … unless named); return the correlation that all share."""
         correlation = next(self._correlations)
         self.call(*call, "cudaGraphLaunch", thread=thread, correlation=correlation)
-        for number, span in enumerate(kernels):
-            self.kernel(*span, f"node{number}", stream=stream, correlation=correlation)
+        for span, name in zip(kernels, names or [f"node{number}" for number in range(len(kernels))], strict=True):
+            self.kernel(*span, name, stream=stream, correlation=correlation)
         return correlation
 
     def _gpu(

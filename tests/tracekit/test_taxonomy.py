@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracekit.errors import TracekitError
-from tracekit.taxonomy import UNKNOWN, Family, Rule, Taxonomy, outline, short_name, words
+from tracekit.outline import outline, short_name, words
+from tracekit.taxonomy import UNKNOWN, Family, Rule, Taxonomy
 
 TAXONOMY = Taxonomy.default()
 LABELS = Path(__file__).parents[3] / "shared" / "kernel_labels.tsv"
@@ -736,6 +737,30 @@ def test_operator_breaks_ties(rule: Rule) -> None:
     assert TAXONOMY.classify(rule.example).rule in {"none", *rule.refines}
 
 
+OWN = {
+    "gemm": "embed_norm_qkv norm_qkv attention_projection norm_fc1_gelu fc2_residual norm_lm_head"
+    " attention_block embed_attention_block mlp_block",
+    "attention": "attention flash_attention",
+    "reduction": "argmax embed_norm bias_residual_norm",
+    "elementwise": "bias_gelu",
+    "indexing": "qkv_cache",
+}
+
+
+@pytest.mark.parametrize("suffix", ["", "_int8"])
+@pytest.mark.parametrize(("family", "name"), [(family, name) for family, names in OWN.items() for name in names.split()])
+def test_our_own_kernels_count_where_their_bytes_are(family: str, name: str, suffix: str) -> None:
+    assert TAXONOMY.classify(f"gpt2_{name}{suffix}").family == family
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt2_softmax", "gpt2_norm", "gpt2_norm_qkv_bias_grad", "not_gpt2_mlp_block", "gpt2_mlp_blocks"]
+)
+def test_names_like_our_own_are_judged_by_their_words(name: str) -> None:
+    assert not TAXONOMY.classify(name).rule.startswith("gpt2")
+    assert TAXONOMY.classify(name) == TAXONOMY.classify(name.replace("gpt2", "gpt3"))
+
+
 def test_operator_does_not_overrule_a_clear_name() -> None:
     name = "void at::native::vectorized_elementwise_kernel<4, at::native::FillFunctor<float>, int>(int)"
     assert TAXONOMY.classify(name, "aten::mm") == TAXONOMY.classify(name)
@@ -754,36 +779,8 @@ def test_hints_lose_no_match() -> None:
         assert TAXONOMY.classify(name) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("void at::native::(anonymous namespace)::CatArrayBatchedCopy<float, unsigned int>(float*)", "CatArrayBatchedCopy"),
-        ("std::enable_if<(((8)>(0)))&&vllm::_typeConvert<float>::exists, void>::type vllm::rms<float, 8>(int)", "rms"),
-        (
-            "void cutlass::Kernel2<cutlass_80_simt_sgemm_128x32>(cutlass_80_simt_sgemm_128x32::Params)",
-            "cutlass_80_simt_sgemm_128x32",
-        ),
-        ("_ZN7ck_tile6kentryILi1ENS_12Rmsnorm2dFwdINS_3FooIDF16bEEEEJEEEvDpT1_", "Rmsnorm2dFwd"),
-        ("_Z6vecAddPfS_S_i", "vecAdd"),
-        ("std::enable_if<!(false), void>::type internal::gemvx::kernel<int, float>(int)", "gemvx::kernel"),
-        ("triton_poi_fused_add_0", "triton_poi_fused_add_0"),
-        ("decltype(nullptr) ns::f<decltype(nullptr), 3>(int) [clone .kd]", "f"),
-        ("void ns::outer(int)::inner<float>(float)", "inner"),
-        ("foo_kernel.kd", "foo_kernel"),
-        ("", ""),
-    ],
-)
-def test_short_name(name: str, expected: str) -> None:
-    assert short_name(name) == expected
-
-
 def test_arguments_are_never_matched() -> None:
     assert TAXONOMY.classify("void mystery<int>(cublasGemvTensor<float>, IndexPutParams, LayerNormArgs)") == UNKNOWN
-
-
-def test_words() -> None:
-    assert words("CatArrayBatchedCopy_contig") == "cat array batched copy contig"
-    assert words("RowwiseMomentsCUDAKernel") == "rowwise moments cuda kernel"
 
 
 PIECES = st.sampled_from(["<", ">", "(", ")", "[", "]", "{", "}", "::", " ", ", ", "_ZN", "3foo", "I", "E", "L", "operator()",
@@ -818,6 +815,14 @@ example = "my_kernel"
 """
 
 
+USER_PART = """
+[[part]]
+pattern = 'my mixer'
+path = "decoder/mixer"
+example = "my_mixer"
+"""
+
+
 def test_user_rules_go_first(tmp_path: Path) -> None:
     path = tmp_path / "my.toml"
     path.write_text(USER_RULE.replace("'my kernel'", "'rms norm|my kernel'"), encoding="utf-8")
@@ -827,11 +832,33 @@ def test_user_rules_go_first(tmp_path: Path) -> None:
     assert taxonomy.classify("nvjet_tst_64x64") == TAXONOMY.classify("nvjet_tst_64x64")
 
 
+def test_a_users_parts_go_first_and_need_no_rule(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(USER_PART.replace("'my mixer'", "'my mixer|mlp block'"), encoding="utf-8")
+    parts = Taxonomy.load(path).parts
+
+    assert [part.path for part in parts.of("void mine::my_mixer<float>(int)")] == [("decoder", "mixer")]
+    assert [part.path[-1] for part in parts.of("gpt2_mlp_block")] == ["mixer", "mlp"]
+    assert Taxonomy.load(path).rules == TAXONOMY.rules
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("[[rule]", "not valid TOML"),
         ("rules = 3", "no list of rules"),
+        ("", "no list of rules"),
+        ("part = [3]", "a part is not a table"),
+        (USER_PART.replace("path =", "place ="), "lacks a text for path"),
+        (USER_PART + "begins = 3", "lacks a text for begins"),
+        (USER_PART + "kind = 'x'", "unknown keys: kind"),
+        (USER_PART.replace("decoder/mixer", "decoder//mixer"), "no path of layers"),
+        (USER_PART.replace("decoder/mixer", "decoder/(rest)"), "no path of layers"),
+        (USER_PART + "begins = 'block'", "does not lie there"),
+        (USER_PART + "begins = 'decoder'\ninput = 'mixer'", "does not lie there"),
+        (USER_PART.replace("'my mixer'", "'('"), "not a regular expression"),
+        (USER_PART.replace("'my mixer'", "'my_mixer'"), "an underscore"),
+        (USER_PART.replace("'my mixer'", "'your mixer'"), "does not match its own example"),
         ("rule = [3]", "not a table"),
         (USER_RULE + "colour = 3", "unknown keys: colour"),
         (USER_RULE.replace("kind", "sort"), "lacks a text for kind"),
