@@ -8,14 +8,17 @@ from functools import cached_property
 from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 
+from . import compiled as compiling
 from . import gaps as gap_tables
 from . import gpu as gpu_time
+from . import graphs as graphing
 from . import idle as idle_time
 from . import kernels as kernel_tables
 from . import launches as launching
 from . import layers as layering
 from . import operators as host_time
 from . import timeline as timelines
+from .attribution import WithoutOperator, without_operator
 from .completeness import is_complete, warnings
 from .findings import Finding, findings
 from .trace import Trace, TraceWarning
@@ -88,6 +91,35 @@ class Analysis:
         return self._layers.sources
 
     @cached_property
+    def without_operator(self) -> WithoutOperator | None:
+        """The kernels that no operator launched."""
+        return without_operator(self.trace)
+
+    @cached_property
+    def graph_launches(self) -> Table:
+        """CUDA graphs, launch by launch."""
+        return graphing.graph_launches(self.trace)
+
+    @cached_property
+    def graphs(self) -> Table:
+        """CUDA graphs, each with the medians over its launches."""
+        return graphing.graphs(self.graph_launches, self.gpu.kernel_time_ns if self.gpu else 0)
+
+    @cached_property
+    def _compiled(self) -> compiling.Compiled:
+        return compiling.compiled(self.trace)
+
+    @cached_property
+    def compiled_regions(self) -> Table:
+        """Compiled graphs by the region that calls them."""
+        return compiling.compiled_regions(self.trace, self._compiled)
+
+    @cached_property
+    def generated_kernels(self) -> Table:
+        """The kernels that Inductor generated, with their source operators."""
+        return compiling.generated_kernels(self.trace, self._compiled)
+
+    @cached_property
     def gap_groups(self) -> Table:
         """Idle gaps by what ends them."""
         return gap_tables.gap_groups(self.trace)
@@ -110,5 +142,9 @@ class Analysis:
             "gap_groups": self.gap_groups,
             "launches": launching.launch_latencies(self.trace),
             "layers": self.layers,
+            "graphs": self.graphs,
+            "graph_launches": self.graph_launches,
+            "compiled_regions": self.compiled_regions,
+            "generated_kernels": self.generated_kernels,
             "timeline": timelines.timeline(self.trace, family_of),
         }

@@ -51,6 +51,10 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "operators": analysis.operators.records(),
         "layers": analysis.layers.records(),
         "layer_sources": asdict(analysis.layer_sources),
+        "without_operator": asdict(analysis.without_operator) if analysis.without_operator else None,
+        "graphs": analysis.graphs.records(),
+        "compiled_regions": analysis.compiled_regions.records(),
+        "generated_kernels": analysis.generated_kernels.records(),
         "findings": [asdict(finding) for finding in analysis.findings],
     }
 

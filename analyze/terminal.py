@@ -66,6 +66,7 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
         f" of {time(gpu.span_ns)}: {gpu.kernels:,} kernels ({time(gpu.kernel_time_ns)}), "
         f"{gpu.memcpys:,} copies, {gpu.memsets:,} fills",
     )
+    yield from _unattributed(analysis)
     yield from _findings(analysis.findings)
     yield _families(analysis)
     yield _idle(analysis)
@@ -81,6 +82,8 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
             f"p50 {time(latency.p50)}, p99 {time(latency.p99)}",
             style="dim",
         )
+    yield from _graphs(analysis)
+    yield from _compiled(analysis)
 
 
 def _host_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
@@ -95,6 +98,49 @@ def _host_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     )
     yield _operators(analysis.operators, host.operator_self_ns, width)
     yield _layers(analysis, width)
+
+
+def _unattributed(analysis: Analysis) -> Iterable[RenderableType]:
+    """How much of the kernel time no operator launched, and why; nothing where all of it is attributed."""
+    alone = analysis.without_operator
+    if alone is None or not alone.kernels:
+        return
+    reasons = {
+        "replayed from CUDA graphs": alone.replayed_ns,
+        "launched outside operators": alone.outside_ns,
+        "launch not recorded": alone.unlaunched_ns,
+    }
+    told = ", ".join(f"{reason} {time(ns)}" for reason, ns in reasons.items() if ns)
+    yield Text.assemble("No operator for ", (share(alone.share), "bold"), f" of the kernel time: {told}")
+
+
+def _graphs(analysis: Analysis) -> Iterable[RenderableType]:
+    """The CUDA graph with the most kernel time."""
+    graphs = analysis.graphs
+    if not len(graphs):
+        return
+    row = graphs.head(1).records()[0]
+    yield Text(
+        f"{_counted(len(graphs), 'CUDA graph')}; the longest: {_counted(row['launches'], 'launch', 'es')} of "
+        f"{_counted(row['kernels'], 'kernel')}, {time(row['span_ns'])} each, {time(row['gap_ns'])} of it gaps (medians)",
+        style="dim",
+    )
+
+
+def _compiled(analysis: Analysis) -> Iterable[RenderableType]:
+    """How much kernel time lies in compiled code, and in the kernels that were generated for it."""
+    regions, generated = analysis.compiled_regions, analysis.generated_kernels
+    if not len(regions) and not len(generated):
+        return
+    yield Text(
+        f"compiled code: {_counted(len(regions), 'graph')} with {share(float(regions['share'].sum()))} of the kernel time; "
+        f"{_counted(len(generated), 'generated kernel')} with {share(float(generated['share'].sum()))}",
+        style="dim",
+    )
+
+
+def _counted(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:

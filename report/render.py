@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -162,7 +162,22 @@ def _key_figures(trace: TraceBundle, parts: Budget | None) -> list[KeyFigure]:
         KeyFigure("Launch latency", units.duration(latency), f"median of {_launches(launches)}")
         if latency is not None
         else KeyFigure("Copies and fills", units.number(copies)),
+        *_without_operator(trace),
     ]
+
+
+def _without_operator(trace: TraceBundle) -> Iterator[KeyFigure]:
+    """The share of kernel time that no operator launched, and what most of it is; nothing where all is attributed."""
+    alone = trace.document.get("without_operator") or {}
+    if not figure(alone, "time_ns"):
+        return
+    reasons = {
+        "replayed_ns": "replayed from CUDA graphs",
+        "outside_ns": "launched outside operators",
+        "unlaunched_ns": "whose launch was not recorded",
+    }
+    most = max(reasons, key=lambda key: figure(alone, key))
+    yield KeyFigure("No operator", units.percent(alone.get("share")), f"of kernel time, mostly {reasons[most]}")
 
 
 def _launches(launches: dict[str, Any]) -> str:
@@ -228,6 +243,9 @@ def _tables(trace: TraceBundle, parts: Budget | None) -> list[tables.TableView]:
         tables.gap_groups(trace),
         tables.gaps(trace),
         tables.launches(trace),
+        tables.graphs(trace),
+        tables.compiled_regions(trace),
+        tables.generated_kernels(trace),
         *host,
         tables.copies(trace),
         tables.streams(trace),

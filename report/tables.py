@@ -26,6 +26,9 @@ LIMITS = {
     "copies": 40,
     "streams": 64,
     "launches": 20,
+    "graphs": 20,
+    "compiled_regions": 20,
+    "generated_kernels": 40,
 }
 
 
@@ -201,6 +204,53 @@ def launches(trace: TraceBundle) -> TableView:
     return _table(
         trace, "launches", "Launch latency", specs, "From the call's start to the kernel's, time in the queue included."
     )
+
+
+def graphs(trace: TraceBundle) -> TableView:
+    """What do CUDA graphs replay, and how long is the GPU idle inside them?"""
+    specs = (
+        _name("Begins with", "first", "the first kernel or copy of a replay"),
+        _share("Share", "share", "of kernel time, all launches"),
+        _count("Launches", "launches"),
+        _count("Kernels", "kernels", "of one launch"),
+        _count("Copies", "copies", "and fills, of one launch"),
+        _ns("Span", "span_ns", "from its first GPU event to its last one's end: median"),
+        _ns("Busy", "busy_ns", "median"),
+        _ns("Gaps", "gap_ns", "between its kernels, where no host takes part: median"),
+        _ns("Latency", "latency_ns", "from the call's start to the first kernel's: median"),
+        _ns("Call", "call_ns", "what launching it costs the host: median"),
+    )
+    return _table(
+        trace, "graphs", "CUDA graphs", specs, "Launches that replay the same kernels count as launches of one graph."
+    )
+
+
+def compiled_regions(trace: TraceBundle) -> TableView:
+    """Which compiled code does the time go to?"""
+    specs = (
+        _text("Region", "region", "of torch.compile; a backward pass has none"),
+        _name("Graph", "fx_graph", "Inductor's key", optional=True),
+        _share("Share", "share", "of kernel time"),
+        _ns("Time", "time_ns"),
+        _count("Kernels", "kernels"),
+        _ns("Generated", "generated_ns", "of the time: in kernels that Inductor generated"),
+        _ns("Host", "host_ns", "wall clock of its calls"),
+        _count("Calls", "calls"),
+    )
+    return _table(trace, "compiled_regions", "Compiled code", specs)
+
+
+def generated_kernels(trace: TraceBundle) -> TableView:
+    """Which operators of the source went into the kernels that the compiler generated?"""
+    specs = (
+        _name("Kernel", "name"),
+        _name("Source operators", "source", "that its name lists", optional=True),
+        _share("Share", "share", "of kernel time"),
+        _ns("Time", "time_ns"),
+        _count("Count", "count"),
+        _text("Region", "region", "where most of its time was launched from"),
+    )
+    return _table(trace, "generated_kernels", "Generated kernels", specs)
 
 
 def calls(trace: TraceBundle) -> TableView:

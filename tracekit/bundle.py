@@ -25,6 +25,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "gap_groups": f"after operator call cause count idle_ns {_CAUSE_COLUMNS}",
         "launches": "name count p50_ns p90_ns p99_ns max_ns",
         "layers": "path name depth time_ns share count calls host_ns host_share wait_ns",
+        "graphs": "graph launches kernels copies span_ns busy_ns gap_ns latency_ns call_ns kernel_time_ns share first",
+        "graph_launches": "graph start_ns span_ns busy_ns gap_ns gaps kernels copies kernel_time_ns latency_ns call_ns first",
+        "compiled_regions": "region fx_graph calls host_ns kernels time_ns share generated generated_ns",
+        "generated_kernels": "name source region fx_graph count time_ns share",
         "timeline": "window lane lane_kind depth name family start_ns duration_ns",
     }.items()
 }
@@ -38,6 +42,8 @@ TEXT = frozenset(
         "call",
         "cause",
         "family",
+        "first",
+        "fx_graph",
         "grid",
         "kind",
         "lane",
@@ -45,7 +51,9 @@ TEXT = frozenset(
         "name",
         "operator",
         "path",
+        "region",
         "rule",
+        "source",
         "thread",
     }
 )

@@ -38,6 +38,15 @@ def full() -> TraceBuilder:
     return builder
 
 
+def compiled() -> TraceBuilder:
+    """The same, with compiled code."""
+    builder = full()
+    builder.operator(910, 60, "Torch-Compiled Region: 0/0")
+    builder.annotation(915, 50, "## Call CompiledFxGraph fabc ##")
+    builder.launch(call=(920, 5), kernel=(1000, 10), name="triton_poi_fused_add_mul_0")
+    return builder
+
+
 def parsed(*builders: TraceBuilder, skipped=()) -> dict[str, Any]:
     """The document as a reader gets it."""
     whole = document([Analysis(builder.trace(), TAXONOMY) for builder in builders], skipped)
@@ -84,6 +93,32 @@ CONTRACT: dict[str, Any] = {
             "action": str,
         }
     ],
+    "without_operator": {
+        **dict.fromkeys(("kernels", "time_ns", "replayed_ns", "outside_ns", "unlaunched_ns"), int),
+        "share": float,
+    },
+    "graphs": [
+        {
+            **dict.fromkeys(("graph", "launches", "kernels", "copies", "span_ns", "busy_ns", "gap_ns"), int),
+            **dict.fromkeys(("latency_ns", "call_ns", "kernel_time_ns"), int),
+            "share": float,
+            "first": str,
+        }
+    ],
+    "compiled_regions": [
+        {
+            **dict.fromkeys(("region", "fx_graph"), str),
+            **dict.fromkeys(("calls", "host_ns", "kernels", "time_ns", "generated", "generated_ns"), int),
+            "share": float,
+        }
+    ],
+    "generated_kernels": [
+        {
+            **dict.fromkeys(("name", "source", "region", "fx_graph"), str),
+            **dict.fromkeys(("count", "time_ns"), int),
+            "share": float,
+        }
+    ],
     # Beyond the contract of others, but in our documentation.
     "path": str,
     "host": dict.fromkeys(("span_ns", "threads", "operator_self_ns", "operators", "calls"), int),
@@ -108,7 +143,7 @@ def check(part: Any, contract: Any, where: str) -> None:
 
 
 def test_every_key_of_the_contract_with_its_type():
-    whole = parsed(full())
+    whole = parsed(compiled())
 
     assert whole["schema_version"] == 1
     assert whole["tracekit_version"] == __version__

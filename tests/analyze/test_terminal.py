@@ -53,6 +53,26 @@ def host_only(operator: str = "aten::addmm") -> TraceBuilder:
 LONG = "void at::native::(anonymous namespace)::very_long_kernel_name<" + "std::array<char*, 3ul>, " * 20 + ">"
 
 
+def test_graphs_compiled_code_and_what_no_operator_launched_are_lines():
+    builder = full()
+    builder.operator(700_000_000, 100_000, "Torch-Compiled Region: 0/0")
+    builder.launch(call=(700_000_010, 5), kernel=(700_001_000, 1_000_000), name="triton_poi_fused_add_0")
+    text = " ".join(shown(builder, 200).split())
+
+    assert "No operator for 0.0 % of the kernel time: replayed from CUDA graphs 100 ns, launch not recorded 100 ns" in text
+    assert "1 CUDA graph; the longest: 1 launch of 1 kernel, 100 ns each, 0 ns of it gaps (medians)" in text
+    assert "compiled code: 1 graph with 6.3 % of the kernel time; 1 generated kernel with 6.3 %" in text
+    plain = shown(host_only()) + shown(only_launches())
+    assert not [word for word in ("No operator", "CUDA graphs", "compiled code") if word in plain]
+
+
+def only_launches() -> TraceBuilder:
+    builder = TraceBuilder()
+    builder.operator(0, 100)
+    builder.launch(call=(10, 5), kernel=(200, 10))
+    return builder
+
+
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 @pytest.mark.parametrize("name", ["k", LONG, "核心" * 60, "é" * 100, "x" * 300])
 def test_no_line_is_wider_than_the_terminal(width, name):

@@ -72,6 +72,30 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
         "host_share": _FLOAT,
         "wait_ns": _INT,
     },
+    "graphs": {
+        **dict.fromkeys(
+            ("graph", "launches", "kernels", "copies", "span_ns", "busy_ns", "gap_ns", "latency_ns", "call_ns"), _INT
+        ),
+        "kernel_time_ns": _INT,
+        "share": _FLOAT,
+        "first": _TEXT,
+    },
+    "graph_launches": {
+        **dict.fromkeys(("graph", "start_ns", "span_ns", "busy_ns", "gap_ns", "gaps", "kernels", "copies"), _INT),
+        **dict.fromkeys(("kernel_time_ns", "latency_ns", "call_ns"), _INT),
+        "first": _TEXT,
+    },
+    "compiled_regions": {
+        **dict.fromkeys(("region", "fx_graph"), _TEXT),
+        **dict.fromkeys(("calls", "host_ns", "kernels", "time_ns"), _INT),
+        "share": _FLOAT,
+        **dict.fromkeys(("generated", "generated_ns"), _INT),
+    },
+    "generated_kernels": {
+        **dict.fromkeys(("name", "source", "region", "fx_graph"), _TEXT),
+        **dict.fromkeys(("count", "time_ns"), _INT),
+        "share": _FLOAT,
+    },
     "timeline": {
         "window": _INT,
         "lane": _TEXT,
@@ -345,6 +369,28 @@ def trace_parts(
     tables["launches"] = [
         {"name": "cudaLaunchKernel", "count": 400, "p50_ns": 6_000, "p90_ns": 9_000, "p99_ns": 20_000, "max_ns": 90_000}
     ]
+    key = HOSTILE[1] if hostile else "fh2kawtlzlzlmpux5vgrmjrhf2fxfxgnimo6qoem3nheyiqlw3o6"
+    medians = {"span_ns": 390_000, "busy_ns": 335_000, "gap_ns": 55_000, "latency_ns": 300_000, "call_ns": 208_000}
+    first = {"graph": 0, "kernels": 125, "copies": 0, "kernel_time_ns": 335_000, "first": label}
+    tables["graphs"] = [first | medians | {"launches": 8, "kernel_time_ns": 2_680_000, "share": 0.86}]
+    tables["graph_launches"] = [first | medians | {"start_ns": 500_000 * at, "gaps": 124} for at in range(8)]
+    region = {"region": "0/4", "fx_graph": key}
+    tables["compiled_regions"] = [
+        region
+        | {"calls": 8, "host_ns": 90_000_000, "kernels": 1088, "time_ns": 900_000, "share": 0.4}
+        | {"generated": 500, "generated_ns": 400_000}
+    ]
+    tables["generated_kernels"] = [
+        {
+            "name": f"triton_poi_fused_add_mul_{at} {label}",
+            "source": f"add, mul, {label}",
+            "count": 9,
+            "time_ns": 900,
+            "share": 0.1,
+        }
+        | region
+        for at in range(3)
+    ]
     tables["timeline"] = timeline_rows(tables["gaps"], 3, label)
     tables["layers"] = layer_rows({"model": {label: {str(at): (40 // (at + 1), 30) for at in range(6)}}}, 7_000)
     kernel_time = sum(row["time_ns"] for row in tables["kernels"])
@@ -389,6 +435,14 @@ def trace_parts(
         },
         "layers": tables["layers"],
         "layer_sources": {"annotations": 8, "modules": 0, "graph_kernels": 0, "labelled_graph_kernels": 0},
+        "without_operator": {
+            "kernels": 125,
+            "time_ns": 86_000,
+            "share": 0.86,
+            "replayed_ns": 80_000,
+            "outside_ns": 6_000,
+            "unlaunched_ns": 0,
+        },
         "findings": [
             {
                 "code": "launch_overhead",

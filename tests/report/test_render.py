@@ -185,6 +185,24 @@ def test_every_colour_is_in_the_style_sheet(dossiers: dict[str, Path]) -> None:
             assert style.count(f"{token}:") == 2, f"{token} needs a light and a dark value"
 
 
+def test_what_no_operator_launched_is_a_headline(load: Load, parts: Callable[..., Parts]) -> None:
+    document, tables = parts()
+    text = " ".join("".join(Page(to_html(load((document, tables)))).text).split())
+    assert "No operator86.0 %of kernel time, mostly replayed from CUDA graphs" in text
+    for nothing in (None, document["without_operator"] | {"time_ns": 0, "share": 0.0}):
+        assert "<dt>No operator</dt>" not in to_html(load((document | {"without_operator": nothing}, tables)))
+
+
+def test_graphs_and_compiled_code_have_a_section_where_there_are_any(load: Load, parts: Callable[..., Parts]) -> None:
+    document, tables = parts()
+    text = "".join(Page(to_html(load((document, tables)))).text)
+    assert "What do graphs and compiled code hide?" in text
+    assert "triton_poi_fused_add_mul_0" in text
+    assert "add, mul, aten::addmm" in text
+    nothing: dict[str, list[dict[str, Any]]] = {key: [] for key in ("graphs", "compiled_regions", "generated_kernels")}
+    assert "compiled code hide" not in to_html(load((document, tables | nothing)))
+
+
 def test_long_tables_are_cut_and_say_so(load: Load, parts: Callable[..., Parts]) -> None:
     trace = load(parts(kernels=450)).traces[0]
     view = tables.kernels(trace)
