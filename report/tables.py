@@ -70,7 +70,7 @@ class TableView:
     @property
     def narrow(self) -> bool:
         """Whether a few short columns would be torn apart by the page's full width."""
-        return len(self.columns) <= 6 and self.key not in ("top-kernels", "overview")
+        return len(self.columns) <= 6 and self.key not in ("top-kernels", "overview", "generated_kernels")
 
 
 @dataclass(frozen=True)
