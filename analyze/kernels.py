@@ -10,6 +10,7 @@ from tracekit.table import Table
 from tracekit.taxonomy import Family, Taxonomy
 
 from .group import Groups, group
+from .overlap import busy_ns
 from .trace import Category, Int64s, Objects, Trace
 
 
@@ -17,8 +18,9 @@ def kernels(trace: Trace, taxonomy: Taxonomy) -> Table:
     """One row a kernel name, by time; times in ns.
 
     `name`, `family`, `kind`, `rule`, `confidence`, `operator` (of the launching operators the one with most of its time, or
-    None), `count`, `time_ns`, `share` (of all kernel time), `min_ns`, `median_ns` (lower), `max_ns`, and the launch
-    configuration of its longest run (None where not recorded).
+    None), `count`, `time_ns`, `share` (of all kernel time), `busy_ns` (of `time_ns`, where each moment counts for one kernel
+    only: see `overlap`), `min_ns`, `median_ns` (lower), `max_ns`, and the launch configuration of its longest run (None where
+    not recorded).
     """
     mine = np.flatnonzero(trace.events["category"][trace.gpu["event"]] == Category.KERNEL)
     rows = trace.gpu["event"][mine]
@@ -41,6 +43,7 @@ def kernels(trace: Trace, taxonomy: Taxonomy) -> Table:
             "count": by_name.count,
             "time_ns": time,
             "share": time / max(int(time.sum()), 1),
+            "busy_ns": by_name.sum(busy_ns(trace)[mine]),
             "min_ns": duration[[part[0] for part in ordered]] if ordered else duration,
             "median_ns": duration[[part[(len(part) - 1) // 2] for part in ordered]] if ordered else duration,
             "max_ns": duration[[part[-1] for part in ordered]] if ordered else duration,

@@ -26,6 +26,7 @@ from .idle import BLOCKING_CALL
 from .intervals import merge
 from .launches import graph_kernels
 from .named import Told, common, told_sequences
+from .overlap import busy_ns
 from .trace import Bools, Category, Int64s, Trace
 
 MODULE = "nn.Module: "
@@ -39,7 +40,7 @@ REST = "(rest)"
 OUTSIDE = "(outside)"
 """The row of kernels that were launched outside every layer."""
 
-FIGURES = ("time_ns", "count", "calls", "host_ns", "wait_ns")
+FIGURES = ("time_ns", "busy_ns", "count", "calls", "host_ns", "wait_ns")
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,9 @@ def layers(trace: Trace, parts: Parts) -> Layers:
     `path` (names from the outermost in, joined by `/`; those that repeat share a row), `name` (the last of them), `depth` (0
     outermost), `time_ns` (of the kernels launched inside, children included), `share` (of all kernel time), `count` (kernels),
     `calls` (annotations; of a layer that names tell, how often it was entered), `host_ns` (their wall clock, children
-    included), `host_share` (of the outermost ones' total) and `wait_ns` (of `host_ns`: in calls that wait for the device).
-    `<path>/(rest)` is what no child covers, `(outside)` what was launched in no layer, so that the rows of a level add up to
-    what they are part of.
+    included), `host_share` (of the outermost ones' total), `wait_ns` (of `host_ns`: in calls that wait for the device) and
+    `busy_ns` (of `time_ns`, where each moment counts for one kernel only: see `overlap`). `<path>/(rest)` is what no child
+    covers, `(outside)` what was launched in no layer, so that the rows of a level add up to what they are part of.
     """
     spans, paths = _spans(trace), _Paths()
     path_of_span = _path_of_spans(trace, spans, paths)
@@ -303,6 +304,7 @@ def _figures(
     """The figures of each path, its children included; the last entry of each holds what is outside every path."""
     sums = {figure: np.zeros(len(paths.names) + 1, dtype=np.int64) for figure in FIGURES}
     np.add.at(sums["time_ns"], named.path, trace.events["duration_ns"][trace.gpu["event"][kernels.rows]])
+    np.add.at(sums["busy_ns"], named.path, busy_ns(trace)[kernels.rows])
     np.add.at(sums["count"], named.path, 1)
     np.add.at(sums["calls"], path_of_span, 1)
     for number, count in named.calls.items():
@@ -313,7 +315,7 @@ def _figures(
     # A wall clock holds that of what ran within; kernels are known by the innermost path, so they are passed up.
     for number in reversed(range(len(paths.names))):
         if (parent := paths.parents[number]) >= 0:
-            for figure in ("time_ns", "count"):
+            for figure in ("time_ns", "busy_ns", "count"):
                 found[figure][parent] += found[figure][number]
     return found
 
@@ -369,5 +371,6 @@ def _table(rows: Sequence[Mapping[str, Any]], kernel_time: int) -> Table:
             "host_ns": columns["host_ns"],
             "host_share": columns["host_ns"] / max(host, 1),
             "wait_ns": columns["wait_ns"],
+            "busy_ns": columns["busy_ns"],
         }
     )

@@ -213,17 +213,26 @@ def _layers(analysis: Analysis, width: int) -> RenderableType:
     worst = np.argsort(-np.maximum(layers["share"], layers["host_share"]), kind="stable")[:LAYER_ROWS]
     title = "Layers" if len(layers) <= LAYER_ROWS else f"Layers (the {LAYER_ROWS} largest of {len(layers):,})"
     gpu, wide = analysis.gpu is not None, width >= WIDE
-    columns = [("GPU time", gpu and wide), ("GPU", gpu), ("host time", wide), ("host", True)]
+    overlapping = wide and bool((layers["busy_ns"] < layers["time_ns"]).any())
+    columns = [("GPU time", gpu and wide), ("GPU", gpu), ("busy", overlapping), ("host time", wide), ("host", True)]
     table = _table(title, "layer", *(name for name, shown in columns if shown))
     room = width - sum(NUMBER_WIDTH for _, shown in columns if shown)
     for row in layers.take(np.sort(worst)).records():
         indent = "  " * min(row["depth"], MAX_INDENT)
-        cells = (time(row["time_ns"]), share(row["share"]), time(row["host_ns"]), share(row["host_share"]))
+        cells = (
+            time(row["time_ns"]),
+            share(row["share"]),
+            time(row["busy_ns"]),
+            time(row["host_ns"]),
+            share(row["host_share"]),
+        )
         name = Text(indent) + _name(row["name"], room - len(indent))
         table.add_row(name, *(cell for cell, (_, shown) in zip(cells, columns, strict=True) if shown))
-    if named := analysis.layer_sources.named_kernels:
-        table.caption = Text(f"names tell the layers of {named:,} kernels: GPU time only", style="dim")
-        table.caption_justify = "left"
+    named = analysis.layer_sources.named_kernels
+    notes = [f"names tell the layers of {named:,} kernels: GPU time only"] if named else []
+    notes += ["kernels overlap: busy counts each moment once"] if overlapping else []
+    if notes:
+        table.caption, table.caption_justify = Text("; ".join(notes), style="dim"), "left"
     return table
 
 
@@ -253,7 +262,8 @@ def _titled(title: str, table: Table) -> str:
 
 
 NUMBERS = frozenset(
-    {"time", "share", "kernels", "count", "median", "idle", "gaps", "self", "total", "GPU time", "GPU", "host time", "host"}
+    {"time", "share", "kernels", "count", "median", "idle", "gaps", "self", "total"}
+    | {"GPU time", "GPU", "busy", "host time", "host"}
 )
 
 

@@ -17,7 +17,7 @@ from tracekit.quoted import quoted
 from . import figures, run
 from .budget import figure
 from .bundle import TraceBundle
-from .tables import Cell, Column, Row, TableView, count_cell, name_cell, share_cell, time_cell
+from .tables import Cell, Column, Row, TableView, count_cell, name_cell, own_cell, own_column, share_cell, time_cell
 from .units import duration, number, percent
 
 REST = "(rest)"
@@ -178,6 +178,7 @@ def _level(key: str, title: str, whole: Layer, known: Mapping[str, QuotedLayer],
         Column("Host", "bar", "share of the host time: wall clock on the launching thread"),
         Column("Quoted, T4", "quoted", f"{source.line}: {source.title}"),
         Column("GPU time", "number", "of kernels launched inside"),
+        own_column(),
         Column("Host time", "number", "wall clock on the launching thread"),
     ]
     rows = [
@@ -187,11 +188,13 @@ def _level(key: str, title: str, whole: Layer, known: Mapping[str, QuotedLayer],
             share_cell(_over(layer.host_ns, whole.host_ns)),
             Cell(percent(known[layer.name].percent / 100), known[layer.name].percent) if layer.name in known else Cell(""),
             time_cell(layer.gpu_ns),
+            own_cell(layer.row),
             time_cell(layer.host_ns),
         )
         for layer in whole.inner
     ]
-    kept = [at for at, column in enumerate(columns) if on_gpu or column.label not in ("GPU", "GPU time")]
+    hidden = _hidden(whole.inner, on_gpu)
+    kept = [at for at, column in enumerate(columns) if column.label not in hidden]
     return TableView(
         key=key,
         title=title,
@@ -210,13 +213,14 @@ def _tree(everything: Sequence[Layer], on_gpu: bool) -> Tree:
         Column("GPU", "bar", "of all kernel time: kernels launched inside"),
         Column("Host", "bar", "of the outermost layers' wall clock"),
         Column("GPU time", "number", "of kernels launched inside"),
+        own_column(),
         Column("Host time", "number", "wall clock on the launching thread"),
         Column("Waiting", "number", "of the host time: in calls that wait for the device"),
         Column("Kernels", "number"),
         Column("Calls", "number", "how often it ran"),
     ]
     waits = any(figure(layer.row, "wait_ns") for layer in everything)
-    hidden = (set() if on_gpu else {"GPU", "GPU time", "Kernels"}) | (set() if waits else {"Waiting"})
+    hidden = _hidden(everything, on_gpu) | (set() if waits else {"Waiting"})
     kept = [at for at, column in enumerate(columns) if column.label not in hidden]
     order = sorted(range(len(everything)), key=lambda at: -max(_shares(everything[at])))
     rows = []
@@ -229,6 +233,7 @@ def _tree(everything: Sequence[Layer], on_gpu: bool) -> Tree:
             share_cell(gpu),
             share_cell(host),
             time_cell(layer.gpu_ns),
+            own_cell(layer.row),
             time_cell(layer.host_ns),
             time_cell(figure(layer.row, "wait_ns")),
             count_cell(figure(layer.row, "count")),
@@ -236,6 +241,14 @@ def _tree(everything: Sequence[Layer], on_gpu: bool) -> Tree:
         )
         rows.append(TreeRow(_depth(layer.row), bool(layer.inner), tuple(cells[at] for at in kept)))
     return Tree(tuple(columns[at] for at in kept), tuple(rows), len(everything))
+
+
+def _hidden(layers: Sequence[Layer], on_gpu: bool) -> set[str]:
+    """The columns that have nothing to say of these layers."""
+    own = {own_column().label}
+    if not on_gpu:
+        return {"GPU", "GPU time", "Kernels"} | own
+    return set() if any(own_cell(layer.row).text for layer in layers) else own
 
 
 def _shares(layer: Layer) -> tuple[float, float]:

@@ -89,6 +89,7 @@ def kernels(trace: TraceBundle) -> TableView:
         _family(),
         _share("Share", "share", "of kernel time"),
         _ns("Time", "time_ns", "sum over all runs"),
+        _Spec(own_column(), own_cell, optional=True),
         _count("Count", "count"),
         _Spec(Column("Mean", "number", "time a run"), lambda row: time_cell(_mean(row))),
         _ns("Median", "median_ns"),
@@ -388,6 +389,17 @@ def _cell(show: Callable[[float | None], str], value: float | None) -> Cell:
 def time_cell(value: float | None) -> Cell:
     """A duration."""
     return _cell(duration, value)
+
+
+def own_column() -> Column:
+    """What is left of kernels' time where they overlap."""
+    return Column("Own", "number", "where kernels overlap, each moment counts for the one that began first")
+
+
+def own_cell(row: Row) -> Cell:
+    """The part of a row's kernel time that is its own; empty where that is all of it."""
+    own = row.get("busy_ns")
+    return Cell("") if own is None or own == row.get("time_ns") else time_cell(own)
 
 
 def count_cell(value: float | None) -> Cell:

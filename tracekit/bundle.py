@@ -15,7 +15,7 @@ _CAUSE_COLUMNS = " ".join(f"{cause}_ns" for cause in CAUSES)
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     table: tuple(columns.split())
     for table, columns in {
-        "kernels": "name family kind rule confidence operator count time_ns share min_ns median_ns max_ns grid block"
+        "kernels": "name family kind rule confidence operator count time_ns share busy_ns min_ns median_ns max_ns grid block"
         " registers shared_memory_bytes occupancy_percent",
         "operators": "name count host_total_ns host_self_ns kernel_time_ns kernels",
         "calls": "name count time_ns max_ns",
@@ -24,7 +24,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "gaps": f"start_ns duration_ns cause {_CAUSE_COLUMNS} before after operator call thread",
         "gap_groups": f"after operator call cause count idle_ns {_CAUSE_COLUMNS}",
         "launches": "name count p50_ns p90_ns p99_ns max_ns",
-        "layers": "path name depth time_ns share count calls host_ns host_share wait_ns",
+        "layers": "path name depth time_ns share count calls host_ns host_share wait_ns busy_ns",
         "graphs": "graph launches kernels copies span_ns busy_ns gap_ns latency_ns call_ns kernel_time_ns share first",
         "graph_launches": "graph start_ns span_ns busy_ns gap_ns gaps kernels copies kernel_time_ns latency_ns call_ns first",
         "compiled_regions": "region fx_graph calls host_ns kernels time_ns share generated generated_ns",

@@ -72,11 +72,11 @@ CONTRACT: dict[str, Any] = {
         "kernels_without_launch": int,
         "latency_ns": dict.fromkeys(("p50", "p90", "p99", "max"), int),
     },
-    "kernels": [{"name": str, "family": str, "kind": str, "count": int, "time_ns": int, "share": float}],
+    "kernels": [{"name": str, "family": str, "kind": str, "count": int, "time_ns": int, "share": float, "busy_ns": int}],
     "layers": [
         {
             **{"path": str, "time_ns": int, "share": float, "count": int},
-            **{"name": str, "depth": int, "calls": int, "host_ns": int, "host_share": float, "wait_ns": int},
+            **{"name": str, "depth": int, "calls": int, "host_ns": int, "host_share": float, "wait_ns": int, "busy_ns": int},
         }
     ],
     "layer_sources": dict.fromkeys(

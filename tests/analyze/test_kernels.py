@@ -50,6 +50,7 @@ def test_one_row_a_name_by_time():
         "count": 4,
         "time_ns": 17,
         "share": 17 / 117,
+        "busy_ns": 17,
         "min_ns": 1,
         "median_ns": 2,  # the lower one: a time that was measured
         "max_ns": 9,

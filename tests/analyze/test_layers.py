@@ -23,7 +23,7 @@ from tracekit.analyze.trace import Trace
 from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 
-COLUMNS = ["path", "name", "depth", "time_ns", "share", "count", "calls", "host_ns", "host_share", "wait_ns"]
+COLUMNS = ["path", "name", "depth", "time_ns", "share", "count", "calls", "host_ns", "host_share", "wait_ns", "busy_ns"]
 
 TAXONOMY = Taxonomy.default()
 
@@ -373,6 +373,7 @@ def test_the_rows_of_a_level_add_up_to_what_they_are_part_of(annotations, launch
     children = defaultdict(list)
     for row in rows:
         assert min(row[key] for key in ("time_ns", "count", "calls", "host_ns", "wait_ns")) >= 0
+        assert row["busy_ns"] == row["time_ns"]  # none overlap here
         children[row["path"].rpartition("/")[0]].append(row)
     assert sum(row["time_ns"] for row in children[""]) == total
     assert sum(row["count"] for row in children[""]) == len(launches)

@@ -11,6 +11,7 @@ from rich.console import Console
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
+from tracekit.analyze.gpu import gpu as gpu_summary
 from tracekit.analyze.layers import OUTSIDE, REST, LayerSources, layers
 from tracekit.analyze.named import tell
 from tracekit.analyze.terminal import show
@@ -127,6 +128,23 @@ def test_a_graph_needs_no_annotation_around_its_launch():
 def test_layers_that_names_tell_have_no_host_time():
     table = layers(decode(DECODE).trace(), PARTS).table
     assert {row["path"]: row["host_ns"] for row in table.records() if row["host_ns"]} == {"decode": 100, "decode/(rest)": 100}
+
+
+def test_kernels_that_wait_for_the_one_before_have_only_what_is_their_own_as_busy():
+    """Chained: each of 100 ns begins 10 ns after the one before, and so ends 10 ns after it."""
+    builder = TraceBuilder()
+    builder.annotation(0, 100, "decode")
+    builder.graph(call=(10, 5), kernels=[(1000 + 10 * at, 100) for at in range(len(BLOCK))], names=BLOCK)
+    table = layers(builder.trace(), PARTS).table
+    busy = {row["name"]: (row["time_ns"], row["busy_ns"]) for row in table.records()}
+
+    assert busy["decode"] == busy["block"] == (500, 140)
+    assert busy["attention"] == (300, 120)
+    assert busy["mlp"] == (200, 20)
+    assert busy["sdpa"] == (100, 10)
+    output = io.StringIO()
+    show(Analysis(builder.trace(), Taxonomy.default()), Console(file=output, width=120, highlight=False))
+    assert "kernels overlap: busy counts each moment once" in " ".join(output.getvalue().split())
 
 
 def test_two_graphs_of_one_step_are_told_apart():
@@ -362,6 +380,9 @@ def test_the_rows_of_a_level_still_add_up(steps):
         if has_label and names:
             builder.entries[-1]["args"] |= {"graph node id": 1, "str": "blocks/block"}
         total += sum(range(1, len(names) + 1))
+    if steps:
+        builder.kernel(1000, 3000, "overlapping", stream=9)
+        total += 3000
     found = layers(builder.trace(), PARTS)
     records = found.table.records()
 
@@ -372,9 +393,10 @@ def test_the_rows_of_a_level_still_add_up(steps):
     assert len({row["path"] for row in records}) == len(records)
     if records:
         assert sum(row["time_ns"] for row in children[""]) == total
+        assert sum(row["busy_ns"] for row in children[""]) == gpu_summary(builder.trace()).busy_ns
     for row in records:
         if inner := children[row["path"]]:
-            for key in ("time_ns", "count", "host_ns"):
+            for key in ("time_ns", "busy_ns", "count", "host_ns"):
                 assert sum(part[key] for part in inner) == row[key]
     assert found.sources.named_graph_kernels <= found.sources.named_kernels
     assert found.sources.named_kernels + found.sources.labelled_graph_kernels <= len(builder.trace().kernels)

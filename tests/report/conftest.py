@@ -36,7 +36,7 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
         "operator": _TEXT,
         **dict.fromkeys(("count", "time_ns"), _INT),
         "share": _FLOAT,
-        **dict.fromkeys(("min_ns", "median_ns", "max_ns"), _INT),
+        **dict.fromkeys(("busy_ns", "min_ns", "median_ns", "max_ns"), _INT),
         "grid": _TEXT,
         "block": _TEXT,
         "registers": _INT,
@@ -70,7 +70,7 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
         "share": _FLOAT,
         **dict.fromkeys(("count", "calls", "host_ns"), _INT),
         "host_share": _FLOAT,
-        "wait_ns": _INT,
+        **dict.fromkeys(("wait_ns", "busy_ns"), _INT),
     },
     "graphs": {
         **dict.fromkeys(
@@ -131,6 +131,7 @@ def kernel_rows(count: int, hostile: bool) -> list[dict[str, Any]]:
                 "operator": HOSTILE[at % len(HOSTILE)] if hostile else "aten::addmm",
                 "count": runs,
                 "time_ns": runs * each,
+                "busy_ns": runs * each,
                 "min_ns": each - 100,
                 "median_ns": each,
                 "max_ns": each + 250,
@@ -231,14 +232,16 @@ def layer_rows(layers: Nested, outside_ns: int = 0) -> list[dict[str, Any]]:
         parts = [add((*path, name), part) for name, part in inside.items()] if isinstance(inside, dict) else [inside]
         gpu, host = (sum(part[which] for part in parts) for which in (0, 1))
         calls = 0 if path[-1] == "(rest)" else 12 if "block" in path else 1
-        row |= {"time_ns": gpu * 1000, "host_ns": host * 1000, "count": 4, "calls": calls, "wait_ns": 0}
+        row |= {"time_ns": gpu * 1000, "busy_ns": gpu * 1000, "host_ns": host * 1000, "count": 4, "calls": calls, "wait_ns": 0}
         return gpu, host
 
     for name, inside in layers.items():
         add((name,), inside)
     if outside_ns:
         figures = dict.fromkeys(("count", "calls", "host_ns", "wait_ns"), 0)
-        rows.append({"path": "(outside)", "name": "(outside)", "depth": 0, "time_ns": outside_ns, **figures})
+        rows.append(
+            {"path": "(outside)", "name": "(outside)", "depth": 0, "time_ns": outside_ns, "busy_ns": outside_ns, **figures}
+        )
     gpu, host = (sum(row[key] for row in rows if not row["depth"]) for key in ("time_ns", "host_ns"))
     return [row | {"share": row["time_ns"] / max(gpu, 1), "host_share": row["host_ns"] / max(host, 1)} for row in rows]
 

@@ -122,6 +122,19 @@ def test_kernels_from_graphs_say_what_told_their_layer(
     assert all(word in note for word, note in zip(words, said, strict=True))
 
 
+def test_what_is_a_layers_own_is_shown_where_kernels_overlap(load: Load, layered: Make) -> None:
+    document, tables = layered()
+    rows = [row | {"busy_ns": row["time_ns"] // 2} if row["name"] in ("decode", "blocks") else row for row in tables["layers"]]
+    plain = layers_view(load((document, tables)).traces[0])
+    overlapping = layers_view(load((document, tables | {"layers": rows})).traces[0])
+
+    assert plain.tree is not None
+    assert overlapping.tree is not None
+    assert "Own" not in [column.label for column in plain.tree.columns]
+    at = [column.label for column in overlapping.tree.columns].index("Own")
+    assert {row.cells[0].text for row in overlapping.tree.rows if row.cells[at].text} == {"decode", "blocks"}
+
+
 def test_another_model_is_not_passed_off_as_the_quoted_one(load: Load, layered: Make) -> None:
     document, tables = layered()
     tiny = document["manifest"] | {"model": document["manifest"]["model"] | {"name": "tiny"}}
