@@ -18,8 +18,8 @@ def kernels(trace: Trace, taxonomy: Taxonomy) -> Table:
     """One row a kernel name, by time; times in ns.
 
     `name`, `family`, `kind`, `rule`, `confidence`, `operator` (of the launching operators the one with most of its time, or
-    None), `count`, `time_ns`, `share` (of all kernel time), `busy_ns` (of `time_ns`, where each moment counts for one kernel
-    only: see `overlap`), `min_ns`, `median_ns` (lower), `max_ns`, and the launch configuration of its longest run (None where
+    None), `count`, `time_ns`, `share` (of all kernel time), `busy_ns` (of `time_ns`, where each moment of a stream counts
+    once: see `overlap`), `min_ns`, `median_ns` (lower), `max_ns`, and the launch configuration of its longest run (None where
     not recorded).
     """
     mine = np.flatnonzero(trace.events["category"][trace.gpu["event"]] == Category.KERNEL)

@@ -146,7 +146,7 @@ def layers(trace: Trace, parts: Parts) -> Layers:
     outermost), `time_ns` (of the kernels launched inside, children included), `share` (of all kernel time), `count` (kernels),
     `calls` (annotations; of a layer that names tell, how often it was entered), `host_ns` (their wall clock, children
     included), `host_share` (of the outermost ones' total), `wait_ns` (of `host_ns`: in calls that wait for the device) and
-    `busy_ns` (of `time_ns`, where each moment counts for one kernel only: see `overlap`). `<path>/(rest)` is what no child
+    `busy_ns` (of `time_ns`, where each moment of a stream counts once: see `overlap`). `<path>/(rest)` is what no child
     covers, `(outside)` what was launched in no layer, so that the rows of a level add up to what they are part of.
     """
     spans, paths = _spans(trace), _Paths()

@@ -1,8 +1,9 @@
-"""Whose is the GPU's time while several kernels run at once?
+"""Whose is a stream's time while several of its kernels run at once?
 
-A kernel's duration says how long it was there. Where kernels overlap, on several streams or because one is launched as the
-programmatic dependent of another and waits for it inside, durations count the same time more than once. Here each moment counts
-once, for the kernel that began first of those that run then: it is what the others wait for, or share the device with.
+A stream runs one kernel after another, and so durations add up, unless a kernel was launched as the programmatic dependent of
+the one before it: it then begins early and waits for that one inside. Its duration holds the wait, and time counts twice. Here
+each moment of a stream counts once, for the kernel that began first of those that run then: it is what the others wait for.
+Kernels of different streams share the device, and each has its own time in full.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from .trace import Category, Int64s, Trace
 
 
 def busy_ns(trace: Trace) -> Int64s:
-    """For each row of `trace.gpu` how much of its device's busy time is the kernel's own, at most its duration; 0 for copies.
+    """For each row of `trace.gpu` how much of its stream's busy time is the kernel's own, at most its duration; 0 for copies.
 
-    On each device they add up to the union of its kernels.
+    On each stream they add up to the union of its kernels.
     """
     own = np.zeros(len(trace.gpu), dtype=np.int64)
-    order = trace.gpu_order
-    order = order[trace.events["category"][trace.gpu["event"][order]] == Category.KERNEL]
-    for device in np.unique(trace.gpu["device"][order]).tolist():
-        here = order[trace.gpu["device"][order] == device]
+    kernels = trace.gpu_order[trace.events["category"][trace.gpu["event"][trace.gpu_order]] == Category.KERNEL]
+    device, stream = trace.gpu["device"][kernels], trace.gpu["stream"][kernels]
+    by_stream = np.lexsort((np.arange(len(kernels)), stream, device))
+    begins = np.flatnonzero((np.diff(device[by_stream]) != 0) | (np.diff(stream[by_stream]) != 0)) + 1
+    for here in np.split(kernels[by_stream], begins):
         start, end = trace.start_ns[trace.gpu["event"][here]], trace.end_ns[trace.gpu["event"][here]]
         # Some kernel that began before runs until `taken`, so all that comes earlier is taken.
         taken = np.maximum.accumulate(np.concatenate((start[:1], end[:-1])))

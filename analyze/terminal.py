@@ -26,6 +26,8 @@ MAX_INDENT = 8
 HOW_TO_LAYER = "wrap parts of the model in torch.profiler.record_function(name), or profile with_stack=True for its nn.Modules"
 WIDE = 80
 NUMBER_WIDTH = 12
+OVERLAP = 0.99
+"""Kernels of a stream that touch by a rounded microsecond do not overlap: less than this share must be their own."""
 
 CAUSE_MEANING = {
     "host_sync": "host waited for the device",
@@ -213,7 +215,7 @@ def _layers(analysis: Analysis, width: int) -> RenderableType:
     worst = np.argsort(-np.maximum(layers["share"], layers["host_share"]), kind="stable")[:LAYER_ROWS]
     title = "Layers" if len(layers) <= LAYER_ROWS else f"Layers (the {LAYER_ROWS} largest of {len(layers):,})"
     gpu, wide = analysis.gpu is not None, width >= WIDE
-    overlapping = wide and bool((layers["busy_ns"] < layers["time_ns"]).any())
+    overlapping = wide and bool((layers["busy_ns"] < OVERLAP * layers["time_ns"]).any())
     columns = [("GPU time", gpu and wide), ("GPU", gpu), ("busy", overlapping), ("host time", wide), ("host", True)]
     table = _table(title, "layer", *(name for name, shown in columns if shown))
     room = width - sum(NUMBER_WIDTH for _, shown in columns if shown)
@@ -230,7 +232,7 @@ def _layers(analysis: Analysis, width: int) -> RenderableType:
         table.add_row(name, *(cell for cell, (_, shown) in zip(cells, columns, strict=True) if shown))
     named = analysis.layer_sources.named_kernels
     notes = [f"names tell the layers of {named:,} kernels: GPU time only"] if named else []
-    notes += ["kernels overlap: busy counts each moment once"] if overlapping else []
+    notes += ["kernels of a stream overlap: busy counts each moment once"] if overlapping else []
     if notes:
         table.caption, table.caption_justify = Text("; ".join(notes), style="dim"), "left"
     return table

@@ -391,15 +391,19 @@ def time_cell(value: float | None) -> Cell:
     return _cell(duration, value)
 
 
+OVERLAP = 0.99
+"""Kernels of a stream that touch by a rounded microsecond do not overlap: less than this share must be their own."""
+
+
 def own_column() -> Column:
     """What is left of kernels' time where they overlap."""
-    return Column("Own", "number", "where kernels overlap, each moment counts for the one that began first")
+    return Column("Own", "number", "where kernels of one stream overlap, each moment counts for the one that began first")
 
 
 def own_cell(row: Row) -> Cell:
     """The part of a row's kernel time that is its own; empty where that is all of it."""
-    own = row.get("busy_ns")
-    return Cell("") if own is None or own == row.get("time_ns") else time_cell(own)
+    own, whole = row.get("busy_ns"), row.get("time_ns")
+    return time_cell(own) if is_number(own) and is_number(whole) and own < OVERLAP * whole else Cell("")
 
 
 def count_cell(value: float | None) -> Cell:

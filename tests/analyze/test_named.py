@@ -11,7 +11,7 @@ from rich.console import Console
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.gpu import gpu as gpu_summary
+from tracekit.analyze.gpu import streams
 from tracekit.analyze.layers import OUTSIDE, REST, LayerSources, layers
 from tracekit.analyze.named import tell
 from tracekit.analyze.terminal import show
@@ -144,7 +144,7 @@ def test_kernels_that_wait_for_the_one_before_have_only_what_is_their_own_as_bus
     assert busy["sdpa"] == (100, 10)
     output = io.StringIO()
     show(Analysis(builder.trace(), Taxonomy.default()), Console(file=output, width=120, highlight=False))
-    assert "kernels overlap: busy counts each moment once" in " ".join(output.getvalue().split())
+    assert "kernels of a stream overlap: busy counts each moment once" in " ".join(output.getvalue().split())
 
 
 def test_two_graphs_of_one_step_are_told_apart():
@@ -381,7 +381,7 @@ def test_the_rows_of_a_level_still_add_up(steps):
             builder.entries[-1]["args"] |= {"graph node id": 1, "str": "blocks/block"}
         total += sum(range(1, len(names) + 1))
     if steps:
-        builder.kernel(1000, 3000, "overlapping", stream=9)
+        builder.kernel(1005, 3000, "overlapping")
         total += 3000
     found = layers(builder.trace(), PARTS)
     records = found.table.records()
@@ -393,7 +393,7 @@ def test_the_rows_of_a_level_still_add_up(steps):
     assert len({row["path"] for row in records}) == len(records)
     if records:
         assert sum(row["time_ns"] for row in children[""]) == total
-        assert sum(row["busy_ns"] for row in children[""]) == gpu_summary(builder.trace()).busy_ns
+        assert sum(row["busy_ns"] for row in children[""]) == streams(builder.trace())["busy_ns"].sum()
     for row in records:
         if inner := children[row["path"]]:
             for key in ("time_ns", "busy_ns", "count", "host_ns"):

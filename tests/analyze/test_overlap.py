@@ -1,6 +1,8 @@
-"""Each moment of the GPU's busy time counts for one kernel."""
+"""Each moment of a stream's busy time counts for one kernel."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 from hypothesis import given, settings
@@ -29,12 +31,13 @@ def test_a_kernel_that_waits_for_another_inside_has_what_is_left():
     assert busy_ns(builder.trace()).tolist() == [40, 50, 30, 0]
 
 
-def test_devices_are_apart_and_copies_take_nothing():
+def test_streams_and_devices_are_apart_and_copies_take_nothing():
     builder = TraceBuilder()
     builder.memcpy(0, 100)
     builder.kernel(10, 20)
     builder.kernel(15, 20, device=1)
-    assert busy_ns(builder.trace()).tolist() == [0, 20, 20]
+    builder.kernel(15, 20, stream=9)
+    assert busy_ns(builder.trace()).tolist() == [0, 20, 20, 20]
 
 
 def test_without_kernels_there_is_nothing():
@@ -58,6 +61,6 @@ def test_it_adds_up_to_the_union(kernels):
     columns = np.array(kernels, dtype=np.int64).reshape(-1, 4)
     assert (own >= 0).all()
     assert (own <= columns[:, 1]).all()
-    for device in (0, 1):
-        here = columns[:, 3] == device
+    for stream, device in itertools.product((7, 8, 9), (0, 1)):
+        here = (columns[:, 2] == stream) & (columns[:, 3] == device)
         assert own[here].sum() == merge(columns[here, 0], columns[here, 0] + columns[here, 1]).total
