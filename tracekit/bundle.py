@@ -11,6 +11,7 @@ CAUSES = ("host_sync", "dispatch", "host_other", "launch_latency", "device_wait"
 """Why the GPU was idle; in every table with causes there is a column of ns for each."""
 
 _CAUSE_COLUMNS = " ".join(f"{cause}_ns" for cause in CAUSES)
+_ROOFLINE_COLUMNS = "count time_ns share known_ns flops bytes peak tflops gb_s intensity compute_share memory_share bound flag"
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     table: tuple(columns.split())
@@ -25,6 +26,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "gap_groups": f"after operator call cause count idle_ns {_CAUSE_COLUMNS}",
         "launches": "name count p50_ns p90_ns p99_ns max_ns",
         "layers": "path name depth time_ns share count calls host_ns host_share wait_ns",
+        "roofline_kernels": f"name family {_ROOFLINE_COLUMNS}",
+        "roofline_operators": f"operator shapes {_ROOFLINE_COLUMNS}",
+        "projection_kernels": "name family count time_ns known_ns flops bytes projected_ns bound",
+        "projection_steps": "step calls gpu_events launches time_ns known_share projected_ns gap_ns host_ns step_ns",
         "timeline": "window lane lane_kind depth name family start_ns duration_ns",
     }.items()
 }
@@ -35,9 +40,11 @@ TEXT = frozenset(
         "after",
         "before",
         "block",
+        "bound",
         "call",
         "cause",
         "family",
+        "flag",
         "grid",
         "kind",
         "lane",
@@ -45,11 +52,29 @@ TEXT = frozenset(
         "name",
         "operator",
         "path",
+        "peak",
         "rule",
+        "shapes",
+        "step",
         "thread",
     }
 )
 """The columns that hold text (or null)."""
 
-REAL = frozenset({"confidence", "host_share", "occupancy_percent", "share"})
+REAL = frozenset(
+    {
+        "compute_share",
+        "confidence",
+        "gb_s",
+        "gpu_events",
+        "host_share",
+        "intensity",
+        "known_share",
+        "launches",
+        "memory_share",
+        "occupancy_percent",
+        "share",
+        "tflops",
+    }
+)
 """The columns of doubles; all others are int64."""
