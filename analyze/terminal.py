@@ -154,12 +154,13 @@ def _kernels(analysis: Analysis, width: int) -> RichTable:
 def _roofline(roofline: Roofline, width: int) -> Iterable[RenderableType]:
     """How much of the kernel time has known work, and how close the most expensive operators come to the device's peaks."""
     total = max(roofline.kernel_time_ns, 1)
-    hidden = f", {share(roofline.graph_ns / total)} replayed from graphs" if roofline.graph_ns else ""
+    hidden = f" ({share(roofline.without_operator_ns / total)} has no operator" if roofline.without_operator_ns else ""
+    replayed = f", {share(roofline.graph_ns / total)} replayed from graphs" if roofline.graph_ns else ""
     against = f"the peaks of {roofline.device}" if roofline.device else "no peaks: the device is not in the table"
     yield Text.assemble(
         "Work known for ",
         (share(roofline.known_share), "bold"),
-        f" of kernel time ({share(roofline.without_operator_ns / total)} has no operator{hidden}); held against {against}",
+        f" of kernel time{hidden}{replayed}{')' if hidden else ''}; held against {against}",
     )
     rows = [row for row in roofline.operators.records() if row["bytes"] is not None]
     if not rows:
