@@ -10,7 +10,7 @@ SOURCES := pyproject.toml constraints.txt tracekit collect kernels analyze repor
 
 demo: $(VENV)/installed-collect
 	$(BIN)/tracekit collect --variant baseline --model tiny --weights random --new-tokens 16 -o build/demo-traces
-	$(BIN)/tracekit analyze build/demo-traces traces
+	$(BIN)/tracekit analyze build/demo-traces traces --project T4
 	@echo "dossier: $$($(BIN)/tracekit report -o $(CURDIR)/report.html)"
 
 test: $(VENV)/installed-dev lint

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from tracekit.bundle import COLUMNS
+from tracekit.devices import Datasheet, datasheets, find_datasheet
+from tracekit.errors import ManifestError
 from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 
@@ -17,19 +24,30 @@ from . import kernels as kernel_tables
 from . import launches as launching
 from . import layers as layering
 from . import operators as host_time
+from . import projection as projecting
+from . import roofline as rooflines
 from . import timeline as timelines
 from .attribution import WithoutOperator, without_operator
 from .completeness import is_complete, warnings
 from .findings import Finding, findings
+from .kernel_work import kernel_work
 from .trace import Trace, TraceWarning
+
+if TYPE_CHECKING:
+    from tracekit.manifest import RunManifest
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """A trace and what the analyses say about it; each is computed when first asked for."""
+    """A trace and what the analyses say about it; each is computed when first asked for.
+
+    `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected.
+    """
 
     trace: Trace
     taxonomy: Taxonomy
+    datasheets: tuple[Datasheet, ...] = field(default_factory=datasheets)
+    target: Datasheet | None = None
 
     @cached_property
     def gpu(self) -> gpu_time.GpuSummary | None:
@@ -65,6 +83,40 @@ class Analysis:
     def families(self) -> Table:
         """Kernel time by family."""
         return kernel_tables.families(self.kernels)
+
+    @cached_property
+    def datasheet(self) -> Datasheet | None:
+        """What its maker promises of the device that ran the kernels."""
+        return find_datasheet(self.trace.device.name, self.datasheets) if self.trace.device else None
+
+    @cached_property
+    def work(self) -> Table:
+        """The work of each run of a kernel."""
+        return kernel_work(self.trace)
+
+    @cached_property
+    def roofline(self) -> rooflines.Roofline | None:
+        """How close kernels and operators come to what the device can do."""
+        return rooflines.roofline(self.trace, self.work, self._family_of, self.datasheet)
+
+    @cached_property
+    def projection(self) -> projecting.Projection | None:
+        """How long the kernels would take on the target; None without one."""
+        if self.target is None:
+            return None
+        return projecting.project(self.trace, self.work, self._family_of, self.target, self.manifest)
+
+    @cached_property
+    def manifest(self) -> RunManifest | None:
+        """The run manifest beside the trace; None where there is none that this version can read."""
+        # Imported here: only projections look at it, and it takes a while.
+        from tracekit.manifest import find_manifest, read_manifest
+
+        found = find_manifest(Path(self.trace.path))
+        try:
+            return read_manifest(found) if found else None
+        except ManifestError:
+            return None
 
     @cached_property
     def operators(self) -> Table:
@@ -127,12 +179,11 @@ class Analysis:
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
         """What to do, the largest saving first."""
-        return findings(self.gpu, self.idle, self.launches, self.gap_groups, self.layers, self.warnings)
+        return findings(self.gpu, self.idle, self.launches, self.gap_groups, self.layers, self.warnings, self.roofline)
 
     def tables(self) -> dict[str, Table]:
         """The bundle's tables by name; their columns are described in docs/bundle.md."""
-        family_of = dict(zip(self.kernels["name"].tolist(), self.kernels["family"].tolist(), strict=True))
-        return {
+        found = {
             "kernels": self.kernels,
             "operators": self.operators,
             "calls": host_time.calls(self.trace),
@@ -146,5 +197,20 @@ class Analysis:
             "graph_launches": self.graph_launches,
             "compiled_regions": self.compiled_regions,
             "generated_kernels": self.generated_kernels,
-            "timeline": timelines.timeline(self.trace, family_of),
+            "timeline": timelines.timeline(self.trace, self._family_of),
         }
+        if self.roofline:
+            found |= {"roofline_kernels": self.roofline.kernels, "roofline_operators": self.roofline.operators}
+        if self.projection:
+            found |= {"projection_kernels": self.projection.kernels, "projection_steps": self.projection.steps}
+        return {name: found[name] if name in found else _empty(name) for name in COLUMNS}
+
+    @cached_property
+    def _family_of(self) -> dict[str, str]:
+        """Each kernel name's family."""
+        return dict(zip(self.kernels["name"].tolist(), self.kernels["family"].tolist(), strict=True))
+
+
+def _empty(name: str) -> Table:
+    """The table of that name without rows."""
+    return Table({column: np.empty(0, dtype=object) for column in COLUMNS[name]})

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from tracekit import __version__
 from tracekit.bundle import SCHEMA_VERSION
-from tracekit.devices import find_datasheet
+from tracekit.devices import Datasheet
 
 from .analysis import Analysis
 from .inputs import Skipped
+from .projection import DecodeProjection, Projection
+from .roofline import Roofline
 from .trace import Device
 
 
@@ -33,7 +35,7 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "path": trace.path,
         "rank": trace.rank,
         "events": trace.entries,
-        "device": _device(trace.device) if trace.device else None,
+        "device": _device(trace.device, analysis.datasheet) if trace.device else None,
         "complete": analysis.complete,
         "warnings": [asdict(warning) for warning in analysis.warnings],
         "gpu": asdict(analysis.gpu) if analysis.gpu else None,
@@ -55,13 +57,14 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "graphs": analysis.graphs.records(),
         "compiled_regions": analysis.compiled_regions.records(),
         "generated_kernels": analysis.generated_kernels.records(),
+        "roofline": _roofline(analysis.roofline) if analysis.roofline else None,
+        "projection": _projection(analysis.projection) if analysis.projection else None,
         "findings": [asdict(finding) for finding in analysis.findings],
     }
 
 
-def _device(device: Device) -> dict[str, Any]:
+def _device(device: Device, sheet: Datasheet | None) -> dict[str, Any]:
     """What the trace says of the device, and what its datasheet promises, quoted; null where we know none."""
-    sheet = find_datasheet(device.name)
     quoted = (
         {
             "name": sheet.name,
@@ -74,3 +77,30 @@ def _device(device: Device) -> dict[str, Any]:
         else None
     )
     return {**asdict(device), "datasheet": quoted}
+
+
+def _roofline(roofline: Roofline) -> dict[str, Any]:
+    return {**_plain(roofline, "kernels", "operators"), "known_share": roofline.known_share}
+
+
+def _projection(projection: Projection) -> dict[str, Any]:
+    return {
+        **_plain(projection, "kernels", "steps"),
+        "inputs": {**asdict(projection.inputs), "tflops": dict(projection.inputs.tflops)},
+        "decode": _decode(projection.decode) if projection.decode else None,
+        "known_share": projection.known_share,
+    }
+
+
+def _decode(decode: DecodeProjection) -> dict[str, Any]:
+    return {
+        **asdict(decode),
+        "model": {**asdict(decode.model), "bytes": decode.model.bytes},
+        "tokens_per_second": decode.tokens_per_second,
+    }
+
+
+def _plain(record: Any, *tables: str) -> dict[str, Any]:
+    """A dataclass's fields, the named tables as lists of rows."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value.records() if name in tables else value for name, value in values.items()}

@@ -15,6 +15,10 @@ LARGEST_US = 2**61 // 1000
 """Larger times are not times; as nanoseconds, the distance of two of these and a duration still add up within int64."""
 
 
+NOTHING = msgspec.Raw(b"")
+"""Stands for a field that an event does not have."""
+
+
 class Args(msgspec.Struct, gc=False):
     """The arguments of an event that the analyses use; the rest is skipped by the parser."""
 
@@ -33,6 +37,11 @@ class Args(msgspec.Struct, gc=False):
     mark: Any = msgspec.field(default=None, name="str")
     annotation: Any = None
     name: Any = None
+    # What an operator was called with. Kept as text: few are different, and only those that launched something are ever read.
+    dims: msgspec.Raw = msgspec.field(default=NOTHING, name="Input Dims")
+    types: msgspec.Raw = msgspec.field(default=NOTHING, name="Input type")
+    strides: msgspec.Raw = msgspec.field(default=NOTHING, name="Input Strides")
+    concrete: msgspec.Raw = msgspec.field(default=NOTHING, name="Concrete Inputs")
 
 
 class Event(msgspec.Struct, Generic[Time], gc=False):

@@ -17,6 +17,7 @@ from tracekit.table import Table
 from .gpu import GpuSummary
 from .idle import IdleCauses
 from .launches import Launches
+from .roofline import Roofline
 from .trace import TraceWarning
 
 
@@ -36,8 +37,8 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
-NAMED_LAYERS = 3
-"""So many layers are named in a finding about layers."""
+NAMED = 3
+"""So many layers, or operators, are named in a finding about them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Evidence:
     gap_groups: Table
     layers: Table
     warnings: tuple[TraceWarning, ...] = ()
+    roofline: Roofline | None = None
     thresholds: Thresholds = field(default=THRESHOLDS)
 
     def share(self, ns: int) -> float:
@@ -90,14 +92,15 @@ def findings(
     gap_groups: Table,
     layers: Table,
     warnings: tuple[TraceWarning, ...],
+    roofline: Roofline | None = None,
 ) -> tuple[Finding, ...]:
     """All findings: first what makes the trace incomplete, then the largest saving first, and last those that tell none."""
-    found = list(_rules(Evidence(gpu, idle, launches, gap_groups, layers, warnings)))
+    found = list(_rules(Evidence(gpu, idle, launches, gap_groups, layers, warnings, roofline)))
     return tuple(sorted(found, key=lambda f: (f.code != "incomplete_trace", f.saving_ns is None, -(f.saving_ns or 0), f.code)))
 
 
 def _rules(evidence: Evidence) -> Iterator[Finding]:
-    for rule in (incomplete_trace, launch_overhead, host_sync, host_late, layer_launch_cost):
+    for rule in (incomplete_trace, launch_overhead, host_sync, host_late, layer_launch_cost, above_peak):
         finding = rule(evidence)
         if finding is not None:
             yield finding
@@ -185,9 +188,9 @@ def layer_launch_cost(evidence: Evidence) -> Finding | None:
     named = "; ".join(
         f"{shorten_path(layer.path)}: {_percent(layer.host_share)} of the host time around it, "
         f"{_percent(layer.gpu_share)} of the GPU time"
-        for layer in found[:NAMED_LAYERS]
+        for layer in found[:NAMED]
     )
-    more = f"; and {len(found) - NAMED_LAYERS} more" if len(found) > NAMED_LAYERS else ""
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return Finding(
         code="layer_launch_cost",
         title="A stopwatch around these layers measures their launches, not their work",
@@ -199,6 +202,35 @@ def layer_launch_cost(evidence: Evidence) -> Finding | None:
         "neighbours (torch.compile) or replay the step as a CUDA graph; a faster kernel would not show. What that saves is "
         "part of the launch overhead, if the GPU waits for it, and nothing if it does not.",
     )
+
+
+def above_peak(evidence: Evidence) -> Finding | None:
+    """Nothing is faster than its device: the count of its work is wrong, or the clock is, or the datasheet."""
+    if evidence.roofline is None:
+        return None
+    table = evidence.roofline.operators
+    found = [row for row in table.records() if row["flag"] == "above_peak"]
+    if not found:
+        return None
+    named = "; ".join(f"{row['operator']} {row['shapes'] or ''}: {_peak_reached(row)}" for row in found[:NAMED])
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return Finding(
+        code="above_peak",
+        title="Kernels seem faster than the device can be: the model or the clock is wrong",
+        severity="low",
+        affected_ns=sum(row["known_ns"] for row in found),
+        saving_ns=None,
+        evidence=named + more,
+        action=f"Do not trust the roofline of these rows. Check that the device is {evidence.roofline.device} and not another "
+        "model of that name, and whether FP32 was computed as TF32 (a kernel's name tells it only sometimes); a table of "
+        "your own peaks goes into --device-table.",
+    )
+
+
+def _peak_reached(row: dict[str, Any]) -> str:
+    """By how much the row is above the device's peak, the worse of the two."""
+    compute, memory = row["compute_share"] or 0.0, row["memory_share"] or 0.0
+    return f"{_percent(compute)} of its {row['peak']} peak" if compute > memory else f"{_percent(memory)} of its bandwidth"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Int64s = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,12 @@ class Groups:
     def sum(self, values: Int64s) -> Int64s:
         """Sum of each key's values, exact (int64; a weighted bincount would go through doubles)."""
         total = np.zeros(len(self.keys), dtype=np.int64)
+        np.add.at(total, self.code, values)
+        return total
+
+    def sum_of_floats(self, values: Floats) -> Floats:
+        """Sum of each key's values, in doubles; NaN where one of them is."""
+        total = np.zeros(len(self.keys), dtype=np.float64)
         np.add.at(total, self.code, values)
         return total
 

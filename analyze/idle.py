@@ -99,7 +99,7 @@ def _causes(trace: Trace, start: Int64s, end: Int64s, call: Int64s, first: Bools
 def _host_activity(trace: Trace, start: Int64s, end: Int64s, thread: Int64s) -> tuple[Int64s, Int64s]:
     """Time in each span [start, end) that its thread spent in blocking calls, and else in operators."""
     sync, dispatch = np.zeros(len(start), dtype=np.int64), np.zeros(len(start), dtype=np.int64)
-    blocking = _blocking_calls(trace)
+    blocking = blocking_calls(trace)
     busy = np.concatenate((blocking, trace.operators))
     for one in np.unique(thread[end > start]).tolist():
         here = (thread == one) & (end > start)
@@ -108,7 +108,7 @@ def _host_activity(trace: Trace, start: Int64s, end: Int64s, thread: Int64s) -> 
     return sync, dispatch
 
 
-def _blocking_calls(trace: Trace) -> Int64s:
+def blocking_calls(trace: Trace) -> Int64s:
     """Rows of the calls that wait for the device."""
     blocking = np.array([bool(BLOCKING_CALL.match(name)) for name in trace.strings], dtype=np.bool_)
     calls = trace.calls

@@ -75,6 +75,12 @@ def graph_kernels(trace: Trace) -> Bools:
     return replayed
 
 
+def launching_calls(trace: Trace) -> Int64s:
+    """Rows of `trace.events` that launch a kernel or a graph, in the file's order."""
+    launching = _launches_kernel(trace, trace.calls) | _matches(trace, GRAPH_LAUNCH)[trace.events["name"][trace.calls]]
+    return trace.calls[launching]
+
+
 def _latencies(trace: Trace) -> Table:
     """For the first GPU event of each launch its call (row of `trace.events`) and the time between their starts."""
     launched = trace.first_of_launch & (trace.call_of_gpu >= 0)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import compress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,10 +25,10 @@ import numpy.typing as npt
 from tracekit.errors import TraceError
 from tracekit.table import Table
 
-from .events import LARGEST_US, Args, Event, Parsed, parse_typed, small_int
+from .events import LARGEST_US, NOTHING, Args, Event, Parsed, parse_typed, small_int
 from .repair import parse_tolerant
 from .source import EXPORT_HINT, read_bytes
-from .trace import CATEGORIES, GPU, NO_CORRELATION, Category, Device, Int64s, Objects, Trace, TraceWarning
+from .trace import CATEGORIES, GPU, NO_CORRELATION, Category, Device, Int64s, Objects, Signature, Trace, TraceWarning
 
 Floats = npt.NDArray[np.float64]
 
@@ -98,6 +99,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
     strings, names = _codes(list(map(attrgetter("name"), events)))
     threads, thread = _codes(list(map(attrgetter("pid", "tid"), events)))
     category = _categories(list(map(attrgetter("cat"), events)))
+    signatures, signature = _signatures(events, np.flatnonzero(category == Category.OPERATOR))
     table = Table(
         {
             "category": category,
@@ -106,6 +108,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
             "duration_ns": duration[usable],
             "thread": thread,
             "correlation": _correlations(events),
+            "signature": signature,
         }
     )
     gpu = _gpu_table(events, category)
@@ -120,6 +123,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         threads=tuple((_label(pid), _label(tid)) for pid, tid in threads),
         events=table,
         gpu=gpu,
+        signatures=tuple(signatures),
         warnings=tuple(_warnings(parsed, has_start, has_duration, duration)),
         metadata={"distributed": distributed} if distributed else {},
     )
@@ -176,6 +180,20 @@ def _categories(values: list[str | None]) -> npt.NDArray[np.int8]:
     distinct, codes = _codes(values)
     known = [CATEGORIES.get(cat.lower(), Category.OTHER) if cat else Category.OTHER for cat in distinct]
     return np.array(known, dtype=np.int8)[codes]
+
+
+def _signatures(events: Sequence[Event[Any]], operators: npt.NDArray[np.intp]) -> tuple[list[Signature], npt.NDArray[np.int32]]:
+    """The distinct inputs of operators as they are written, and for each event the place of its own, -1 without any."""
+    called = [events[row].args for row in operators.tolist()]
+    known = np.fromiter((args is not None and args.dims is not NOTHING for args in called), np.bool_, len(called))
+    written = list(map(attrgetter("dims", "types", "strides", "concrete"), compress(called, known)))
+    # Of the parsed text only what is distinct is copied; JSON holds no NUL.
+    codes = _codes(list(map(b"\0".join, written)))[1]
+    first = np.unique(codes, return_index=True)[1]
+    signature = np.full(len(events), -1, dtype=np.int32)
+    signature[operators[known]] = codes
+    distinct = [(bytes(d), bytes(t), bytes(s), bytes(v)) for d, t, s, v in (written[place] for place in first.tolist())]
+    return distinct, signature
 
 
 def _correlations(events: Sequence[Event[Any]]) -> Int64s:

@@ -12,7 +12,7 @@ import msgspec
 
 from tracekit.errors import TraceError
 
-from .events import Args, Event, Parsed, complete, finite_number, small_int
+from .events import NOTHING, Args, Event, Parsed, complete, finite_number, small_int
 from .source import EXPORT_HINT, first_line
 
 
@@ -128,7 +128,19 @@ def _cleaned_args(args: dict[Any, Any]) -> Args:
         mark=args.get("str"),
         annotation=args.get("annotation"),
         name=args.get("name"),
+        dims=_raw(args, "Input Dims"),
+        types=_raw(args, "Input type"),
+        strides=_raw(args, "Input Strides"),
+        concrete=_raw(args, "Concrete Inputs"),
     )
+
+
+def _raw(args: dict[Any, Any], key: str) -> msgspec.Raw:
+    """The argument as text again."""
+    try:
+        return msgspec.Raw(msgspec.json.encode(args[key]))
+    except (KeyError, UnicodeEncodeError, RecursionError):
+        return NOTHING
 
 
 def _text(value: Any) -> str | None:

@@ -19,8 +19,11 @@ from tracekit.table import Table
 from .analysis import Analysis
 from .findings import Finding
 from .layers import OUTSIDE
+from .projection import DecodeProjection, Projection
+from .roofline import Roofline
 
 ROWS = 10
+ROOFLINE_ROWS = 6
 LAYER_ROWS = 20
 MAX_INDENT = 8
 HOW_TO_LAYER = "wrap parts of the model in torch.profiler.record_function(name), or profile with_stack=True for its nn.Modules"
@@ -73,6 +76,10 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     yield _families(analysis)
     yield _idle(analysis)
     yield _kernels(analysis, width)
+    if analysis.roofline:
+        yield from _roofline(analysis.roofline, width)
+    if analysis.projection:
+        yield from _projection(analysis.projection, width)
     if len(analysis.gap_groups):
         yield _gaps(analysis, width)
     yield _layers(analysis, width)
@@ -192,6 +199,88 @@ def _kernels(analysis: Analysis, width: int) -> RichTable:
     return table
 
 
+def _roofline(roofline: Roofline, width: int) -> Iterable[RenderableType]:
+    """How much of the kernel time has known work, and how close the most expensive operators come to the device's peaks."""
+    total = max(roofline.kernel_time_ns, 1)
+    hidden = f" ({share(roofline.without_operator_ns / total)} has no operator" if roofline.without_operator_ns else ""
+    replayed = f", {share(roofline.graph_ns / total)} replayed from graphs" if roofline.graph_ns else ""
+    against = f"the peaks of {roofline.device}" if roofline.device else "no peaks: the device is not in the table"
+    yield Text.assemble(
+        "Work known for ",
+        (share(roofline.known_share), "bold"),
+        f" of kernel time{hidden}{replayed}{')' if hidden else ''}; held against {against}",
+    )
+    rows = [row for row in roofline.operators.records() if row["bytes"] is not None]
+    if not rows:
+        return
+    shown = f" (the {ROOFLINE_ROWS} largest of {len(rows):,})" if len(rows) > ROOFLINE_ROWS else ""
+    wide = width >= WIDE
+    table = _table(f"Roofline{shown}", "operator, shapes", "time", *(("TFLOP/s", "GB/s") if wide else ()), "of roof", "bound")
+    for row in rows[:ROOFLINE_ROWS]:
+        reached = max((part for part in (row["compute_share"], row["memory_share"]) if part is not None), default=None)
+        table.add_row(
+            _called(row["operator"], row["shapes"], width - (51 if wide else 36)),
+            time(row["known_ns"]),
+            *((_figure(row["tflops"]), _figure(row["gb_s"])) if wide else ()),
+            "–" if reached is None else share(reached),
+            FLAGS.get(row["flag"], row["bound"] or "–"),
+        )
+    yield table
+
+
+def _called(operator: str, shapes: str | None, width: int) -> Text:
+    """An operator and the shapes of its tensors, `addmm 768, 9×3072, 3072×768`: the first of them tell most."""
+    text = _printable(f"{operator.removeprefix('aten::')} {_short(shapes or '')}".strip())
+    width = max(width, 16)
+    return Text(text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…")
+
+
+def _short(shapes: str) -> str:
+    """`[9, 768], [768]` as `9×768, 768`."""
+    return ", ".join(shape.replace(", ", "×") for shape in shapes.strip("[]").split("], ["))
+
+
+FLAGS = {"from_cache": "from cache", "above_peak": "above peak"}
+
+
+def _projection(projection: Projection, width: int) -> Iterable[RenderableType]:
+    """What the roofline model promises of another device; the word `projected` goes with every figure."""
+    inputs = projection.inputs
+    yield Text.assemble(
+        ("Projected", "bold"),
+        f" onto {inputs.device} at {inputs.memory_gb_s:g} GB/s: {share(projection.known_share)} of kernel time, "
+        f"{time(projection.known_ns)} here, takes at least {time(projection.projected_ns)} there",
+    )
+    wide = width >= WIDE
+    table = _table("Projected, a call", "step", "kernels here", *(("kernels", "gaps", "host") if wide else ()), "step there")
+    for row in projection.steps.records():
+        kernels = "–" if row["step_ns"] is None else time(row["projected_ns"])
+        parts = (kernels, time(row["gap_ns"]), time(row["host_ns"]))
+        table.add_row(
+            _name(row["step"], width - (62 if wide else 32)),
+            time(row["time_ns"]),
+            *(parts if wide else ()),
+            f"{share(row['known_share'])} known" if row["step_ns"] is None else time(row["step_ns"]),
+        )
+    yield table
+    if projection.decode:
+        yield _decode(projection.decode)
+
+
+def _decode(decode: DecodeProjection) -> Text:
+    return Text(
+        f"Projected by the model alone: {decode.model.bytes / 1e6:,.0f} MB a decode step, {time(decode.step_ns)}, "
+        f"{decode.tokens_per_second:,.0f} tokens/s, limited by {'the host' if decode.bound == 'host' else decode.bound}"
+    )
+
+
+def _figure(value: float | None) -> str:
+    """Three significant digits."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _gaps(analysis: Analysis, width: int) -> RichTable:
     groups = analysis.gap_groups
     table = _table(_titled("Idle before", groups), "next kernel", "operator", "idle", "gaps", "mostly")
@@ -266,6 +355,7 @@ def _titled(title: str, table: Table) -> str:
 NUMBERS = frozenset(
     {"time", "share", "kernels", "count", "median", "idle", "gaps", "self", "total"}
     | {"GPU time", "GPU", "busy", "host time", "host"}
+    | {"TFLOP/s", "GB/s", "of roof", "kernels here", "step there"}
 )
 
 

@@ -19,6 +19,9 @@ Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Objects = npt.NDArray[np.object_]
 
+Signature = tuple[bytes, bytes, bytes, bytes]
+"""An operator's inputs as the trace writes them: JSON of dimensions, types, strides and values; empty where not recorded."""
+
 NO_CORRELATION = np.iinfo(np.int64).min
 """Stands for a correlation that was not recorded; Kineto's own are small and non-negative."""
 
@@ -84,7 +87,8 @@ class Trace:
 
     `events` has a row for each usable complete event (`ph` X), in the file's order: `category` (int8, Category),
     `name` (int32, into `strings`), `start_ns` and `duration_ns` (int64, `start_ns` from the first event), `thread` (int32,
-    into `threads`), `correlation` (int64 or NO_CORRELATION).
+    into `threads`), `correlation` (int64 or NO_CORRELATION), `signature` (int32, into `signatures`, -1 where an operator's
+    inputs were not recorded).
 
     `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device` and `stream` (int64), and, as objects
     that are None where not recorded, `bytes`, `grid`, `block`, `registers`, `shared_memory_bytes`, `occupancy_percent` and
@@ -100,6 +104,7 @@ class Trace:
     threads: tuple[tuple[str, str], ...]
     events: Table
     gpu: Table
+    signatures: tuple[Signature, ...] = ()
     warnings: tuple[TraceWarning, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ the values. Names are escaped for Plotly, which reads tags and entities in every
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from tracekit.names import elide, shorten, shorten_path
 
 from .budget import Budget, Part, budget
 from .bundle import TraceBundle
-from .legend import CAUSES, FAMILIES, cause
-from .units import duration, percent
+from .legend import CAUSES, FAMILIES, Term, cause
+from .units import duration, percent, three_digits
 
 Figure = dict[str, Any]
 
@@ -188,6 +188,71 @@ def layers(marks: Sequence[Mark]) -> Figure:
         )
     layout = _named([shorten_path(mark.path, _LABEL_LIMIT) for mark in marks], row=34)
     layout["xaxis"] |= {"ticksuffix": " %", "rangemode": "tozero"}
+    return {"data": data, "layout": _with_legend(layout)}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A kernel in the roofline: FLOPs a byte, 1e12 FLOPs a second, and how long it ran."""
+
+    name: str
+    term: Term
+    intensity: float
+    tflops: float
+    time_ns: int
+    note: str
+
+
+def roofline(points: Sequence[Point], peaks: Mapping[str, float], memory_gb_s: float) -> Figure:
+    """Kernels by arithmetic intensity and rate on logarithmic axes, and for each peak the roof above them."""
+    # A little room on both sides, and every roof's ridge in sight.
+    low = min(point.intensity for point in points) / 2
+    high = max(*(point.intensity for point in points), *(1e3 * peak / memory_gb_s for peak in peaks.values())) * 4
+    data: list[Figure] = []
+    for name, peak in sorted(peaks.items(), key=lambda entry: entry[1]):
+        ridge = 1e3 * peak / memory_gb_s
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": f"{name.upper()} roof",
+                "x": [low, max(low, ridge), high],
+                "y": [min(peak, low * memory_gb_s / 1e3), peak, peak],
+                "line": {"color": "--quiet", "width": 2, "dash": "solid" if len(data) == 0 else "dot"},
+                "hoverinfo": "text",
+                "hovertext": f"{name.upper()}: {three_digits(peak)} TFLOP/s, memory {three_digits(memory_gb_s)} GB/s",
+            }
+        )
+    longest = max(point.time_ns for point in points)
+    for term in FAMILIES.values():
+        mine = [point for point in points if point.term == term]
+        if not mine:
+            continue
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": term.label,
+                "x": [point.intensity for point in mine],
+                "y": [point.tflops for point in mine],
+                "hoverinfo": "text",
+                "hovertext": [
+                    f"<b>{plotly_text(elide(shorten(point.name), 70))}</b><br>{three_digits(point.tflops)} TFLOP/s at "
+                    f"{three_digits(point.intensity)} FLOP/B, {duration(point.time_ns)}<br>{plotly_text(point.note)}"
+                    for point in mine
+                ],
+                "marker": {
+                    "color": term.token,
+                    "size": [6 + 26 * math.sqrt(point.time_ns / longest) for point in mine],
+                    "opacity": 0.85,
+                    "line": {"color": "--surface", "width": 1},
+                },
+            }
+        )
+    layout = _base(380)
+    layout["margin"] = {"l": 66, "r": 12, "t": 6, "b": 48}
+    layout["xaxis"] = _axis() | {"type": "log", "dtick": 1, "title": {"text": "arithmetic intensity, FLOP/B"}}
+    layout["yaxis"] = _axis() | {"type": "log", "dtick": 1, "exponentformat": "power", "title": {"text": "TFLOP/s"}}
     return {"data": data, "layout": _with_legend(layout)}
 
 

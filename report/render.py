@@ -23,6 +23,7 @@ from . import comparison, figures, run, tables, units
 from .budget import Budget, budget, figure
 from .bundle import Bundle, TraceBundle, read_bundle
 from .layers import LayersView, layers_view
+from .roofline import ProjectionView, RooflineView, projection_view, roofline_view
 from .timeline import timeline
 from .verdict import Verdict, verdict
 
@@ -67,6 +68,8 @@ class TraceView:
     tables: dict[str, tables.TableView]
     findings: list[dict[str, Any]]
     layers: LayersView
+    roofline: RooflineView | None
+    projection: ProjectionView | None
     timeline: dict[str, Any] | None
 
 
@@ -117,6 +120,8 @@ def view(key: str, label: str, trace: TraceBundle) -> TraceView:
         tables={table.key: table for table in _tables(trace, parts) if table.rows},
         findings=trace.documents("findings"),
         layers=layers_view(trace),
+        roofline=roofline_view(trace),
+        projection=projection_view(trace),
         timeline=timeline(trace),
     )
 

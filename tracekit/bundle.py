@@ -11,6 +11,7 @@ CAUSES = ("host_sync", "dispatch", "host_other", "launch_latency", "device_wait"
 """Why the GPU was idle; in every table with causes there is a column of ns for each."""
 
 _CAUSE_COLUMNS = " ".join(f"{cause}_ns" for cause in CAUSES)
+_ROOFLINE_COLUMNS = "count time_ns share known_ns flops bytes peak tflops gb_s intensity compute_share memory_share bound flag"
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     table: tuple(columns.split())
@@ -29,6 +30,10 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "graph_launches": "graph start_ns span_ns busy_ns gap_ns gaps kernels copies kernel_time_ns latency_ns call_ns first",
         "compiled_regions": "region fx_graph calls host_ns kernels time_ns share generated generated_ns",
         "generated_kernels": "name source region fx_graph count time_ns share",
+        "roofline_kernels": f"name family {_ROOFLINE_COLUMNS}",
+        "roofline_operators": f"operator shapes {_ROOFLINE_COLUMNS}",
+        "projection_kernels": "name family count time_ns known_ns flops bytes projected_ns bound",
+        "projection_steps": "step calls gpu_events host_launches time_ns known_share projected_ns gap_ns host_ns step_ns",
         "timeline": "window lane lane_kind depth name family start_ns duration_ns",
     }.items()
 }
@@ -39,10 +44,12 @@ TEXT = frozenset(
         "after",
         "before",
         "block",
+        "bound",
         "call",
         "cause",
         "family",
         "first",
+        "flag",
         "fx_graph",
         "grid",
         "kind",
@@ -51,13 +58,31 @@ TEXT = frozenset(
         "name",
         "operator",
         "path",
+        "peak",
         "region",
         "rule",
+        "shapes",
         "source",
+        "step",
         "thread",
     }
 )
 """The columns that hold text (or null)."""
 
-REAL = frozenset({"confidence", "host_share", "occupancy_percent", "share"})
+REAL = frozenset(
+    {
+        "compute_share",
+        "confidence",
+        "gb_s",
+        "gpu_events",
+        "host_launches",
+        "host_share",
+        "intensity",
+        "known_share",
+        "memory_share",
+        "occupancy_percent",
+        "share",
+        "tflops",
+    }
+)
 """The columns of doubles; all others are int64."""

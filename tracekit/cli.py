@@ -168,6 +168,7 @@ def collect(
     epilog="[bold]Examples[/]\n\n"
     "tracekit analyze traces/\n\n"
     "tracekit analyze rank0.json.gz rank1.json.gz -o ranks\n\n"
+    "tracekit analyze traces/ --project T4\n\n"
     "tracekit analyze trace.json --json > figures.json"
 )
 def analyze(
@@ -179,6 +180,12 @@ def analyze(
         bool, typer.Option("--json", help="Print one JSON document instead of tables; a bundle only with -o.")
     ] = False,
     rules: Annotated[Path | None, typer.Option(help="A TOML file of your own kernel rules, tried first.")] = None,
+    device_table: Annotated[
+        Path | None, typer.Option(help="A TOML file of your own devices' peaks, tried first; entries as in devices.toml.")
+    ] = None,
+    project: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="Project the kernels onto another device, as T4 or L4 (not measured).")
+    ] = None,
 ) -> None:
     """Analyse torch.profiler traces: kernels, idle time, launches, what to do."""
     from tracekit.analyze.inputs import Skipped, find
@@ -190,16 +197,18 @@ def analyze(
 
     from tracekit.analyze.analysis import Analysis
     from tracekit.analyze.batch import load_all
+    from tracekit.devices import choose_datasheet, load_datasheets
     from tracekit.progress import progress
     from tracekit.taxonomy import Taxonomy
 
     def report_skipped(skipped: Skipped) -> None:
         _tell(f"skipped {skipped.path}: {skipped.reason}", style="yellow")
 
-    taxonomy = Taxonomy.load(rules)
+    taxonomy, sheets = Taxonomy.load(rules), load_datasheets(device_table)
+    target = choose_datasheet(project, sheets) if project is not None else None
     with progress(len(candidates)) as advance:
         traces, skipped = load_all(candidates, texts, report_skipped, advance)
-        analyses = [Analysis(trace, taxonomy) for trace in traces]
+        analyses = [Analysis(trace, taxonomy, sheets, target) for trace in traces]
         if output is not None or not as_json:
             from tracekit.analyze.bundle import write_bundle
 

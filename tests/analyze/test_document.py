@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operator_calls import recorded, t
 from synthetic import TraceBuilder, load_bytes
 
 from tracekit import __version__
@@ -15,6 +16,7 @@ from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.document import document
 from tracekit.analyze.inputs import Skipped
 from tracekit.bundle import CAUSES
+from tracekit.devices import choose_datasheet, datasheets
 from tracekit.errors import TraceError
 from tracekit.taxonomy import Taxonomy
 
@@ -28,7 +30,7 @@ def full() -> TraceBuilder:
         distributedInfo={"rank": 2},
     )
     builder.annotation(0, 1000, "ProfilerStep#3")
-    builder.operator(10, 500, "aten::addmm")
+    builder.operator(10, 500, "aten::addmm", **recorded(t(3072), t(9, 768), t(768, 3072), 1, 1))
     builder.launch(call=(20, 5), kernel=(100, 50), name="volta_sgemm_64x64_nn", grid=[4, 1, 1], block=[64, 1, 1])
     builder.call(60, 200, "cudaStreamSynchronize")
     builder.launch(call=(300, 5), kernel=(340, 60), name="void at::native::vectorized_elementwise_kernel<4>()")
@@ -53,6 +55,13 @@ def parsed(*builders: TraceBuilder, skipped=()) -> dict[str, Any]:
     return json.loads(json.dumps(whole, allow_nan=False))
 
 
+ROOFLINE: dict[str, Any] = {
+    **dict.fromkeys(("count", "time_ns", "known_ns"), int),
+    "share": float,
+    **dict.fromkeys(("flops", "bytes"), (int, type(None))),
+    **dict.fromkeys(("tflops", "gb_s", "intensity", "compute_share", "memory_share"), (float, type(None))),
+    **dict.fromkeys(("peak", "bound", "flag"), (str, type(None))),
+}
 CONTRACT: dict[str, Any] = {
     "name": str,
     "rank": int,
@@ -120,6 +129,13 @@ CONTRACT: dict[str, Any] = {
         }
     ],
     # Beyond the contract of others, but in our documentation.
+    "roofline": {
+        **{"device": str, "known_share": float},
+        **dict.fromkeys(("kernel_time_ns", "known_ns", "without_operator_ns", "graph_ns", "flops", "bytes"), int),
+        "kernels": [{"name": str, "family": str, **ROOFLINE}],
+        "operators": [{"operator": (str, type(None)), "shapes": (str, type(None)), **ROOFLINE}],
+    },
+    "projection": type(None),
     "path": str,
     "host": dict.fromkeys(("span_ns", "threads", "operator_self_ns", "operators", "calls"), int),
     "operators": [
@@ -148,6 +164,41 @@ def test_every_key_of_the_contract_with_its_type():
     assert whole["schema_version"] == 1
     assert whole["tracekit_version"] == __version__
     check(whole["traces"][0], CONTRACT, "trace")
+
+
+def test_a_projection_where_it_is_asked_for():
+    target = choose_datasheet("T4", datasheets())
+    whole = document([Analysis(full().trace(), TAXONOMY, target=target)])
+    projection = json.loads(json.dumps(whole, allow_nan=False))["traces"][0]["projection"]
+
+    check(
+        projection,
+        {
+            **{"source": str, "known_share": float, "decode": type(None)},
+            **dict.fromkeys(("kernel_time_ns", "known_ns", "projected_ns"), int),
+            "inputs": {
+                **dict.fromkeys(("device", "memory_source", "tflops_source", "launch_source"), str),
+                **dict.fromkeys(("memory_gb_s", "gap_ns", "launch_ns"), int),
+                "tflops": {"fp32": float},
+            },
+            "kernels": [
+                {
+                    **{"name": str, "family": str, "bound": (str, type(None)), "projected_ns": (int, type(None))},
+                    **dict.fromkeys(("count", "time_ns", "known_ns", "flops", "bytes"), int),
+                }
+            ],
+            "steps": [
+                {
+                    **{"step": str, "calls": int, "step_ns": (int, type(None))},
+                    **dict.fromkeys(("gpu_events", "launches", "known_share"), float),
+                    **dict.fromkeys(("time_ns", "projected_ns", "gap_ns", "host_ns"), int),
+                }
+            ],
+        },
+        "projection",
+    )
+    assert projection["inputs"]["device"] == "NVIDIA T4"
+    assert projection["projected_ns"] == round(9_587_712 / 240)
 
 
 def test_figures_are_those_of_the_trace():
@@ -229,6 +280,8 @@ VALUES = (
     | st.floats()
     | st.text(max_size=8)
     | st.lists(st.integers(-5, 2**70), max_size=3)
+    | st.lists(st.lists(st.integers(-5, 2**70), max_size=3), max_size=3)
+    | st.lists(st.sampled_from(["float", "c10::Half", "Scalar", "TensorList", "", "768"]), max_size=6)
 )
 FIELDS = ("cat", "name", "pid", "tid", "ts", "dur", "args")
 ARGS = (
@@ -241,6 +294,10 @@ ARGS = (
     "registers per thread",
     "shared memory",
     "est. achieved occupancy %",
+    "Input Dims",
+    "Input type",
+    "Input Strides",
+    "Concrete Inputs",
 )
 
 
@@ -258,7 +315,7 @@ def test_whatever_loads_can_be_analysed(changes):
         trace = load_bytes(builder.json())
     except TraceError:
         return
-    analysis = Analysis(trace, TAXONOMY)
+    analysis = Analysis(trace, TAXONOMY, target=choose_datasheet("T4", datasheets()))
     whole = json.loads(json.dumps(document([analysis]), allow_nan=False))["traces"][0]
 
     analysis.tables()

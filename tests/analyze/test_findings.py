@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from operator_calls import recorded, t
+from synthetic import TraceBuilder
 
+from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.findings import Finding, findings
 from tracekit.analyze.gpu import GpuSummary
 from tracekit.analyze.idle import IdleCauses
 from tracekit.analyze.launches import Latency, Launches
 from tracekit.bundle import CAUSES
+from tracekit.devices import Datasheet
 from tracekit.table import Table
+from tracekit.taxonomy import Taxonomy
 
 SPAN = 1_000_000
 NOTHING = dict.fromkeys(CAUSES, 0)
@@ -192,3 +197,42 @@ def test_a_finding_that_promises_nothing_stands_behind_those_that_do():
     codes = [finding.code for finding in found(missing=1, host_sync=400_000, layers=mlp((60, 314, 0)))]
 
     assert codes == ["incomplete_trace", "host_sync", "layer_launch_cost"]
+
+
+def rates(compute: float | None, memory: float | None, cache_mb: float = 1) -> tuple[Finding, ...]:
+    """The findings on one operator that reached these shares of its device's peaks."""
+    sheet = Datasheet(
+        name="Test GPU",
+        match="Test GPU",
+        architecture="none",
+        compute_capability="0.0",
+        memory_gb_s=100,
+        source="none",
+        cache_mb=cache_mb,
+        tflops={} if compute is None else {"fp32": 10},
+    )
+    builder = TraceBuilder(deviceProperties=[{"id": 0, "name": "Test GPU" if memory is not None else "Another"}])
+    # 2e9 FLOPs, 200,000 ns at the peak; 12e6 bytes, 120,000 ns.
+    builder.operator(0, 100, "aten::mm", **recorded(t(1000, 1000), t(1000, 1000)))
+    slowest = max(200_000 * (compute or 0), 120_000 * (memory or 0))
+    time = round(200_000 / compute) if compute else round(120_000 / memory) if memory else round(slowest) or 1000
+    builder.launch(call=(10, 5), kernel=(200, time), name="gemm")
+    analysis = Analysis(builder.trace(), Taxonomy([]), (sheet,))
+    return tuple(finding for finding in analysis.findings if finding.code == "above_peak")
+
+
+def test_faster_than_the_device_can_be():
+    (finding,) = rates(compute=1.25, memory=0.1)
+    assert finding.affected_ns == 160_000
+    assert finding.saving_ns is None
+    assert "125.0 % of its fp32 peak" in finding.evidence
+    assert "aten::mm [1000, 1000], [1000, 1000]" in finding.evidence
+    assert "Test GPU" in finding.action
+    (finding,) = rates(compute=None, memory=1.5)
+    assert "150.0 % of its bandwidth" in finding.evidence
+
+
+def test_at_the_peak_from_the_cache_or_on_an_unknown_device_nothing_is_wrong():
+    assert rates(compute=1.0, memory=0.1) == ()
+    assert rates(compute=None, memory=1.5, cache_mb=12) == ()
+    assert rates(compute=1.25, memory=None) == ()

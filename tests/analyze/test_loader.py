@@ -7,13 +7,15 @@ import json
 import re
 import time
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operator_calls import recorded, t
 from synthetic import TraceBuilder, load_bytes
 
 from tracekit.analyze.loader import load
-from tracekit.analyze.trace import Category, Trace
+from tracekit.analyze.trace import Category, Signature, Trace
 from tracekit.errors import TraceError
 
 FUZZ = settings(max_examples=150, deadline=None)
@@ -555,3 +557,57 @@ def test_fuzz_damage(data):
         else:
             content[place:place] = data.draw(st.binary(min_size=1, max_size=4))
     loads_or_refuses(bytes(content))
+
+
+# What operators were called with
+
+
+def called(builder: TraceBuilder) -> list[tuple[str, Signature | None]]:
+    """Each operator's name and signature, as loaded."""
+    trace = builder.trace()
+    rows = trace.operators
+    codes = trace.events["signature"][rows].tolist()
+    return list(zip(trace.names(rows).tolist(), [trace.signatures[code] if code >= 0 else None for code in codes], strict=True))
+
+
+def test_operators_keep_their_inputs_each_distinct_one_once():
+    builder = TraceBuilder()
+    builder.operator(0, 10, "aten::mm", **recorded(t(2, 3), t(3, 4)))
+    builder.operator(20, 10, "aten::copy_")
+    builder.operator(40, 10, "aten::bmm", **recorded(t(2, 3), t(3, 4)))
+    builder.operator(60, 10, "aten::mm", **recorded(t(2, 3), t(3, 5)))
+    builder.kernel(80, 10)
+    builder.annotation(100, 10)
+    first, second = (b"[[2, 3], [3, 4]]", b"[[2, 3], [3, 5]]")
+
+    found = called(builder)
+    assert [name for name, _ in found] == ["aten::mm", "aten::copy_", "aten::bmm", "aten::mm"]
+    assert [written and written[0] for _, written in found] == [first, None, first, second]
+    assert found[0][1] == (first, b'["float", "float"]', b"[[3, 1], [4, 1]]", b'["", ""]')
+    trace = builder.trace()
+    assert len(trace.signatures) == 2
+    assert trace.events["signature"].tolist() == [0, -1, 0, 1, -1, -1]
+
+
+def test_inputs_that_an_older_profiler_left_out_are_empty():
+    builder = TraceBuilder()
+    builder.operator(0, 10, "aten::mm", **{"Input Dims": [[2, 3], [3, 4]], "Input type": ["float", "float"]})
+    assert called(builder) == [("aten::mm", (b"[[2, 3], [3, 4]]", b'["float", "float"]', b"", b""))]
+
+
+def test_inputs_survive_the_repair_of_another_field():
+    builder = TraceBuilder()
+    builder.operator(0, 10, "aten::mm", **recorded(t(2, 3), t(3, 4)))
+    builder.operator(20, 10, "aten::mm", correlation="odd", **recorded(t(2, 3), t(3, 4)))
+    found = called(builder)
+    assert [msgspec.json.decode(written[0]) for _, written in found if written] == [[[2, 3], [3, 4]]] * 2
+    assert len({written for _, written in found}) == 1
+
+
+@pytest.mark.parametrize("value", [7, None, "text", {"a": [1]}, [[[]]], [1e400]])
+def test_inputs_of_any_kind_are_kept_as_they_are(value):
+    builder = TraceBuilder()
+    builder.operator(0, 10, "aten::mm", **{"Input Dims": value, "Input type": ["float"]})
+    ((_, written),) = called(builder)
+    assert written is not None
+    assert written[1] == b'["float"]'

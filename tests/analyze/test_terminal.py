@@ -8,23 +8,28 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operator_calls import recorded, t
 from rich.cells import cell_len
 from rich.console import Console
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.terminal import share, show, time
+from tracekit.devices import Datasheet, choose_datasheet, datasheets
 from tracekit.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.default()
+T4 = choose_datasheet("T4", datasheets())
 
 
-def shown(builder: TraceBuilder, width: int = 80, name: str = "trace.json", *, colour: bool = False) -> str:
+def shown(
+    builder: TraceBuilder, width: int = 80, name: str = "trace.json", *, colour: bool = False, target: Datasheet | None = None
+) -> str:
     output = io.StringIO()
     console = Console(
         file=output, width=width, highlight=False, force_terminal=colour, color_system="standard" if colour else None
     )
-    show(Analysis(builder.trace(name), TAXONOMY), console)
+    show(Analysis(builder.trace(name), TAXONOMY, target=target), console)
     return output.getvalue()
 
 
@@ -35,7 +40,7 @@ def full(name: str = "volta_sgemm_64x64_nn", operator: str = "aten::addmm", devi
     builder.call(100, 5_000_000, "cudaStreamSynchronize")
     for place in range(12):
         at = 20_000_000 * (place + 1)
-        builder.operator(at, 9_000_000, operator)
+        builder.operator(at, 9_000_000, operator, **recorded(t(3072), t(9, 768), t(768, 3072), 1, 1))
         builder.launch(call=(at + 8_000_000, 5_000), kernel=(at + 9_000_000, 1_234_567), name=f"{name}{place or ''}")
     builder.graph(call=(400_000_000, 10), kernels=[(400_000_100, 100)])
     builder.memcpy(500_000_000, 100)
@@ -76,8 +81,11 @@ def only_launches() -> TraceBuilder:
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 @pytest.mark.parametrize("name", ["k", LONG, "核心" * 60, "é" * 100, "x" * 300])
 def test_no_line_is_wider_than_the_terminal(width, name):
-    for builder in (full(name, operator=name), host_only(name)):
-        assert max(cell_len(line) for line in shown(builder, width, name="n" * 100 + ".json").splitlines()) <= width
+    named = full(name)
+    named.annotation(0, 10**9, name)
+    for builder in (full(name, operator=name), named, host_only(name)):
+        text = shown(builder, width, name="n" * 100 + ".json", target=T4)
+        assert max(cell_len(line) for line in text.splitlines()) <= width
 
 
 @pytest.mark.parametrize("name", ["k", LONG, "核心" * 60, "é" * 100, "x" * 300])
@@ -107,6 +115,34 @@ def test_what_one_needs_to_see():
     ):
         assert part in text, part
     assert "(the 10 worst of 14)" in text
+
+
+def test_the_roofline_in_short():
+    text = shown(full(), 200)
+
+    assert "Work known for 100.0 % of kernel time (0.0 % has no operator, 0.0 % replayed from graphs)" in text
+    assert "held against the peaks of NVIDIA T4" in text
+    (row,) = [line for line in text.splitlines() if "addmm 3072, 9×768, 768×3072" in line]
+    # Twelve times 42,467,328 FLOPs and 9,587,712 bytes in 1,234,567 ns: 2.4 % of 320 GB/s.
+    assert row.split()[-7:] == ["14.8", "ms", "0.0344", "7.77", "2.4", "%", "latency"]
+    assert "Projected" not in text
+
+
+def test_a_projection_says_that_it_is_one():
+    text = shown(full(), target=T4)
+
+    assert "Projected onto NVIDIA T4 at 240 GB/s" in text
+    assert "Projected, a call" in text
+    assert "479 µs" in text  # 12 · 9,587,712 bytes at 240 GB/s, of the whole trace
+
+
+def test_names_of_operators_and_steps_are_plain_text_in_these_tables_too():
+    builder = full()
+    builder.annotation(0, 10**9, "[red]step[/red]\x1b[31m")
+    builder.operator(900_000_000, 100, "[bold]mm[/bold]", **recorded(t(2, 3), t(3, 4)))
+    text = shown(builder, target=T4)
+    assert "[red]step[/red]" in text
+    assert "\x1b" not in text
 
 
 def test_a_trace_of_the_host_alone():

@@ -29,6 +29,14 @@ HOSTILE = (
 )
 _INT, _TEXT, _FLOAT = pa.int64(), pa.string(), pa.float64()
 _SIX = {f"{cause}_ns": _INT for cause in CAUSES}
+_ROOFLINE = {
+    **dict.fromkeys(("count", "time_ns"), _INT),
+    "share": _FLOAT,
+    **dict.fromkeys(("known_ns", "flops", "bytes"), _INT),
+    "peak": _TEXT,
+    **dict.fromkeys(("tflops", "gb_s", "intensity", "compute_share", "memory_share"), _FLOAT),
+    **dict.fromkeys(("bound", "flag"), _TEXT),
+}
 SCHEMAS: dict[str, dict[str, pa.DataType]] = {
     "kernels": {
         **dict.fromkeys(("name", "family", "kind", "rule"), _TEXT),
@@ -95,6 +103,21 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
         **dict.fromkeys(("name", "source", "region", "fx_graph"), _TEXT),
         **dict.fromkeys(("count", "time_ns"), _INT),
         "share": _FLOAT,
+    },
+    "roofline_kernels": {"name": _TEXT, "family": _TEXT, **_ROOFLINE},
+    "roofline_operators": {"operator": _TEXT, "shapes": _TEXT, **_ROOFLINE},
+    "projection_kernels": {
+        **dict.fromkeys(("name", "family"), _TEXT),
+        **dict.fromkeys(("count", "time_ns", "known_ns", "flops", "bytes", "projected_ns"), _INT),
+        "bound": _TEXT,
+    },
+    "projection_steps": {
+        "step": _TEXT,
+        "calls": _INT,
+        **dict.fromkeys(("gpu_events", "host_launches"), _FLOAT),
+        "time_ns": _INT,
+        "known_share": _FLOAT,
+        **dict.fromkeys(("projected_ns", "gap_ns", "host_ns", "step_ns"), _INT),
     },
     "timeline": {
         "window": _INT,
@@ -192,6 +215,89 @@ def timeline_rows(gaps: list[dict[str, Any]], windows: int, name: str) -> list[d
             add(window, "GPU 0 stream 7", "gpu", 0, name, _FAMILIES[at % 6], start - 5_000 * (at + 1), 4_000)
             add(window, "GPU 0 stream 7", "gpu", 0, "Memcpy HtoD", "memory", end + 5_000 * at, 3_500)
     return rows
+
+
+SHEET = {"name": "NVIDIA H100 (SXM)", "memory_gb_s": 3350, "tflops": {"fp32": 67, "fp16": 989.5}, "source": "datasheet"}
+
+
+def roofline_rows(kernels: list[dict[str, Any]], labels: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
+    """The roofline of these kernels: every fourth is of unknown work, one is a copy, one seems too fast; and a projection."""
+    by_kernel, by_operator, projected = [], [], []
+    for at, kernel in enumerate(kernels):
+        time, known = kernel["time_ns"], at % 4 != 3
+        flops = (0 if at % 4 == 2 else time * 40) if known else None
+        moved = time * 800 if known else None
+        figures = {
+            **{key: kernel[key] for key in ("count", "time_ns", "share")},
+            "known_ns": time if known else 0,
+            "flops": flops,
+            "bytes": moved,
+            "peak": ("fp16" if at % 2 else "fp32") if flops else None,
+            "tflops": flops / time / 1e3 if flops is not None else None,
+            "gb_s": 800.0 if known else None,
+            "intensity": flops / moved if flops is not None else None,
+            "compute_share": 0.4 / 67 if known else None,
+            "memory_share": (1.3 if at == 4 else 800 / 3350) if known else None,
+            "bound": ("memory" if at == 4 else "latency") if known else None,
+            "flag": "above_peak" if at == 4 else "from_cache" if at == 5 else None,
+        }
+        by_kernel.append({"name": kernel["name"], "family": kernel["family"], **figures})
+        operator = labels[at % len(labels)]
+        by_operator.append(
+            {"operator": operator if at else None, "shapes": "[9, 768], [768, 3072]" if at % 2 else operator, **figures}
+        )
+        projected.append(
+            {
+                **{key: kernel[key] for key in ("name", "family", "count", "time_ns")},
+                "known_ns": figures["known_ns"],
+                "flops": flops or 0,
+                "bytes": moved or 0,
+                "projected_ns": 14 * time if known else None,
+                "bound": "memory" if known else None,
+            }
+        )
+    steps = [
+        {
+            **{"step": label, "calls": 8, "gpu_events": 165.5, "host_launches": 164.0, "time_ns": 500_000, "known_share": share},
+            **{"projected_ns": 1_050_000, "gap_ns": 220_000, "host_ns": 8_600_000, "step_ns": total},
+        }
+        for label, share, total in ((labels[0], 1.0, 8_600_000), ("decode", 0.1, None))
+    ]
+    return {
+        "roofline_kernels": by_kernel,
+        "roofline_operators": by_operator,
+        "projection_kernels": projected,
+        "projection_steps": steps,
+    }
+
+
+def roofline_documents(tables: dict[str, list[dict[str, Any]]], label: str) -> dict[str, Any]:
+    """What the document says of the roofline and the projection in these tables."""
+    rows = tables["roofline_kernels"]
+    total, known = (sum(row[key] for row in rows) for key in ("time_ns", "known_ns"))
+    model = {"weight_bytes": 1, "cache_bytes": 2, "activation_bytes": 3, "bytes": 250_700_000, "flops": 4, "peak": "fp16"}
+    return {
+        "roofline": {
+            **{"device": SHEET["name"], "kernel_time_ns": total, "known_ns": known, "known_share": known / total},
+            **{"without_operator_ns": total // 10, "graph_ns": total // 20, "flops": 1, "bytes": 1},
+            **{"kernels": rows, "operators": tables["roofline_operators"]},
+        },
+        "projection": {
+            **{"source": "NVIDIA H100 80GB HBM3", "kernel_time_ns": total, "known_ns": known, "known_share": known / total},
+            "inputs": {
+                **{"device": f"NVIDIA T4 {label}", "memory_gb_s": 240, "memory_source": f"a copy {label}"},
+                **{"tflops": {"fp32": 8.1}, "tflops_source": f"datasheet {label}", "gap_ns": 1344, "launch_ns": 52_668},
+                "launch_source": f"a trace {label}",
+            },
+            "projected_ns": 14 * known,
+            "kernels": tables["projection_kernels"],
+            "steps": tables["projection_steps"],
+            "decode": {
+                **{"model": model, "batch": 1, "gpu_events": 167.1, "launches": 2.0, "kernel_ns": 1_044_678},
+                **{"gap_ns": 224_000, "host_ns": 105_336, "step_ns": 1_268_678, "bound": "memory", "tokens_per_second": 788.2},
+            },
+        },
+    }
 
 
 Nested = dict[str, "tuple[int, int] | Nested"]
@@ -348,6 +454,8 @@ def trace_parts(
         "operators": operators,
         "host": {"span_ns": 5_000_000, "threads": 2, "operator_self_ns": 700_000, "operators": 30, "calls": 0},
         "layers": [],
+        "roofline": None,
+        "projection": None,
         "findings": [],
         "manifest": None,
     }
@@ -396,6 +504,7 @@ def trace_parts(
     ]
     tables["timeline"] = timeline_rows(tables["gaps"], 3, label)
     tables["layers"] = layer_rows({"model": {label: {str(at): (40 // (at + 1), 30) for at in range(6)}}}, 7_000)
+    tables |= roofline_rows(tables["kernels"], HOSTILE if hostile else ("aten::addmm", "aten::mul"))
     kernel_time = sum(row["time_ns"] for row in tables["kernels"])
     busy = kernel_time + 60_000
     idle = {f"{cause}_ns": sum(row[f"{cause}_ns"] for row in tables["gaps"]) for cause in CAUSES}
@@ -407,7 +516,9 @@ def trace_parts(
             "compute_capability": "9.0",
             "multiprocessors": 132,
             "memory_bytes": 85_000_000_000,
+            "datasheet": SHEET,
         },
+        **roofline_documents(tables, label),
         "gpu": {
             "span_ns": busy + sum(idle.values()),
             "busy_ns": busy,

@@ -62,7 +62,7 @@ def test_every_chart_is_drawn_and_the_page_never_scrolls_sideways(visit: Open, k
         "all => all.map((plot) => { const box = plot.querySelector('svg.main-svg')?.getBoundingClientRect();"
         " return [box?.width ?? 0, box?.height ?? 0, plot.querySelectorAll('.trace path, .point path, .points path').length]; })",
     )
-    assert len(plots) == {"plain": 3, "hostile": 8, "cpu": 1, "layered": 3, "several": 9}[kind]
+    assert len(plots) == {"plain": 4, "hostile": 10, "cpu": 1, "layered": 4, "several": 11}[kind]
     for wide, high, marks in plots:
         assert min(wide, high) > 50
         assert marks > 0

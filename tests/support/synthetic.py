@@ -82,8 +82,11 @@ class TraceBuilder:
         category = "cuda_driver" if driver else "cuda_runtime"
         return self._host(category, start, duration, name, thread, args=args)
 
-    def operator(self, start: int, duration: int, name: str = "aten::add", *, thread: int | str = THREAD) -> dict[str, Any]:
-        return self._host("cpu_op", start, duration, name, thread)
+    def operator(
+        self, start: int, duration: int, name: str = "aten::add", *, thread: int | str = THREAD, **args: Any
+    ) -> dict[str, Any]:
+        """A host operator; `args` are what was recorded of its inputs."""
+        return self._host("cpu_op", start, duration, name, thread, **({"args": args} if args else {}))
 
     def annotation(self, start: int, duration: int, name: str = "step", *, thread: int | str = THREAD) -> dict[str, Any]:
         return self._host("user_annotation", start, duration, name, thread)

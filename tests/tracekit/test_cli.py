@@ -161,6 +161,8 @@ def test_bad_paths_and_arguments_are_one_line(work: Path) -> None:
     assert_one_line(tracekit("analyze", "-o", "traces/one.json.gz/out", cwd=work), "traces/one.json.gz/out")
     assert_one_line(tracekit("analyze", "-o", "traces", cwd=work), "traces", "lost")
     assert_one_line(tracekit("analyze", "--rules", "nowhere.toml", cwd=work), "nowhere.toml")
+    assert_one_line(tracekit("analyze", "--device-table", "nowhere.toml", cwd=work), "nowhere.toml")
+    assert_one_line(tracekit("analyze", "--project", "Z80", cwd=work), "Z80", "--device-table")
     tracekit("analyze", cwd=work)
     assert_one_line(tracekit("report", "-o", "traces/one.json.gz/r.html", cwd=work), "r.html")
     assert_one_line(tracekit("collect", "--variant", "nonsense", cwd=work), "nonsense", "baseline")
@@ -174,6 +176,33 @@ def test_a_users_rules_come_first(work: Path) -> None:
     assert done.returncode == 0, done.stderr
     kernel = json.loads(done.stdout)["traces"][0]["kernels"][0]
     assert (kernel["family"], kernel["kind"], kernel["rule"]) == ("other", "mine", "mine")
+
+
+def test_a_users_devices_come_first(work: Path) -> None:
+    builder = example()
+    builder.metadata["deviceProperties"] = [{"id": 0, "name": "My GPU"}]
+    builder.write(work / "traces" / "one.json.gz")
+    (work / "mine.toml").write_text(
+        "[[device]]\nname = 'Mine'\nmatch = 'My GPU'\narchitecture = 'mine'\ncompute_capability = '9.9'\n"
+        "memory_gb_s = 1000\ntflops = { fp32 = 50 }\nsource = 'me'\n"
+    )
+    document = json.loads(tracekit("analyze", "--json", "--device-table", "mine.toml", cwd=work).stdout)["traces"][0]
+    assert document["roofline"]["device"] == "Mine"
+    assert document["device"]["datasheet"]["source"] == "me"
+    assert document["projection"] is None
+    assert json.loads(tracekit("analyze", "--json", cwd=work).stdout)["traces"][0]["roofline"]["device"] is None
+    projected = tracekit("analyze", "--json", "--device-table", "mine.toml", "--project", "mine", cwd=work)
+    assert json.loads(projected.stdout)["traces"][0]["projection"]["inputs"]["device"] == "Mine"
+
+
+def test_a_projection_stands_in_the_dossier(work: Path) -> None:
+    assert tracekit("analyze", "--project", "T4", cwd=work).returncode == 0
+    tracekit("report", cwd=work)
+    page = (work / "report.html").read_text()
+    assert "Projected onto NVIDIA T4, not measured" in page
+    tracekit("analyze", cwd=work)
+    tracekit("report", cwd=work)
+    assert "Projected onto" not in (work / "report.html").read_text()
 
 
 def test_a_closed_pipe_is_no_error(work: Path) -> None:

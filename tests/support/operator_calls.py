@@ -1,0 +1,74 @@
+"""Makes up what the profiler records of an operator's inputs, one readable argument each.
+
+    call("aten::addmm", t(3072), t(9, 768), t(768, 3072), 1, 1)
+    builder.operator(0, 50, "aten::mm", **recorded(t(9, 768), t(768, 3072)))
+
+`t(…)` is a tensor, a number or a bool a scalar, a list of them a list, a list of tensors a list of those, and None an argument
+left out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tracekit.analyze.call import OperatorCall
+from tracekit.analyze.formulas import work_of
+from tracekit.analyze.trace import Signature
+from tracekit.analyze.work import Work
+
+KEYS = ("Input Dims", "Input type", "Input Strides", "Concrete Inputs")
+
+
+@dataclass(frozen=True)
+class T:
+    """A tensor as it is recorded."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float"
+    strides: tuple[int, ...] | None = None
+
+    @property
+    def steps(self) -> list[int]:
+        """The strides, of a contiguous tensor if none are given."""
+        if self.strides is not None:
+            return list(self.strides)
+        steps, step = [], 1
+        for size in reversed(self.shape):
+            steps.append(step)
+            step *= size
+        return steps[::-1]
+
+
+def t(*shape: int, dtype: str = "float", strides: tuple[int, ...] | None = None) -> T:
+    return T(shape, dtype, strides)
+
+
+def recorded(*arguments: Any) -> dict[str, list[Any]]:
+    """The event's arguments, as Kineto writes them."""
+    return dict(zip(KEYS, map(list, zip(*map(_argument, arguments), strict=True)), strict=True))
+
+
+def _argument(value: Any) -> tuple[Any, str, Any, str]:
+    if isinstance(value, T):
+        return list(value.shape), value.dtype, value.steps, ""
+    if isinstance(value, list) and any(isinstance(part, T) for part in value):
+        return [list(part.shape) for part in value], "TensorList", [part.steps for part in value], ""
+    if value is None:
+        return [], "", [], ""
+    return [], "ScalarList" if isinstance(value, list) else "Scalar", [], str(value)
+
+
+def signature(*arguments: Any) -> Signature:
+    """The same as the loader keeps it."""
+    dims, types, strides, values = (json.dumps(part).encode() for part in recorded(*arguments).values())
+    return dims, types, strides, values
+
+
+def call(name: str, *arguments: Any) -> OperatorCall:
+    return OperatorCall.parse(name, signature(*arguments))
+
+
+def work(name: str, *arguments: Any, list_item_bytes: int | None = None) -> Work | None:
+    return work_of(name, signature(*arguments), list_item_bytes)
