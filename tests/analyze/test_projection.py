@@ -129,7 +129,7 @@ def test_a_trace_without_annotations_is_one_step() -> None:
     builder.operator(10, 100, "aten::copy_", **recorded(t(1000), t(1000), False))
     builder.launch(call=(20, 5), kernel=(200, 50))
     (row,) = projected(builder).steps.records()
-    assert (row["step"], row["gpu_events"], row["launches"], row["step_ns"]) == ("(trace)", 1, 1, 500)
+    assert (row["step"], row["gpu_events"], row["host_launches"], row["step_ns"]) == ("(trace)", 1, 1, 500)
 
 
 def test_nothing_is_projected_unless_asked_and_nothing_without_kernels() -> None:
@@ -229,7 +229,7 @@ def test_the_model_agrees_with_the_shapes_that_its_trace_recorded(variant: str) 
     assert found.decode is not None
     row = next(row for row in found.steps.records() if row["step"] == "decode")
     assert found.decode.kernel_ns == pytest.approx(row["projected_ns"], rel=0.02)
-    assert (found.decode.gpu_events, found.decode.launches) == (row["gpu_events"], row["launches"])
+    assert (found.decode.gpu_events, found.decode.launches) == (row["gpu_events"], row["host_launches"])
 
 
 def test_graphs_are_projected_by_the_model() -> None:

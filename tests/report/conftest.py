@@ -258,7 +258,14 @@ def roofline_rows(kernels: list[dict[str, Any]], labels: tuple[str, ...]) -> dic
         )
     steps = [
         {
-            **{"step": label, "calls": 8, "gpu_events": 165.5, "host_launches": 164.0, "time_ns": 500_000, "known_share": share},
+            **{
+                "step": label,
+                "calls": 8,
+                "gpu_events": 165.5,
+                "host_launches": 164.0,
+                "time_ns": 500_000,
+                "known_share": share,
+            },
             **{"projected_ns": 1_050_000, "gap_ns": 220_000, "host_ns": 8_600_000, "step_ns": total},
         }
         for label, share, total in ((labels[0], 1.0, 8_600_000), ("decode", 0.1, None))
