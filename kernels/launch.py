@@ -15,6 +15,7 @@ from tracekit.errors import TracekitError
 
 from . import compile as compiler
 
+_ALWAYS_SHARED = 48 * 1024  # bytes that a block may have without being granted more
 _HOPPER = (9, 0)  # from where on a kernel may start while the last one runs
 
 
@@ -41,18 +42,27 @@ class Kernels:
             self._module = compiler.load(source, capability, self.device.index, tuple(sorted(macros.items())))
         self.capability = self._module.target.capability  # of the code, which may be for an older device than this
         self._can_chain = self.capability >= _HOPPER
+        self._granted: dict[str, int] = {}  # bytes of dynamic shared memory, by kernel
 
     def launch(
-        self, name: str, grid: tuple[int, int], threads: int, arguments: Sequence[Tensor | int], chained: bool = False
+        self,
+        name: str,
+        grid: tuple[int, int],
+        threads: int,
+        arguments: Sequence[Tensor | int],
+        chained: bool = False,
+        shared_bytes: int = 0,
     ) -> None:
         """Queue a kernel on the device's current stream: tensors become pointers, and numbers C ints.
 
-        Nothing of the tensors is checked. Raises RuntimeError if the driver refuses.
+        `shared_bytes` are those of dynamic shared memory. Nothing of the tensors is checked. Raises RuntimeError if the
+        driver refuses.
         """
         driver = _driver()
         config = driver.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = *grid, 1
         config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+        config.sharedMemBytes = shared_bytes
         config.hStream = driver.CUstream(torch.cuda.current_stream(self.device).cuda_stream)
         if chained and self._can_chain:
             attribute = driver.CUlaunchAttribute()
@@ -63,9 +73,40 @@ class Kernels:
         values = tuple(one.data_ptr() if isinstance(one, Tensor) else one for one in arguments)
         types = tuple(ctypes.c_void_p if isinstance(one, Tensor) else ctypes.c_int for one in arguments)
         with torch.cuda.device(self.device):
+            self._grant(name, shared_bytes)
             (error,) = driver.cuLaunchKernelEx(config, driver.CUfunction(self._module.handle(name)), (values, types), 0)
         if int(error):
             raise RuntimeError(f"the kernel {name} could not be launched ({error.name})")
+
+    def most_clusters(self, name: str, cluster: int, threads: int, shared_bytes: int) -> int:
+        """How many clusters of so many blocks the device can hold at once, as far as the driver tells; else 0."""
+        driver = _driver()
+        config = driver.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = cluster, 1, 1
+        config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+        config.sharedMemBytes = shared_bytes
+        attribute = driver.CUlaunchAttribute()
+        attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+        size = attribute.value.clusterDim
+        size.x, size.y, size.z = cluster, 1, 1
+        config.attrs = [attribute]
+        config.numAttrs = 1
+        with torch.cuda.device(self.device):
+            self._grant(name, shared_bytes)
+            error, clusters = driver.cuOccupancyMaxActiveClusters(driver.CUfunction(self._module.handle(name)), config)
+        return 0 if int(error) else int(clusters)
+
+    def _grant(self, name: str, shared_bytes: int) -> None:
+        """Let a kernel have more than the usual dynamic shared memory; once is enough."""
+        if shared_bytes <= max(_ALWAYS_SHARED, self._granted.get(name, 0)):
+            return
+        driver = _driver()
+        kernel, device = driver.CUkernel(self._module.handle(name)), driver.CUdevice(self.device.index)
+        most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        (error,) = driver.cuKernelSetAttribute(most, shared_bytes, kernel, device)
+        if int(error):
+            raise RuntimeError(f"the kernel {name} cannot have {shared_bytes} bytes of shared memory ({error.name})")
+        self._granted[name] = shared_bytes
 
 
 @cache

@@ -1,0 +1,152 @@
+"""A decode step as one kernel: what each block is given, and on a device its results beside the model's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tracekit.collect.fused import in_fp16, model_tensors  # noqa: E402
+from tracekit.collect.gpt2 import PRESETS, GPT2, GPT2Config  # noqa: E402
+from tracekit.collect.graphs import CapturedStep  # noqa: E402
+from tracekit.collect.variants import Demand, eager  # noqa: E402
+from tracekit.collect.weights import build_model, random_state  # noqa: E402
+from tracekit.errors import TracekitError  # noqa: E402
+from tracekit.kernels import compile as compiler  # noqa: E402
+from tracekit.kernels import hopper  # noqa: E402
+from tracekit.kernels.decode import Decoder  # noqa: E402
+
+HOPPER = torch.cuda.is_available() and torch.cuda.get_device_capability() >= hopper.CAPABILITY
+on_hopper = pytest.mark.skipif(not HOPPER, reason="needs a CUDA device of compute capability 9.0")
+MODEL_BOUND = 5e-3
+
+
+def config_of(width: int, layers: int = 2, vocabulary: int = 1013, context: int = 1024) -> GPT2Config:
+    return GPT2Config(vocab_size=vocabulary, context=context, layers=layers, heads=width // 64, width=width)
+
+
+def model_of(config: GPT2Config, dtype: torch.dtype, device: str, batch: int = 1) -> GPT2:
+    state = {name: one.to(device, dtype) for name, one in random_state(config, 0).items()}
+    model = build_model(config, state)
+    model.allocate_cache(batch, config.context)
+    return model
+
+
+def unpacked(weights: torch.Tensor, rows: int, columns: int, inputs: int, width: int) -> list[torch.Tensor]:
+    """A block's tensors, in the order of the structures in hopper.cu: rows, gamma, beta, both biases, columns."""
+    sizes = [rows * (width + 8), width, width, rows, columns, columns * (inputs + 8)]
+    first, gamma, beta, row_bias, column_bias, second = weights.split(sizes)
+    return [first.view(rows, -1)[:, :width], gamma, beta, row_bias, column_bias, second.view(columns, -1)[:, :inputs]]
+
+
+@pytest.mark.parametrize("width", [256, 768])
+def test_each_block_has_its_own_weights_together(width: int) -> None:
+    model = model_tensors(model_of(config_of(width), torch.float16, "cpu"), in_fp16)
+    layer, shape, columns = model.layers[0], model.checked_shape(), width // 8
+    attention, mlp = hopper.attention_weights(layer, shape), hopper.mlp_weights(layer, shape)
+    assert len(attention) == len(mlp) == 8 * shape.heads
+    for block in (0, 1, 7, 8, 8 * shape.heads - 1):
+        head, rank = divmod(block, 8)
+        own = slice(rank * columns, (rank + 1) * columns)
+        outputs = torch.arange(rank * 24, rank * 24 + 24)  # of the head's query, key and value
+        rows = outputs // 64 * width + head * 64 + outputs % 64
+        expected = [layer.qkv.weight[rows], *layer.norm_1, layer.qkv.bias[rows], layer.projection.bias[own]]
+        expected.append(layer.projection.weight[own, head * 64 : (head + 1) * 64])
+        for found, wanted in zip(unpacked(attention[block], 24, columns, 64, width), expected, strict=True):
+            assert torch.equal(found, wanted)
+        rows = torch.arange(head * 256 + rank * 32, head * 256 + rank * 32 + 32)
+        expected = [layer.fc1.weight[rows], *layer.norm_2, layer.fc1.bias[rows], layer.fc2.bias[own]]
+        expected.append(layer.fc2.weight[own, head * 256 : (head + 1) * 256])
+        for found, wanted in zip(unpacked(mlp[block], 32, columns, 256, width), expected, strict=True):
+            assert torch.equal(found, wanted)
+
+
+def test_a_model_on_a_cpu_is_refused() -> None:
+    model = model_tensors(model_of(config_of(256), torch.float16, "cpu"), in_fp16)
+    assert hopper.obstacle(model) == "the kernel runs on CUDA devices, not on cpu"
+    with pytest.raises(ValueError, match="CUDA devices"):
+        hopper.PersistentDecoder(model)
+
+
+def test_the_source_is_not_compiled_for_another_size_than_it_is_launched_with() -> None:
+    if not compiler.available():
+        pytest.skip("needs the extra cuda")
+    macros = hopper.macros(256)
+    compiler.compile_source(compiler.source("hopper.cu"), "sm_90", macros)
+    with pytest.raises(TracekitError, match="NVRTC could not compile"):
+        compiler.compile_source(compiler.source("hopper.cu"), "sm_90", macros | {"SHARED_BYTES": macros["SHARED_BYTES"] + 128})
+
+
+@pytest.mark.gpu
+@on_hopper
+@pytest.mark.parametrize(
+    ("config", "steps"),
+    [
+        (config_of(256), 40),
+        (config_of(512, layers=3), 40),
+        (config_of(768, layers=1, vocabulary=1), 5),
+        (PRESETS["gpt2"], 130),
+        (replace(config_of(768), context=2048), 2048),  # one block's share of the keys, then all blocks'
+    ],
+)
+@torch.inference_mode()
+def test_logits_and_cache_are_the_models(config: GPT2Config, steps: int) -> None:
+    model, plain = (model_of(config, dtype, "cuda") for dtype in (torch.float16, torch.float32))
+    step, reference = hopper.PersistentDecoder(model_tensors(model, in_fp16)), eager(plain, Demand())
+    step._logits.fill_(torch.nan)
+    token, squares = torch.zeros((1, 1), dtype=torch.int64, device="cuda"), torch.zeros(2, dtype=torch.float64, device="cuda")
+    for at in range(steps):
+        position = torch.tensor([at], device="cuda")
+        _, wanted = reference(token, position)
+        _, logits = step(token, position)
+        difference = logits.double() - wanted[:, 0].double()
+        squares += torch.stack([difference.square().sum(), wanted.double().square().sum()])
+    assert float((squares[0] / squares[1]).sqrt()) < MODEL_BOUND
+    for own, other in zip(model.blocks(), plain.blocks(), strict=True):
+        for found, wanted in ((own.attn.cache.keys, other.attn.cache.keys), (own.attn.cache.values, other.attn.cache.values)):
+            assert float((found[:, :, :steps].double() - wanted[:, :, :steps]).norm() / wanted[:, :, :steps].double().norm()) < MODEL_BOUND
+
+
+@pytest.mark.gpu
+@on_hopper
+@torch.inference_mode()
+def test_a_step_leaves_its_buffers_as_it_found_them_and_every_run_is_the_same() -> None:
+    model = model_tensors(model_of(PRESETS["gpt2"], torch.float16, "cuda"), in_fp16)
+    decoder = hopper.PersistentDecoder(model)
+    step, runs = CapturedStep(decoder), []
+    for _ in range(3):
+        token, position, tokens = torch.full((1, 1), 17, device="cuda"), torch.zeros(1, dtype=torch.int64, device="cuda"), []
+        for _ in range(100):
+            token = step(token, position)[0]
+            tokens.append(token.clone())
+            position += 1
+        runs.append(torch.cat(tokens))
+    assert all(torch.equal(run, runs[0]) for run in runs)
+    attention_shares, mlp_shares, best = decoder._exchange
+    for shares in (attention_shares, mlp_shares):
+        assert torch.all(shares.view(torch.int32) == -1)
+    assert torch.all(best == -1)
+
+
+@pytest.mark.gpu
+@on_hopper
+@torch.inference_mode()
+def test_it_chooses_as_the_kernels_of_a_layer_do() -> None:
+    model = model_tensors(model_of(PRESETS["gpt2"], torch.float16, "cuda"), in_fp16)
+    one, other = hopper.PersistentDecoder(model), Decoder(model)
+    position = torch.zeros(1, dtype=torch.int64, device="cuda")
+    for start in (0, 5, 50256):
+        token, logits = one(torch.full((1, 1), start, device="cuda"), position)
+        expected, wanted = other(torch.full((1, 1), start, device="cuda"), position)
+        assert float((logits.double() - wanted.double()).norm() / wanted.double().norm()) < MODEL_BOUND
+        assert logits[0, token.item()] == logits.max() or token.item() == expected.item()
+
+
+@pytest.mark.gpu
+@on_hopper
+def test_what_it_cannot_run_it_refuses() -> None:
+    for batch, width, words in ((2, 256, "the batch must be 1"), (1, 1024, "the width must be 256, 512, 768")):
+        model = model_tensors(model_of(config_of(width), torch.float16, "cuda", batch), in_fp16)
+        assert words in (hopper.obstacle(model) or "")
