@@ -42,5 +42,5 @@ $(VENV)/installed-collect: $(BIN)/python $(SOURCES)
 	touch $@
 
 $(VENV)/installed-dev: $(BIN)/python $(SOURCES)
-	$(INSTALL) -e '.[collect,dev]'
+	$(INSTALL) -e '.[collect,cuda,dev]'
 	touch $@

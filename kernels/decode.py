@@ -9,17 +9,29 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from .configuration import Configuration
 from .launch import Kernels
 
 MOST_SEQUENCES = 16  # of a batch
 WIDEST = 1600  # GPT-2 XL's embedding
 HEAD_WIDTHS = (32, 64, 128)
-CAPABILITY = (7, 5)  # what the sources need at least
 
 _WARPS = 4  # as in decode.cu: of a block of a linear layer, of the head, and of attention
 _HEAD_WARPS = 8
 _ATTENTION_WARPS = 16
 _HEAD_BLOCKS = 2  # of a multiprocessor
+
+
+def macros(width: int, head_width: int, batch: int) -> dict[str, int]:
+    """What decode.cu is compiled with."""
+    return {"WIDTH": width, "HEAD_WIDTH": head_width, "BATCH": batch}
+
+
+# GPT-2's four sizes and the other widths of a head; the batch decides how many rows a warp takes.
+_SHAPES = ((768, 64), (1024, 64), (1280, 64), (1600, 64), (64, 32), (256, 128))
+CONFIGURATIONS = tuple(
+    Configuration("decode.cu", macros(*shape, batch)) for shape in _SHAPES for batch in (1, 2, 5, MOST_SEQUENCES)
+)
 
 
 def obstacle(width: int, head_width: int, batch: int) -> str | None:
@@ -57,8 +69,7 @@ class DecodeKernels:
     def __init__(self, device: torch.device, width: int, head_width: int, batch: int) -> None:
         """Raises as `Kernels` does."""
         self.width, self.heads, self.batch = width, width // head_width, batch
-        macros = {"WIDTH": width, "HEAD_WIDTH": head_width, "BATCH": batch}
-        self._kernels = Kernels("decode.cu", device, macros)
+        self._kernels = Kernels("decode.cu", device, macros(width, head_width, batch))
         chunks = -(-width // 256)
         self._rows = 1 if batch > 1 and chunks > 4 else 2  # NORM_ROWS in decode.cu
         self.head_blocks = _HEAD_BLOCKS * self._kernels.multiprocessors

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tracekit.errors import TracekitError
+
 from . import compile as compiler
 
 _HOPPER = (9, 0)  # from where on a kernel may start while the last one runs
@@ -24,16 +26,20 @@ class Kernels:
     """
 
     def __init__(self, source: str, device: torch.device, macros: dict[str, int]) -> None:
-        """Raises MissingExtraError without cuda-core, TracekitError if the source does not compile for the device."""
+        """Raises MissingExtraError without cuda-core, TracekitError without a device, or if the source does not compile."""
+        if not torch.cuda.is_available():
+            raise TracekitError(
+                "the kernels need a CUDA device and its driver, torch finds none", mend="run the other variants"
+            )
         self.device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         properties = torch.cuda.get_device_properties(self.device)
         self.multiprocessors = int(properties.multi_processor_count)
-        capability = (properties.major, properties.minor)
-        self._can_chain = capability >= _HOPPER
         with torch.cuda.device(self.device):
             torch.cuda.current_stream()  # makes sure of the context that the driver's calls below need
             torch.empty(1, device=self.device)
+            capability = (properties.major, properties.minor)
             self._module = compiler.load(source, capability, self.device.index, tuple(sorted(macros.items())))
+        self._can_chain = self._module.target.capability >= _HOPPER
 
     def launch(
         self, name: str, grid: tuple[int, int], threads: int, arguments: Sequence[Tensor | int], chained: bool = False

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.library import custom_op
 
 from . import reference
-from .decode import CAPABILITY, HEAD_WIDTHS, DecodeKernels, decode_kernels, obstacle
+from .compile import CAPABILITY
+from .decode import HEAD_WIDTHS, DecodeKernels, decode_kernels, obstacle
 
 Sizes = tuple[int, ...]
 
