@@ -39,7 +39,8 @@ class Kernels:
             torch.empty(1, device=self.device)
             capability = (properties.major, properties.minor)
             self._module = compiler.load(source, capability, self.device.index, tuple(sorted(macros.items())))
-        self._can_chain = self._module.target.capability >= _HOPPER
+        self.capability = self._module.target.capability  # of the code, which may be for an older device than this
+        self._can_chain = self.capability >= _HOPPER
 
     def launch(
         self, name: str, grid: tuple[int, int], threads: int, arguments: Sequence[Tensor | int], chained: bool = False

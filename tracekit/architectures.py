@@ -80,4 +80,6 @@ def instructions() -> tuple[Instruction, ...]:
 
 @cache
 def _document() -> dict[str, Any]:
-    return tomllib.loads(resources.files("tracekit").joinpath("architectures.toml").read_text(encoding="utf-8"))
+    text = resources.files("tracekit").joinpath("architectures.toml").read_text(encoding="utf-8")
+    document: dict[str, Any] = tomllib.loads(text)
+    return document
