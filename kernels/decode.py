@@ -9,6 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from .compile import CAPABILITY as CAPABILITY
 from .configuration import Configuration
 from .launch import Kernels
 
@@ -226,6 +227,8 @@ class Decoder:
         return self._token, self._logits
 
     def _check(self) -> None:
+        if not self._head.is_cuda:
+            raise ValueError(f"the decode kernels run on CUDA devices, not on {self._head.device}")
         if not self._layers:
             raise ValueError("a model without layers has no decode step")
         shape = self._layers[0].keys.shape

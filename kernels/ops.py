@@ -1,7 +1,8 @@
 """How does PyTorch call the fused kernels? As operators `torch.ops.tracekit.*`, on CUDA by them, on a CPU by `reference`.
 
 Shapes are those of `reference`: FP16, contiguous, one device, a batch of 1 to 16, any width that `decode.obstacle` lets
-pass. Whatever else comes raises ValueError, before anything runs. A token or position out of range traps on the device.
+pass. Whatever else comes raises ValueError, before anything runs. A token or position out of range, which the host does
+not know, traps on the device; on a CPU it raises as well.
 """
 
 # Fakes and checks repeat an operator's parameters, all tensors: the operator itself is where they are annotated.
@@ -14,8 +15,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from . import reference
-from .compile import CAPABILITY
-from .decode import HEAD_WIDTHS, DecodeKernels, decode_kernels, obstacle
+from .decode import CAPABILITY, HEAD_WIDTHS, DecodeKernels, decode_kernels, obstacle
 
 Sizes = tuple[int, ...]
 
@@ -36,6 +36,8 @@ def embed_norm_qkv(
     """Hidden states and query, both [batch, width], of tokens, int64 [batch, 1]; key and value go into the cache."""
     _check_embed(tokens, position, token_embedding, position_embedding, gamma, beta, weight, bias, keys, values)
     if not keys.is_cuda:
+        _check_range("embed_norm_qkv", "tokens", tokens, token_embedding.shape[0])
+        _check_range("embed_norm_qkv", "position", position, keys.shape[2])
         hidden = reference.embed(tokens, position, token_embedding, position_embedding)
         return hidden, reference.norm_qkv(hidden, position, gamma, beta, weight, bias, keys, values)
     hidden, query = (keys.new_empty((len(tokens), gamma.shape[0])) for _ in range(2))
@@ -66,6 +68,7 @@ def norm_qkv(
     """As of `reference.norm_qkv`."""
     _check_qkv("norm_qkv", hidden, position, gamma, beta, weight, bias, keys, values)
     if not hidden.is_cuda:
+        _check_range("norm_qkv", "position", position, keys.shape[2])
         return reference.norm_qkv(hidden, position, gamma, beta, weight, bias, keys, values)
     query = torch.empty_like(hidden)
     _kernels(hidden, keys.shape[3]).norm_qkv(hidden, position, (gamma, beta), (weight, bias), (keys, values), query)
@@ -83,6 +86,7 @@ def decode_attention(query: Tensor, position: Tensor, keys: Tensor, values: Tens
     """As of `reference.attention`."""
     _check_attention(query, position, keys, values)
     if not query.is_cuda:
+        _check_range("decode_attention", "position", position, keys.shape[2])
         return reference.attention(query, position, keys, values)
     out = torch.empty_like(query)
     _kernels(query, keys.shape[3]).attention(query, position, (keys, values), out)
@@ -194,6 +198,8 @@ def _check_keys(op: str, batch: int, width: int, position: Tensor, keys: Tensor,
     if heads * head_width != width:
         raise ValueError(f"{op}: {heads} heads of {head_width} do not make a width of {width}")
     _check_shape(op, width, head_width, batch)
+    if not length:
+        raise ValueError(f"{op}: keys must have room for one or more tokens")
     _require(op, "keys", keys, (batch, heads, length, head_width), keys)
     _require(op, "values", values, (batch, heads, length, head_width), keys)
     _require(op, "position", position, (1,), keys, torch.int64)
@@ -227,7 +233,10 @@ def _check_fc1(hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias
 
 def _check_head(hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor) -> None:
     width = _check_hidden("norm_lm_head", hidden, gamma, beta)
-    _require("norm_lm_head", "weight", weight, (_sizes("norm_lm_head", "weight", weight, 2)[0], width), hidden)
+    vocabulary = _sizes("norm_lm_head", "weight", weight, 2)[0]
+    if not vocabulary:
+        raise ValueError("norm_lm_head: weight must have a row for each of one or more tokens")
+    _require("norm_lm_head", "weight", weight, (vocabulary, width), hidden)
 
 
 def _check_hidden(op: str, hidden: Tensor, gamma: Tensor, beta: Tensor) -> int:
@@ -243,6 +252,12 @@ def _check_shape(op: str, width: int, head_width: int, batch: int) -> None:
     problem = obstacle(width, head_width, batch)
     if problem is not None:
         raise ValueError(f"{op}: {problem}")
+
+
+def _check_range(op: str, name: str, tensor: Tensor, end: int) -> None:
+    """Raise ValueError unless all values are from 0 to below `end`. The host must have them, or it would wait."""
+    if int(tensor.min()) < 0 or int(tensor.max()) >= end:
+        raise ValueError(f"{op}: {name} must be 0 to {end - 1}, not {tensor.flatten().tolist()}")
 
 
 def _sizes(op: str, name: str, tensor: Tensor, dimensions: int) -> Sizes:

@@ -13,8 +13,7 @@ from tracekit.collect.variants import Demand, eager, fused  # noqa: E402
 from tracekit.collect.weights import build_model, random_state  # noqa: E402
 from tracekit.collect.workload import generate, random_prompt  # noqa: E402
 from tracekit.kernels import ops, reference  # noqa: E402
-from tracekit.kernels.compile import CAPABILITY  # noqa: E402
-from tracekit.kernels.decode import decode_kernels  # noqa: E402
+from tracekit.kernels.decode import CAPABILITY, decode_kernels  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
