@@ -22,6 +22,7 @@ from tracekit.files import write_atomic
 from . import comparison, figures, run, tables, units
 from .budget import Budget, budget, figure
 from .bundle import Bundle, TraceBundle, read_bundle
+from .flashattention import flash_attention
 from .layers import LayersView, layers_view
 from .roofline import ProjectionView, RooflineView, projection_view, roofline_view
 from .timeline import timeline
@@ -95,6 +96,7 @@ def to_html(bundle: Bundle) -> str:
         skipped=bundle.skipped,
         # The first one with GPU work says most.
         unfolded=next((view.key for view in views if view.budget is not None), views[0].key),
+        flashattention=flash_attention(bundle.traces),
         comparison=comparison.compare_traces(bundle.traces, labels) if len(views) > 1 else None,
         style=Markup(_text("dossier.css")),
         scripts=[Markup(script) for script in scripts],

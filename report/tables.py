@@ -47,7 +47,8 @@ class Cell:
 class Column:
     """A heading, what it means, and how its cells look.
 
-    `name`, `layer`, `term`, `number`, `bar`, `quoted` (a number that others measured), `link`, `text` or `note`.
+    `name`, `layer`, `term`, `number`, `bar`, `quoted` (a number that others measured), `words` (what they wrote), `link`,
+    `text` or `note`.
     """
 
     label: str

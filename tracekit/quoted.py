@@ -47,12 +47,21 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """What the study says of a topic, word for word."""
+
+    topic: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Quoted:
     """Everything that is quoted from one source, in its own order."""
 
     source: Source
     methods: tuple[Method, ...]
     layers: tuple[Layer, ...]
+    statements: tuple[Statement, ...]
 
     def level(self, level: str) -> dict[str, Layer]:
         """The layers of one level by the names of their annotations."""
@@ -67,4 +76,5 @@ def quoted() -> Quoted:
         source=Source(**document["source"]),
         methods=tuple(Method(**entry) for entry in document["method"]),
         layers=tuple(Layer(**entry) for entry in document["layer"]),
+        statements=tuple(Statement(**entry) for entry in document["statement"]),
     )

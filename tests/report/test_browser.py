@@ -166,6 +166,30 @@ def test_the_timeline_answers_to_pointer_keys_and_selector(visit: Open) -> None:
     assert "into the window" in page.inner_text("#tip")
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_flashattention_has_a_section_of_its_own(visit: Open, width: int, scheme: str) -> None:
+    page = visit("plain", width, scheme)
+    section = page.locator("#flashattention")
+    section.scroll_into_view_if_needed()
+    assert "0.9\u00a0% is the KV cache" in section.locator(".lead").inner_text()
+    tables = section.locator("table")
+    assert tables.count() == 4
+    for at in range(4):
+        box = tables.nth(at).bounding_box()
+        assert box["height"] > 60
+        assert box["x"] < width
+    words = section.locator("td.words").first
+    assert words.inner_text() == "“T4 (SM75) lacks LDMatrix + MMA instructions required for FlashAttention”"
+    assert words.evaluate("(cell) => getComputedStyle(cell).fontStyle") == "italic"  # quoted, and looks it
+    meters = section.locator(".meter").evaluate_all("all => all.map((one) => Number(one.style.getPropertyValue('--w')))")
+    assert meters == pytest.approx([0.0094, 0.0368, 0.1324, 0.0527, 0.1], abs=6e-5)
+    shares = section.locator("[data-table]:has(#f-decode) th", has_text="KV share")
+    shares.locator("button").click()
+    first = section.locator("[data-table]:has(#f-decode) tbody tr").first
+    assert first.locator("td").nth(1).inner_text() == "1,024"
+    assert visit("cpu").locator("#flashattention").count() == 0  # neither a Turing nor a run of GPT-2
+
+
 def test_a_link_opens_the_folded_trace(visit: Open) -> None:
     page = visit("several")
     page.evaluate("document.querySelectorAll('details.trace').forEach((trace) => { trace.open = false; })")

@@ -37,6 +37,14 @@ def test_each_level_is_whole(level, layers, percent):
     assert sum(layer.percent for layer in found.values()) == pytest.approx(percent)
 
 
+def test_statements_carry_no_markup():
+    said = [statement.text for statement in quoted().statements if statement.topic == "FlashAttention"]
+
+    assert said[0] == "T4 (SM75) lacks LDMatrix + MMA instructions required for FlashAttention"
+    assert len(said) == 4
+    assert not any("*" in text for text in said)
+
+
 def test_a_level_that_nobody_quoted_is_empty():
     assert quoted().level("kernel") == {}
 
