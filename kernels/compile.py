@@ -141,12 +141,15 @@ def compile_source(text: str, architecture: str, macros: Mapping[str, int]) -> C
 
     Raises MissingExtraError, and TracekitError if it does not compile, or the compiler does not know the architecture.
     """
-    compiler_version()  # says best what is missing
+    # Where there is a driver, NVRTC has a cache of its own since 12.9; what it finds there comes without a log.
+    uncached = True if _numbers(compiler_version()) >= (12, 9) else None
     core = cuda_core()
     definitions = [(name, str(value)) for name, value in macros.items()]
     log = io.StringIO()
     try:
-        options = core.ProgramOptions(arch=architecture, define_macro=definitions or None, ptxas_options=["-v"])
+        options = core.ProgramOptions(
+            arch=architecture, define_macro=definitions or None, ptxas_options=["-v"], no_cache=uncached
+        )
         program = core.Program(text, "c++", options)
         cubin = bytes(program.compile("cubin", logs=log).code)
         return Compiled(cubin, _ptx(program.handle), log.getvalue())
@@ -277,13 +280,17 @@ def _refused(aim: Target, error: Exception) -> TracekitError:
     """Why a driver does not take what NVRTC made. Most often it is the older of the two, and PTX must not be newer at all."""
     driver, compiler = _driver_version(), compiler_version()
     what, mend = "the driver does not take the kernels", "update the driver, or run the other variants"
-    if driver is not None and driver < tuple(map(int, compiler.split("."))):
+    if driver is not None and driver < _numbers(compiler):
         what = "the driver, for CUDA {}.{}, does not take kernels by NVRTC {}".format(*driver, compiler)
         package = "nvidia-cuda-nvrtc=={}.{}.*" if driver[0] > 12 else "nvidia-cuda-nvrtc-cu12=={}.{}.*"
         same_major = compiler.startswith(f"{driver[0]}.")
         needed = package.format(*driver) if same_major else f"torch-tracekit[cuda{driver[0]}]"
         mend = f"pip install '{needed}', or update the driver"
     return TracekitError(f"{what} ({str(error).strip() or type(error).__name__})", where=aim, mend=mend)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _driver_version() -> tuple[int, int] | None:
