@@ -13,8 +13,9 @@ from tracekit.errors import MissingExtraError, TracekitError
 from .configuration import Configuration, declared
 from .inspection import Inspected, inspect
 
-_LINE = "{:<26} {:>7} {:>5} {:>8} {:>7} {:>6} {:<15}"
-_HEADING = _LINE.format("kernel", "threads", "regs", "shared", "blocks", "warps", "limited by").rstrip()
+_LINE = "{:<30} {:>7} {:>4} {:>6} {:>3} {:>5} {}"
+_HEADING = _LINE.format("kernel", "threads", "regs", "shared", "fit", "warps", "limited by")
+_SHORT = {"registers": "regs", "shared memory": "shared"}
 
 
 def main() -> int:
@@ -45,9 +46,9 @@ def _print(capability: Capability, only: frozenset[str]) -> int:
     if not chosen:
         raise TracekitError("no configuration is like this", where=" ".join(sorted(only)), mend="leave one of them out")
     print(
-        f"{limits.name}, compute capability {limits.compute_capability} ({limits.example}): {limits.registers:,} registers,\n"
-        f"{limits.shared_bytes:,} bytes of shared memory, {limits.warps} warps and {limits.blocks} blocks a multiprocessor. "
-        "Compiled, not run."
+        f"{limits.name}, compute capability {limits.compute_capability}, as of {limits.example}. A multiprocessor has\n"
+        f"{limits.registers:,} registers, {limits.shared_bytes:,} bytes of shared memory, room for {limits.warps} warps\n"
+        f"and {limits.blocks} blocks. `fit` are blocks that it holds at once. Compiled, not run."
     )
     problems = 0
     for configuration in chosen:
@@ -68,8 +69,8 @@ def _declared() -> tuple[Configuration, ...]:
 def _row(kernel: Inspected) -> str:
     taken, holds = kernel.taken, kernel.occupancy
     shared = f"{taken.shared_bytes + kernel.dynamic_shared:,}"
-    warps, limits = f"{holds.warps}/{holds.most}", ", ".join(limit.split()[0] for limit in holds.limits)
-    line = _LINE.format(kernel.name, taken.threads, taken.registers, shared, holds.blocks, warps, limits).rstrip()
+    warps, limits = f"{holds.warps}/{holds.most}", ", ".join(_SHORT.get(limit, limit) for limit in holds.limits)
+    line = _LINE.format(kernel.name, taken.threads, taken.registers, shared, holds.blocks, warps, limits)
     return "\n".join((line, *(f"  ! {problem}" for problem in kernel.problems)))
 
 

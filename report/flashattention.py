@@ -54,10 +54,9 @@ def flash_attention(traces: Sequence[TraceBundle]) -> FlashAttentionView | None:
     turing = any(str(trace.device.get("compute_capability")) == "7.5" for trace in traces)
     if not turing and not any(model.name == quoted().source.model for model in models):
         return None
-    shown = {model.name: model for model in (_SMALL, *models) if model.name.startswith(_SMALL.name) and _sound(model)}
-    return FlashAttentionView(
-        _answer(shown[_SMALL.name]), _hardware(), _statements(), _decode(shown.values()), _prefill(shown.values())
-    )
+    larger = {model.name: model for model in models if model.name.startswith(f"{_SMALL.name}-") and _sound(model)}
+    shown = (_SMALL, *larger.values())
+    return FlashAttentionView(_answer(), _hardware(), _statements(), _decode(shown), _prefill(shown))
 
 
 def decode_bytes(model: Model, context: int) -> tuple[int, int]:
@@ -86,7 +85,7 @@ def score_bytes(model: Model, tokens: int) -> int:
 
 
 def _sound(model: Model) -> bool:
-    """Whether its shape is one: a bundle may come from anybody."""
+    """Whether the shape is one: a bundle may come from anybody."""
     return min(model.vocab_size, model.layers, model.heads, model.width, model.context) > 0
 
 
@@ -94,9 +93,9 @@ def _share(part: int, rest: int) -> float:
     return part / (part + rest)
 
 
-def _answer(model: Model) -> str:
-    weights, cache = decode_bytes(model, _CONTEXTS[0])
-    linear, attention = prefill_flops(model, _PROMPTS[-1])
+def _answer() -> str:
+    weights, cache = decode_bytes(_SMALL, _CONTEXTS[0])
+    linear, attention = prefill_flops(_SMALL, _PROMPTS[-1])
     return (
         "It can run: a T4 has the matrix instructions that FlashAttention is made of. It cannot speed up decoding: of what a "
         f"step of GPT-2 small reads at context {_CONTEXTS[0]}, {percent(_share(cache, weights))} is the KV cache, and every "
