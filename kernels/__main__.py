@@ -46,7 +46,7 @@ def _print(capability: Capability, only: frozenset[str]) -> int:
     if not chosen:
         raise TracekitError("no configuration is like this", where=" ".join(sorted(only)), mend="leave one of them out")
     print(
-        f"{limits.name}, compute capability {limits.compute_capability}, as of {limits.example}. A multiprocessor has\n"
+        f"{limits.name}, compute capability {limits.compute_capability} ({limits.example}). A multiprocessor has\n"
         f"{limits.registers:,} registers, {limits.shared_bytes:,} bytes of shared memory, room for {limits.warps} warps\n"
         f"and {limits.blocks} blocks. `fit` are blocks that it holds at once. Compiled, not run."
     )
