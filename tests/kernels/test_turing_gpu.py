@@ -56,7 +56,7 @@ def test_the_code_of_a_t4_passes_the_core_of_all_other_tests(tmp_path: Path) -> 
     assert found.returncode == 0
     counts = {what: int(count) for count, what in re.findall(r"(\d+) (passed|skipped)", found.stdout)}
     assert sum(counts.values()) == len(chosen)
-    assert counts["passed"] > len(chosen) / 2  # what is for newer devices alone is skipped
+    assert counts.get("passed", 0) > len(chosen) / 2  # what is for newer devices alone is skipped
     assert {file.name.partition("-")[0] for file in (tmp_path / "cache" / "kernels").iterdir()} == {"compute_75"}
 
 
