@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tracekit.architectures import Capability
 from tracekit.errors import MissingExtraError, TracekitError
 from tracekit.files import write_atomic
 
@@ -28,8 +29,6 @@ VARIABLE = "TRACEKIT_ARCH"
 _HERE = Path(__file__).resolve().parent
 _DIGEST = 32  # bytes of SHA-256 before the code in a file of the cache: half a file, or another's, is not loaded
 _MOST_THREADS = 1024  # of a block, where the source sets no bound
-
-Capability = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel takes: threads a block at most, registers a thread, static shared memory a block, and bytes a thread
-    spills and stacks."""
+    """What one kernel takes: at most so many threads a block, registers a thread, static shared memory a block, and bytes
+    that a thread spills and stacks."""
 
     threads: int
     registers: int

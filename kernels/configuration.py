@@ -12,7 +12,9 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .compile import CAPABILITY, Capability
+from tracekit.architectures import Capability
+
+from .compile import CAPABILITY
 
 
 @dataclass(frozen=True)

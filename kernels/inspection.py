@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tracekit.architectures import multiprocessor
+from tracekit.architectures import Capability, multiprocessor
 
-from .compile import Capability, Resources, Target, compile_source, resources, source
+from .compile import Resources, Target, compile_source, resources, source
 from .configuration import Configuration
 from .occupancy import Occupancy, occupancy
 

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tracekit.architectures import instructions
+from tracekit.architectures import Capability, instructions
 from tracekit.errors import TracekitError
 from tracekit.kernels import compile as compiler
 from tracekit.kernels.configuration import Configuration, declared
@@ -24,7 +24,7 @@ needs_nvrtc = pytest.mark.skipif(not compiler.available(), reason="needs cuda-co
 SPILLS = {("decode.cu WIDTH=1600 HEAD_WIDTH=64 BATCH=2", HOPPER): "gpt2_embed_norm_qkv spills 4 bytes a thread"}
 
 
-def able(capability: compiler.Capability) -> list[Configuration]:
+def able(capability: Capability) -> list[Configuration]:
     """What is ever compiled for devices like this."""
     return [one for one in declared() if one.capability <= capability]
 
@@ -42,7 +42,7 @@ def kernels_of(name: str) -> set[str]:
     return set(re.findall(r'extern "C" __global__ void\s+(?:__\w+__\([^{;]*?\)\s+)*(\w+)\(', compiler.source(name)))
 
 
-def check(configuration: Configuration, capability: compiler.Capability) -> None:
+def check(configuration: Configuration, capability: Capability) -> None:
     found = inspect(configuration, capability)
     for kernel in found:
         taken, holds = kernel.taken, kernel.occupancy
@@ -74,7 +74,7 @@ def test_every_kernel_fits_a_t4(configuration: Configuration) -> None:
 
 @needs_nvrtc
 @pytest.mark.parametrize(("configuration", "capability"), for_newer(), ids=str)
-def test_and_the_newer_ones(configuration: Configuration, capability: compiler.Capability) -> None:
+def test_and_the_newer_ones(configuration: Configuration, capability: Capability) -> None:
     check(configuration, capability)
 
 
@@ -131,7 +131,7 @@ KERNEL = """extern "C" __global__ void one(unsigned* out, float* sums, const voi
 @needs_nvrtc
 @pytest.mark.parametrize("instruction", instructions(), ids=lambda one: one.name)
 @pytest.mark.parametrize("capability", [TURING, *BETWEEN, HOPPER], ids=str)
-def test_instructions_exist_from_where_the_dossier_says(instruction, capability: compiler.Capability) -> None:
+def test_instructions_exist_from_where_the_dossier_says(instruction, capability: Capability) -> None:
     text = KERNEL.replace("INSTRUCTION", instruction.ptx).replace("OPERANDS", OPERANDS[instruction.ptx])
     architecture = compiler.Target(capability).architecture
     if instruction.known_to(capability):
