@@ -14,7 +14,7 @@ from .trace import Signature
 Shape = tuple[int, ...]
 
 LARGEST = 2**62
-"""Counts beyond are no counts: an int64 must hold the sum of a few."""
+"""No dimension is as long."""
 
 
 class UnrecordedError(Exception):

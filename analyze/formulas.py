@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from . import fused_work, matrix_work, vector_work
-from .call import LARGEST, OperatorCall, UnrecordedError
+from .call import OperatorCall, UnrecordedError
 from .trace import Signature
 from .work import Formula, Work
+
+LARGEST = 2**53
+"""More FLOPs or bytes no call has: they would keep the fastest device busy for seconds. A thousand such fit an int64."""
 
 FORMULAS: dict[str, Formula] = {**matrix_work.FORMULAS, **vector_work.FORMULAS, **fused_work.FORMULAS}
 

@@ -226,12 +226,12 @@ def _outermost(trace: Trace) -> tuple[list[str], Int64s, Int64s, Int64s]:
         top[inner] = around[top[inner]]
     outermost = rows[top[rows] == rows]
     texts = [STEP_NUMBER.sub("", str(name)) for name in trace.names(outermost)]
-    labels = list(dict.fromkeys(texts))
+    labels = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     place = np.full(len(trace) + 1, -1, dtype=np.int64)
-    place[outermost] = [labels.index(text) for text in texts]
+    place[outermost] = [labels[text] for text in texts]
     calls = np.bincount(place[outermost], minlength=len(labels)).astype(np.int64)
     events, launches = trace.enclosing(forest, trace.call_of_gpu), trace.enclosing(forest, launching)
-    return labels, place[top[events]], place[top[launches]], calls
+    return list(labels), place[top[events]], place[top[launches]], calls
 
 
 def _decode(run: RunManifest, steps: Table, inputs: Inputs) -> DecodeProjection | None:

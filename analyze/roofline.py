@@ -19,7 +19,6 @@ from tracekit.table import Table
 
 from .call import OperatorCall, UnrecordedError
 from .group import Floats, Groups, group
-from .launches import graph_kernels
 from .trace import Bools, Int64s, Objects, Trace
 
 LATENCY_SHARE = 0.25
@@ -31,15 +30,12 @@ class Roofline:
     """The work of a trace's kernels, times in ns; FLOPs and bytes are of those whose work is known.
 
     `device` is the datasheet whose peaks the shares are of, None where none is known. `known_ns` is the time of kernels of
-    which at least the bytes are known; `without_operator_ns` of those that no operator launched, `graph_ns` of them
-    replayed from CUDA graphs.
+    which at least the bytes are known.
     """
 
     device: str | None
     kernel_time_ns: int
     known_ns: int
-    without_operator_ns: int
-    graph_ns: int
     flops: int
     bytes: int
     kernels: Table
@@ -64,15 +60,10 @@ def roofline(trace: Trace, work: Table, family_of: Mapping[str, str], sheet: Dat
     """
     if not len(work):
         return None
-    duration, operator = work["duration_ns"], work["operator"]
-    total = int(duration.sum())
-    replayed = graph_kernels(trace)[work["gpu"]]
     return Roofline(
         device=sheet.name if sheet else None,
-        kernel_time_ns=total,
-        known_ns=int(duration[work["has_bytes"]].sum()),
-        without_operator_ns=int(duration[operator < 0].sum()),
-        graph_ns=int(duration[(operator < 0) & replayed].sum()),
+        kernel_time_ns=int(work["duration_ns"].sum()),
+        known_ns=int(work["duration_ns"][work["has_bytes"]].sum()),
         flops=int(work["flops"].sum()),
         bytes=int(work["bytes"].sum()),
         kernels=_by_kernel(trace, work, family_of, sheet),
@@ -128,8 +119,10 @@ def _figures(work: Table, groups: Groups, sheet: Datasheet | None) -> dict[str, 
     flops, moved = groups.sum(work["flops"]), groups.sum(work["bytes"])
     has_bytes, has_flops = groups.sum(known.astype(np.int64)) > 0, groups.sum(counted.astype(np.int64)) > 0
     compute, memory = _roofs(work, sheet)
-    compute_share = np.where(has_flops, _over(groups.sum_of_floats(compute), counted_ns), np.nan)
-    memory_share = np.where(has_bytes, _over(groups.sum_of_floats(memory), known_ns), np.nan)
+    # What took no time at all has no rate, and so no share of one.
+    timed, counted_time = has_bytes & (known_ns > 0), has_flops & (counted_ns > 0)
+    compute_share = np.where(counted_time, _over(groups.sum_of_floats(compute), counted_ns), np.nan)
+    memory_share = np.where(timed, _over(groups.sum_of_floats(memory), known_ns), np.nan)
     return {
         "count": groups.count,
         "time_ns": time,
@@ -138,8 +131,8 @@ def _figures(work: Table, groups: Groups, sheet: Datasheet | None) -> dict[str, 
         "flops": _masked(flops, has_flops),
         "bytes": _masked(moved, has_bytes),
         "peak": _peaks(work, groups),
-        "tflops": _masked(_over(flops, counted_ns) / 1e3, has_flops & (counted_ns > 0)),
-        "gb_s": _masked(_over(moved, known_ns), has_bytes & (known_ns > 0)),
+        "tflops": _masked(_over(flops, counted_ns) / 1e3, counted_time),
+        "gb_s": _masked(_over(moved, known_ns), timed),
         "intensity": _masked(_over(flops, moved), has_flops & (moved > 0)),
         "compute_share": _masked(compute_share, np.isfinite(compute_share)),
         "memory_share": _masked(memory_share, np.isfinite(memory_share)),

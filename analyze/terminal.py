@@ -201,21 +201,18 @@ def _kernels(analysis: Analysis, width: int) -> RichTable:
 
 def _roofline(roofline: Roofline, width: int) -> Iterable[RenderableType]:
     """How much of the kernel time has known work, and how close the most expensive operators come to the device's peaks."""
-    total = max(roofline.kernel_time_ns, 1)
-    hidden = f" ({share(roofline.without_operator_ns / total)} has no operator" if roofline.without_operator_ns else ""
-    replayed = f", {share(roofline.graph_ns / total)} replayed from graphs" if roofline.graph_ns else ""
-    against = f"the peaks of {roofline.device}" if roofline.device else "no peaks: the device is not in the table"
+    against = f"the peaks of {_printable(roofline.device)}" if roofline.device else "no peaks: the device is not in the table"
     yield Text.assemble(
         "Work known for ",
         (share(roofline.known_share), "bold"),
-        f" of kernel time{hidden}{replayed}{')' if hidden else ''}; held against {against}",
+        f" of kernel time; held against {against}",
     )
     rows = [row for row in roofline.operators.records() if row["bytes"] is not None]
     if not rows:
         return
-    shown = f" (the {ROOFLINE_ROWS} largest of {len(rows):,})" if len(rows) > ROOFLINE_ROWS else ""
+    largest = f" (the {ROOFLINE_ROWS} largest of {len(rows):,})" if len(rows) > ROOFLINE_ROWS else ""
     wide = width >= WIDE
-    table = _table(f"Roofline{shown}", "operator, shapes", "time", *(("TFLOP/s", "GB/s") if wide else ()), "of roof", "bound")
+    table = _table(f"Roofline{largest}", "operator, shapes", "time", *(("TFLOP/s", "GB/s") if wide else ()), "of roof", "bound")
     for row in rows[:ROOFLINE_ROWS]:
         reached = max((part for part in (row["compute_share"], row["memory_share"]) if part is not None), default=None)
         table.add_row(
@@ -248,7 +245,7 @@ def _projection(projection: Projection, width: int) -> Iterable[RenderableType]:
     inputs = projection.inputs
     yield Text.assemble(
         ("Projected", "bold"),
-        f" onto {inputs.device} at {inputs.memory_gb_s:g} GB/s: {share(projection.known_share)} of kernel time, "
+        f" onto {_printable(inputs.device)} at {inputs.memory_gb_s:g} GB/s: {share(projection.known_share)} of kernel time, "
         f"{time(projection.known_ns)} here, takes at least {time(projection.projected_ns)} there",
     )
     wide = width >= WIDE

@@ -54,14 +54,10 @@ def roofline_view(trace: TraceBundle) -> RooflineView | None:
 
 
 def _headline(found: Mapping[str, Any]) -> str:
-    total = found.get("kernel_time_ns") or 0
-    text = f"The work of {percent(_over(found.get('known_ns'), total))} of the kernel time is known"
-    hidden, replayed = found.get("without_operator_ns"), found.get("graph_ns")
-    if hidden:
-        text += f"; {percent(_over(hidden, total))} has no operator to tell it"
-        text += f", {percent(_over(replayed, total))} as it was replayed from CUDA graphs" if replayed else ""
     device = found.get("device")
-    return f"{text}. " + (
+    text = f"The work of {percent(_over(found.get('known_ns'), found.get('kernel_time_ns')))} of the kernel time is known: of "
+    text += "kernels that an operator with a formula launched, its shapes recorded. "
+    return text + (
         f"Shares are of the datasheet's peaks of {device}."
         if device
         else "The device is not in the table of datasheets, so there are rates but no shares: --device-table takes yours."

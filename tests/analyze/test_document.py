@@ -131,7 +131,7 @@ CONTRACT: dict[str, Any] = {
     # Beyond the contract of others, but in our documentation.
     "roofline": {
         **{"device": str, "known_share": float},
-        **dict.fromkeys(("kernel_time_ns", "known_ns", "without_operator_ns", "graph_ns", "flops", "bytes"), int),
+        **dict.fromkeys(("kernel_time_ns", "known_ns", "flops", "bytes"), int),
         "kernels": [{"name": str, "family": str, **ROOFLINE}],
         "operators": [{"operator": (str, type(None)), "shapes": (str, type(None)), **ROOFLINE}],
     },
@@ -190,7 +190,7 @@ def test_a_projection_where_it_is_asked_for():
             "steps": [
                 {
                     **{"step": str, "calls": int, "step_ns": (int, type(None))},
-                    **dict.fromkeys(("gpu_events", "launches", "known_share"), float),
+                    **dict.fromkeys(("gpu_events", "host_launches", "known_share"), float),
                     **dict.fromkeys(("time_ns", "projected_ns", "gap_ns", "host_ns"), int),
                 }
             ],

@@ -132,7 +132,7 @@ def test_unknown_work_is_shown_with_its_time_and_nothing_else() -> None:
     builder.kernel(900, 100, name="lost")
     found = analysed(builder)
 
-    assert (found.kernel_time_ns, found.known_ns, found.without_operator_ns, found.graph_ns) == (500, 0, 200, 100)
+    assert (found.kernel_time_ns, found.known_ns) == (500, 0)
     assert found.known_share == 0
     figures = ("flops", "bytes", "peak", "tflops", "gb_s", "intensity", "compute_share", "memory_share", "bound", "flag")
     for row in (*found.kernels.records(), *found.operators.records()):
@@ -162,13 +162,13 @@ def test_a_trace_without_kernels_has_no_roofline() -> None:
 
 def test_a_zero_length_kernel_has_no_rate() -> None:
     row = one("aten::mm", 0, t(100, 100), t(100, 100))
-    assert (row["flops"], row["tflops"], row["gb_s"]) == (2_000_000, None, None)
+    assert (row["flops"], row["bytes"]) == (2_000_000, 120_000)
+    assert [row[key] for key in ("tflops", "gb_s", "compute_share", "memory_share", "bound", "flag")] == [None] * 6
 
 
 def check(found: Roofline) -> None:
     """What holds of every trace."""
     assert 0 <= found.known_ns <= found.kernel_time_ns
-    assert 0 <= found.graph_ns <= found.without_operator_ns <= found.kernel_time_ns
     for table in (found.kernels, found.operators):
         assert int(table["time_ns"].sum()) == found.kernel_time_ns
         assert int(table["known_ns"].sum()) == found.known_ns
@@ -203,7 +203,6 @@ def test_the_work_of_a_decode_step_is_known_where_shapes_were_recorded() -> None
         if found is None:
             continue
         if "graphs" in path.name:
-            assert found.graph_ns / found.kernel_time_ns > 0.8
             assert found.known_share < 0.2
         else:
             assert found.known_share > 0.99
