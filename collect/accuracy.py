@@ -14,12 +14,13 @@ from .candidate import Candidate
 from .environment import tf32
 
 REFERENCE = "baseline: float32, eager, sdpa attention, TF32 off"
-BOUNDS: Mapping[str, float] = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-2}
+# Of INT8 weights it is what they cost, not what the kernels lose: see docs/kernels.md.
+BOUNDS: Mapping[str, float] = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-2, "int8": 4e-2}
 _TF32_BOUND = 5e-3  # which keeps as many bits of each factor as FP16 does
 
 
 def bound(dtype: str, tf32_allowed: bool) -> float:
-    """The most that ‖logits − reference‖ / ‖reference‖ may be in a dtype."""
+    """The most that ‖logits − reference‖ / ‖reference‖ may be in a dtype, or with weights in one."""
     return _TF32_BOUND if dtype == "float32" and tf32_allowed else BOUNDS[dtype]
 
 

@@ -120,7 +120,7 @@ def _start(session: Session, variant: Variant, weights: SharedWeights, reference
     environment.free_memory(session.device)
     held = bench.held_memory(session.device) - before + weights.nbytes(variant.dtype)
     advance(f"{variant.name}: start-up", 1, 2)
-    allowed = accuracy.bound(variant.dtype, session.options.tf32)
+    allowed = accuracy.bound(variant.weights or variant.dtype, session.options.tf32)
     judged = accuracy.compare(candidate, reference, session.options.new_length, allowed)
     accuracy.require(judged, variant.name)
     advance(f"{variant.name}: start-up", 2, 2)

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from tracekit.errors import TracekitError
 from tracekit.kernels.compile import cuda_core
-from tracekit.kernels.decode import Decoder, LayerTensors, obstacle
+from tracekit.kernels.decode import Decoder, LayerTensors, Linear, ModelTensors
+from tracekit.kernels.reference import quantize
+from tracekit.kernels.shape import obstacle
 
 from .gpt2 import GPT2, Block
 
 if TYPE_CHECKING:
     from .variants import ScoredStep
 
+Convert = Callable[[Tensor, Tensor | None], Linear]
+"""From the weight and the bias of a linear layer to what the kernels take."""
 
-def decode_step(model: GPT2, step: ScoredStep, temperature: float, top_k: int | None) -> ScoredStep:
+
+def in_fp16(weight: Tensor, bias: Tensor | None) -> Linear:
+    """A linear layer as the model has it."""
+    return Linear(weight, bias)
+
+
+def in_int8(weight: Tensor, bias: Tensor | None) -> Linear:
+    """A linear layer with its weight in INT8; the bias stays as it is."""
+    numbers, scale = quantize(weight)
+    return Linear(numbers, bias, scale)
+
+
+def decode_step(model: GPT2, step: ScoredStep, temperature: float, top_k: int | None, convert: Convert) -> ScoredStep:
     """`step`, with every decode of one token a sequence by the fused kernels. The model must keep its weights and cache.
 
-    Raises TracekitError if they cannot be compiled, or cannot run a model of this shape.
+    Linear layers and the LM head, which has no bias, are read as `convert` leaves them. Raises TracekitError if the
+    kernels cannot be compiled, or cannot run a model of this shape.
     """
     cuda_core()  # the quickest to be missing
-    decoder = _decoder(model)
+    decoder = Decoder(_tensors(model, convert))
 
     def fused(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         if tokens.shape[1] != 1:
@@ -36,32 +54,36 @@ def decode_step(model: GPT2, step: ScoredStep, temperature: float, top_k: int | 
     return fused
 
 
-def _decoder(model: GPT2) -> Decoder:
+def _tensors(model: GPT2, convert: Convert) -> ModelTensors:
     config = model.config
     cache = model.blocks()[0].attn.cache
     if cache is None:
         raise ValueError("the fused decode step needs a KV cache")
     problem = obstacle(config.width, config.width // config.heads, len(cache.keys))
     if problem is not None:
-        raise TracekitError(f"{problem}", where="variant fused", mend="run the other variants")
-    layers = [_layer(block) for block in model.blocks()]
-    return Decoder((model.wte.weight, model.wpe.weight), layers, _parameters(model.ln_f), model.wte.weight)
+        raise TracekitError(f"{problem}", where="the fused kernels", mend="run the other variants")
+    return ModelTensors(
+        embeddings=(model.wte.weight, model.wpe.weight),
+        layers=tuple(_layer(block, convert) for block in model.blocks()),
+        norm=_norm(model.ln_f),
+        head=convert(model.wte.weight, None),
+    )
 
 
-def _layer(block: Block) -> LayerTensors:
+def _layer(block: Block, convert: Convert) -> LayerTensors:
     cache = block.attn.cache
     assert cache is not None
     return LayerTensors(
-        norm_1=_parameters(block.ln_1),
-        qkv=_parameters(block.attn.c_attn),
-        projection=_parameters(block.attn.c_proj),
-        norm_2=_parameters(block.ln_2),
-        fc1=_parameters(block.mlp.c_fc),
-        fc2=_parameters(block.mlp.c_proj),
+        norm_1=_norm(block.ln_1),
+        qkv=convert(block.attn.c_attn.weight, block.attn.c_attn.bias),
+        projection=convert(block.attn.c_proj.weight, block.attn.c_proj.bias),
+        norm_2=_norm(block.ln_2),
+        fc1=convert(block.mlp.c_fc.weight, block.mlp.c_fc.bias),
+        fc2=convert(block.mlp.c_proj.weight, block.mlp.c_proj.bias),
         keys=cache.keys,
         values=cache.values,
     )
 
 
-def _parameters(module: nn.LayerNorm | nn.Linear) -> tuple[Tensor, Tensor]:
+def _norm(module: nn.LayerNorm) -> tuple[Tensor, Tensor]:
     return module.weight, module.bias

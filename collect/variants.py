@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tracekit.manifest import Device
 
+    from .fused import Convert
     from .gpt2 import GPT2
 
     ScoredStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -48,7 +49,7 @@ class Variant:
     its cache, into a step; it may change the model's modules, which are its own. `needs` says in words what `obstacle`
     finds missing on a device; `doubt` is what a reader must know about running there. `decodes` is set where the decode
     step is what makes the variant, so that it is nothing without one of fixed shape. `annotatable` steps are run by
-    Python, layer by layer.
+    Python, layer by layer. `weights` is the dtype that a decode reads weights in, where it is another than `dtype`.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Variant:
     doubt: Callable[[Device], str | None] = lambda device: None
     decodes: bool = False
     annotatable: bool = False
+    weights: str | None = None
 
     def unsupported(self, device: Device) -> str | None:
         """Why the variant cannot run on a device, and None where it can."""
@@ -109,10 +111,23 @@ def compiled_graphs(model: GPT2, demand: Demand) -> ScoredStep:
 
 def fused(model: GPT2, demand: Demand) -> ScoredStep:
     """Each decode one launch of a CUDA graph of our own kernels, five a layer; the prefill is PyTorch's, captured too."""
+    from .fused import in_fp16
+
+    return _fused(model, demand, in_fp16)
+
+
+def fused_int8(model: GPT2, demand: Demand) -> ScoredStep:
+    """The same, but a decode reads the linear layers and the LM head in INT8; the prefill reads them in FP16."""
+    from .fused import in_int8
+
+    return _fused(model, demand, in_int8)
+
+
+def _fused(model: GPT2, demand: Demand, convert: Convert) -> ScoredStep:
     from .fused import decode_step
     from .graphs import CapturedStep
 
-    return CapturedStep(decode_step(model, eager(model, demand), *_sampling(demand)), prefill=True)
+    return CapturedStep(decode_step(model, eager(model, demand), *_sampling(demand), convert), prefill=True)
 
 
 def _sampling(demand: Demand) -> tuple[float, int | None]:
@@ -229,6 +244,16 @@ VARIANTS: tuple[Variant, ...] = (
         "CUDA, compute capability 7.5, and the extra `cuda`",
         obstacle=_no_fused_kernels,
         decodes=True,
+    ),
+    Variant(
+        "fused-int8",
+        "the same with weights in INT8, a scale for each output",
+        "float16",
+        fused_int8,
+        "CUDA, compute capability 7.5, and the extra `cuda`",
+        obstacle=_no_fused_kernels,
+        decodes=True,
+        weights="int8",
     ),
 )
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+import textwrap
 
 from tracekit.architectures import Capability, multiprocessor, multiprocessors
 from tracekit.errors import MissingExtraError, TracekitError
@@ -52,7 +53,7 @@ def _print(capability: Capability, only: frozenset[str]) -> int:
     )
     problems = 0
     for configuration in chosen:
-        print(f"\n{configuration}\n{_HEADING}")
+        print("\n" + textwrap.fill(str(configuration), 80, subsequent_indent="  ") + f"\n{_HEADING}")
         for kernel in inspect(configuration, capability):
             print(_row(kernel))
             problems += len(kernel.problems)

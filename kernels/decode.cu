@@ -1,33 +1,27 @@
-// One decode step of GPT-2: five kernels a layer, then the head. FP16 weights and activations, FP32 arithmetic.
+// One decode step of GPT-2: five kernels a layer, then the head. FP16 activations, FP16 or INT8 weights, FP32 sums.
 //
-// A warp owns an output row, or a slice of one: it has all of that row's weights in flight, in registers, before it looks
-// at anything that the kernel before it computes. From compute capability 9.0 on, a kernel launched as a programmatic
-// dependent starts while its predecessor still runs, so the weights stream in across kernels; on older chips the two
-// lines that do so compile to nothing. Nothing here needs more than 7.5, nor a header.
+// A block owns a tile of a linear layer's outputs for all sequences of the batch, and its warps share out the inputs. A
+// warp has all of its weights in flight, in registers, before it looks at anything that the kernel before it computes.
+// From compute capability 9.0 on, a kernel launched as a programmatic dependent starts while its predecessor still runs,
+// so the weights stream in across kernels; on older chips the two lines that do so compile to nothing.
 //
-// Compiled with WIDTH, the embedding's, HEAD_WIDTH (32, 64 or 128, of which WIDTH is a multiple) and BATCH (1 to 16).
+// The products run on tensor cores: eight or sixteen outputs by eight sequences. Four lanes hold a row there, of two
+// neighbouring inputs each, but a sum may be taken in any order: here a lane holds the neighbours of one 16-byte load, of
+// weights and activations alike, and no fragment is ever moved between lanes.
+//
+// Nothing here needs more than compute capability 7.5, nor a header. Compiled with the macros of shape.py's `Shape`.
 
 typedef unsigned short half_bits;  // an FP16 number as it is stored
 
 #define HEADS (WIDTH / HEAD_WIDTH)
-#define CHUNKS ((WIDTH + 255) / 256)  // 16-byte loads a lane needs for WIDTH halves
 #define FULL_WARP 0xffffffffu
-#ifndef NORM_ROWS  // output rows of a warp behind a layer norm, which the warp computes anew: as many as registers allow
-#define NORM_ROWS (BATCH > 1 && CHUNKS > 4 ? 1 : 2)
-#endif
-#ifndef HEAD_ROWS  // vocabulary rows of a warp at a time; as many again are on their way
-#define HEAD_ROWS (BATCH > 1 && CHUNKS > 4 ? 1 : 2)
-#endif
 
-constexpr int kWarps = 4;       // of a block of a linear layer
-constexpr int kHeadWarps = 8;   // of a block of the head
-constexpr int kChunks = CHUNKS;
+constexpr int kWarps = WARPS;            // of a block of a layer with WIDTH inputs
+constexpr int kWideWarps = WIDE_WARPS;   // of one with 4 * WIDTH
+constexpr int kEights = (BATCH + 7) / 8;  // groups of eight sequences
+constexpr int kWeightRoom = 48, kInputRoom = 48;  // registers of a thread for weights and for activations in flight
 constexpr float kEpsilon = 1e-5f;
 constexpr float kLowest = -3.402823466e38f;
-
-struct Slice {  // a warp's WIDTH halves: chunk c of lane l holds the eight from (32 c + l) * 8 on
-  uint4 chunk[kChunks];
-};
 
 // ---- the smallest pieces
 
@@ -55,18 +49,24 @@ __device__ __forceinline__ float to_float(half_bits bits) {
 }
 
 __device__ __forceinline__ unsigned pack(float low, float high) {
+#if __CUDA_ARCH__ >= 800
+  unsigned pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
   return static_cast<unsigned>(to_half(low)) | static_cast<unsigned>(to_half(high)) << 16;
+#endif
 }
 
-__device__ __forceinline__ float warp_sum(float value) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(FULL_WARP, value, step);
-  return value;
+__device__ __forceinline__ uint4 pack(const float (&values)[8]) {
+  return make_uint4(pack(values[0], values[1]), pack(values[2], values[3]), pack(values[4], values[5]),
+                    pack(values[6], values[7]));
 }
+
+__device__ constexpr int min_of(int a, int b) { return a < b ? a : b; }
 
 __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
 __device__ __forceinline__ int warp() { return threadIdx.x / 32; }
-__device__ __forceinline__ int element(int chunk) { return (chunk * 32 + lane()) * 8; }
 
 // Let the next kernel begin; it waits by itself before it reads what this one writes.
 __device__ __forceinline__ void release_next() {
@@ -79,121 +79,356 @@ __device__ __forceinline__ void release_next() {
 __device__ __forceinline__ void await_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#else
+  __syncwarp();  // keeps the loads before it from being put off
 #endif
 }
 
-// Volatile, so that the load is issued where it is written: before the wait.
-__device__ __forceinline__ uint4 load_weights(const half_bits* from) {
+// Weights that one warp reads once. Volatile, as the next, so that the load is issued where it is written: before the wait.
+// Not by the non-coherent path, which would be the natural one: ptxas puts such loads off until their values are needed.
+__device__ __forceinline__ uint4 load_weights(const void* from) {
   uint4 packed;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(packed.x), "=r"(packed.y), "=r"(packed.z), "=r"(packed.w)
                : "l"(from));
   return packed;
 }
 
-__device__ __forceinline__ Slice load_weight_slice(const half_bits* from) {
-  Slice slice;
-#pragma unroll
-  for (int c = 0; c < kChunks; ++c)
-    slice.chunk[c] = element(c) < WIDTH ? load_weights(from + element(c)) : make_uint4(0, 0, 0, 0);
-  return slice;
+// Parameters that several blocks of a multiprocessor read.
+__device__ __forceinline__ uint4 load_parameters(const half_bits* from) {
+  uint4 packed;
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(packed.x), "=r"(packed.y), "=r"(packed.z), "=r"(packed.w)
+               : "l"(from));
+  return packed;
 }
 
 __device__ __forceinline__ uint4 load_activations(const half_bits* from) { return *reinterpret_cast<const uint4*>(from); }
 
-__device__ __forceinline__ void load_row(const half_bits* from, float (&x)[kChunks][8]) {
-#pragma unroll
-  for (int c = 0; c < kChunks; ++c)
-    unpack(element(c) < WIDTH ? load_activations(from + element(c)) : make_uint4(0, 0, 0, 0), x[c]);
-}
-
-__device__ __forceinline__ float dot(const Slice& weights, const float (&x)[kChunks][8]) {
-  float sums[2] = {0.0f, 0.0f};
-#pragma unroll
-  for (int c = 0; c < kChunks; ++c) {
-    float w[8];
-    unpack(weights.chunk[c], w);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) sums[i % 2] = fmaf(w[i], x[c][i], sums[i % 2]);
-  }
-  return sums[0] + sums[1];
-}
-
-// Keep a compiler that is short of registers from unpacking a slice once and for all.
-__device__ __forceinline__ void stay_packed(Slice& slice) {
-#pragma unroll
-  for (int c = 0; c < kChunks; ++c)
-    asm volatile("" : "+r"(slice.chunk[c].x), "+r"(slice.chunk[c].y), "+r"(slice.chunk[c].z), "+r"(slice.chunk[c].w));
-}
-
-// The mean of a row and the reciprocal of its deviation, the same in every lane.
-__device__ __forceinline__ void moments(const float (&x)[kChunks][8], float& mean, float& scale) {
-  float sum = 0.0f;
-#pragma unroll
-  for (int c = 0; c < kChunks; ++c)
-#pragma unroll
-    for (int i = 0; i < 8; ++i) sum += x[c][i];
-  mean = warp_sum(sum) / WIDTH;
-  float squares = 0.0f;
-#pragma unroll
-  for (int c = 0; c < kChunks; ++c)
-    if (element(c) < WIDTH)
-#pragma unroll
-      for (int i = 0; i < 8; ++i) squares = fmaf(x[c][i] - mean, x[c][i] - mean, squares);
-  scale = rsqrtf(warp_sum(squares) / WIDTH + kEpsilon);
-}
-
-__device__ __forceinline__ void apply_norm(float (&x)[kChunks][8], float mean, float scale, const Slice& gamma,
-                                           const Slice& beta) {
-#pragma unroll
-  for (int c = 0; c < kChunks; ++c) {
-    float g[8], b[8];
-    unpack(gamma.chunk[c], g);
-    unpack(beta.chunk[c], b);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) x[c][i] = fmaf((x[c][i] - mean) * scale, g[i], b[i]);
-  }
-}
-
 __device__ __forceinline__ float gelu(float x) {
   const float inner = 0.7978845608028654f * fmaf(0.044715f * x * x, x, x);
   const float e = __expf(-2.0f * fabsf(inner));  // tanh by a form that cannot overflow
-  return 0.5f * x * (1.0f + copysignf((1.0f - e) / (1.0f + e), inner));
+  return 0.5f * x * (1.0f + copysignf(__fdividef(1.0f - e, 1.0f + e), inner));
 }
 
-// ---- layer norm and a linear layer whose rows are WIDTH long; where its results go is the caller's
+// ---- tensor cores
 
-template <int kRows>
-struct NormLinear {
-  Slice weights[kRows], gamma, beta;
-  float bias[kRows];
-  int first;
+// sums += left * right: 16 outputs by 16 inputs, and these by eight sequences. A lane holds the outputs lane / 4 (low) and
+// eight further on (high), the sequence lane / 4, and four inputs that are the same ones on both sides; of the sums, low
+// outputs come first, for the sequences 2 * (lane % 4) and its neighbour.
+__device__ __forceinline__ void multiply(float (&sums)[4], unsigned low_0, unsigned high_0, unsigned low_1, unsigned high_1,
+                                         unsigned right_0, unsigned right_1) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(low_0), "r"(high_0), "r"(low_1), "r"(high_1), "r"(right_0), "r"(right_1));
+#else
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(low_0), "r"(high_0), "r"(right_0));
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(low_1), "r"(high_1), "r"(right_1));
+#endif
+}
 
-  // `outputs` is a multiple of kRows.
-  __device__ __forceinline__ bool fetch(int outputs, const half_bits* gamma_from, const half_bits* beta_from,
-                                        const half_bits* weight, const half_bits* bias_from) {
-    first = (blockIdx.x * kWarps + warp()) * kRows;
-    if (first >= outputs) return false;
+// Two bytes of four, each a number plus 128, as FP16 numbers: 0x6400 | byte is 1024 + byte, and the difference is exact.
+__device__ __forceinline__ unsigned half_pair(unsigned bytes, unsigned selector) {
+  unsigned pair;
+  asm("{.reg .b32 t; prmt.b32 t, %1, 0x64646464, %2; sub.rn.f16x2 %0, t, %3;}"
+      : "=r"(pair)
+      : "r"(bytes), "r"(selector), "r"(0x64806480u));
+  return pair;
+}
+
+// ---- weights, [outputs, inputs], as they are stored
+
+struct Fp16 {
+  typedef half_bits Number;
+  static constexpr int kPacked = 8;  // numbers in 16 bytes
+  static constexpr int kNormRows = FP16_ROWS;
+  const Number* weight;
+
+  __device__ __forceinline__ float scale(int) const { return 1.0f; }
+
+  static __device__ __forceinline__ void to_pairs(const uint4& packed, unsigned (&pairs)[4]) {
+    pairs[0] = packed.x, pairs[1] = packed.y, pairs[2] = packed.z, pairs[3] = packed.w;
+  }
+};
+
+struct Int8 {
+  typedef signed char Number;
+  static constexpr int kPacked = 16;
+  static constexpr int kNormRows = INT8_ROWS;
+  const Number* weight;
+  const float* scales;  // of each output
+
+  __device__ __forceinline__ float scale(int output) const { return scales[output]; }
+
+  static __device__ __forceinline__ void to_pairs(const uint4& packed, unsigned (&pairs)[8]) {
+    const unsigned words[4] = {packed.x, packed.y, packed.z, packed.w};
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) weights[r] = load_weight_slice(weight + (first + r) * static_cast<long long>(WIDTH));
-    gamma = load_weight_slice(gamma_from);
-    beta = load_weight_slice(beta_from);
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) bias[r] = to_float(bias_from[first + r]);
-    return true;
+    for (int w = 0; w < 4; ++w) {
+      const unsigned bytes = words[w] ^ 0x80808080u;
+      pairs[2 * w] = half_pair(bytes, 0x4140);
+      pairs[2 * w + 1] = half_pair(bytes, 0x4342);
+    }
+  }
+};
+
+// ---- a tile of a linear layer: kRows outputs, a multiple of 8, of all sequences
+
+template <class Weights, int kInputs, int kOwnWarps, int kRows>
+struct Tile {
+  static constexpr int kThreads = kOwnWarps * 32;
+  static constexpr int kGroups = kRows / 8;            // of eight outputs
+  static constexpr int kProducts = (kGroups + 1) / 2;  // of sixteen, the last perhaps half empty
+  static constexpr int kChains = kProducts * kEights == 1 ? 2 : 1;  // of sums, so that two products are always under way
+  static constexpr int kPairs = Weights::kPacked / 2;   // of inputs: a lane's share of a chunk
+  static constexpr int kPieces = Weights::kPacked / 8;  // the same in 16-byte loads of activations
+  static constexpr int kChunk = 4 * Weights::kPacked;   // inputs
+  static constexpr int kChunks = (kInputs + kChunk * kOwnWarps - 1) / (kChunk * kOwnWarps);  // of a warp
+  static constexpr int kAhead = min_of(kChunks, kWeightRoom / (4 * kGroups));                // chunks in flight
+  static constexpr int kTogether = min_of(kChunks, kInputRoom / (4 * kEights * kPieces));    // and of activations
+  static constexpr int kResults = (kRows * BATCH + kThreads - 1) / kThreads;                 // of a thread
+  typedef float Sums[kProducts][kEights][kChains][4];
+  typedef float Partial[kOwnWarps][BATCH][kRows + 4];  // padded, so that a warp's stores meet in no bank
+
+  uint4 weights[kAhead][kGroups];
+  const typename Weights::Number* rows[kGroups];
+
+  // The lane's first input of a chunk; beyond kInputs, which is a multiple of 32, there is none.
+  static __device__ __forceinline__ int input(int chunk) {
+    return ((chunk * kOwnWarps + warp()) * 4 + lane() % 4) * Weights::kPacked;
+  }
+  static __device__ __forceinline__ bool has(int chunk) {
+    return kInputs % (kChunk * kOwnWarps) == 0 || input(chunk) < kInputs;
   }
 
-  // Every lane gets all results of the row x, which is normalised in place.
-  __device__ __forceinline__ void apply(float (&x)[kChunks][8], float (&results)[kRows]) {
-    if (BATCH > 1 && CHUNKS > 4) {
-      stay_packed(gamma);
-      stay_packed(beta);
-    }
-    float mean, scale;
-    moments(x, mean, scale);
-    apply_norm(x, mean, scale, gamma, beta);
+  // Outputs past the last are the last one again, and nobody's result.
+  __device__ __forceinline__ void point(const Weights& from, int first, int outputs) {
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) results[r] = warp_sum(dot(weights[r], x)) + bias[r];
+    for (int g = 0; g < kGroups; ++g)
+      rows[g] = from.weight + static_cast<long long>(min(first + lane() / 4 + 8 * g, outputs - 1)) * kInputs;
+  }
+
+  __device__ __forceinline__ void fetch(int chunk) {
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g)
+      weights[chunk % kAhead][g] = has(chunk) ? load_weights(rows[g] + input(chunk)) : make_uint4(0, 0, 0, 0);
+  }
+
+  __device__ __forceinline__ void fetch_first() {
+#pragma unroll
+    for (int c = 0; c < kAhead; ++c) fetch(c);
+  }
+
+  __device__ __forceinline__ void multiply_chunk(int chunk, const uint4 (&x)[kEights][kPieces], Sums& sums) {
+#pragma unroll
+    for (int m = 0; m < kProducts; ++m) {
+      unsigned low[kPairs], high[kPairs] = {};
+      Weights::to_pairs(weights[chunk % kAhead][2 * m], low);
+      if (2 * m + 1 < kGroups) Weights::to_pairs(weights[chunk % kAhead][2 * m + 1], high);
+#pragma unroll
+      for (int e = 0; e < kEights; ++e)
+#pragma unroll
+        for (int p = 0; p < kPieces; ++p) {
+          const int i = 4 * p;
+          multiply(sums[m][e][0], low[i], high[i], low[i + 1], high[i + 1], x[e][p].x, x[e][p].y);
+          multiply(sums[m][e][kChains - 1], low[i + 2], high[i + 2], low[i + 3], high[i + 3], x[e][p].z, x[e][p].w);
+        }
+    }
+  }
+
+  // A thread's result: kRows neighbours have a sequence's.
+  static __device__ __forceinline__ int row(int result) { return (threadIdx.x + result * kThreads) % kRows; }
+  static __device__ __forceinline__ int sequence(int result) { return (threadIdx.x + result * kThreads) / kRows; }
+
+  // What all warps found, added up: each thread gets its results.
+  static __device__ __forceinline__ void combine(const Sums& sums, Partial& partial, float (&results)[kResults]) {
+#pragma unroll
+    for (int g = 0; g < kGroups; ++g)
+#pragma unroll
+      for (int e = 0; e < kEights; ++e)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int sequence = 8 * e + lane() % 4 * 2 + i;
+          float sum = sums[g / 2][e][0][g % 2 * 2 + i];
+          if (kChains > 1) sum += sums[g / 2][e][kChains - 1][g % 2 * 2 + i];
+          if (sequence < BATCH) partial[warp()][sequence][8 * g + lane() / 4] = sum;
+        }
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < kResults; ++r) {
+      results[r] = 0.0f;
+      if (sequence(r) < BATCH)
+#pragma unroll
+        for (int w = 0; w < kOwnWarps; ++w) results[r] += partial[w][sequence(r)][row(r)];
+    }
+  }
+};
+
+// What a thread needs to finish its results of a tile that begins at an output: fetched early.
+template <class Tile>
+struct Finish {
+  float bias[Tile::kResults], scale[Tile::kResults];
+
+  template <class Weights>
+  __device__ __forceinline__ void fetch(const Weights& weights, const half_bits* bias_from, int first, int outputs) {
+#pragma unroll
+    for (int r = 0; r < Tile::kResults; ++r) {
+      const int output = min(first + Tile::row(r), outputs - 1);
+      bias[r] = to_float(bias_from[output]);
+      scale[r] = weights.scale(output);
+    }
+  }
+
+  // Calls take(index of the thread's result, sequence, output, result) for each that there is.
+  template <class Take>
+  __device__ __forceinline__ void operator()(const float (&sums)[Tile::kResults], int first, int outputs, Take take) const {
+#pragma unroll
+    for (int r = 0; r < Tile::kResults; ++r) {
+      const int output = first + Tile::row(r);
+      if (Tile::sequence(r) < BATCH && output < outputs)
+        take(r, Tile::sequence(r), output, fmaf(sums[r], scale[r], bias[r]));
+    }
+  }
+};
+
+// The sequence that a lane holds of each eight; past the last it is the last one again, and nobody's result.
+__device__ __forceinline__ int held_sequence(int eight) { return min(8 * eight + lane() / 4, BATCH - 1); }
+
+// ---- a layer norm before a tile
+
+template <class Weights, int kRows>
+struct NormTile {
+  typedef Tile<Weights, WIDTH, kWarps, kRows> Layer;
+  static constexpr int kChunks = Layer::kChunks, kPieces = Layer::kPieces;
+  static_assert(Layer::kAhead == kChunks, "registers hold a warp's share");
+  static_assert(WIDTH / 4 <= kWarps * 32, "a thread brings eight numbers of gamma or beta");
+
+  Layer layer;
+  uint4 parameters;                    // the thread's share of gamma, then beta
+  uint4 x[kChunks][kEights][kPieces];  // the rows: first as they are, then normalised
+  float origin[kEights];               // the first number of each row
+
+  __device__ __forceinline__ void fetch(const Weights& from, int first, int outputs, const half_bits* gamma,
+                                        const half_bits* beta) {
+    layer.point(from, first, outputs);
+    layer.fetch_first();
+    const int first_number = 8 * threadIdx.x;
+    if (first_number < 2 * WIDTH)
+      parameters = load_parameters(first_number < WIDTH ? gamma + first_number : beta + (first_number - WIDTH));
+  }
+
+  __device__ __forceinline__ void load(const half_bits* hidden) {
+#pragma unroll
+    for (int e = 0; e < kEights; ++e) {
+      const half_bits* row = hidden + held_sequence(e) * WIDTH;
+      origin[e] = to_float(*row);
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c)
+#pragma unroll
+        for (int p = 0; p < kPieces; ++p)
+          x[c][e][p] = Layer::has(c) ? load_activations(row + Layer::input(c) + 8 * p) : make_uint4(0, 0, 0, 0);
+    }
+  }
+
+  // Mean and variance in one pass over the distances from `origin`. The origin is one of the numbers, so its distance from
+  // the mean, squared, is at most WIDTH times the variance: the difference of squares loses that factor and no more.
+  __device__ __forceinline__ void normalise() {
+    __shared__ uint4 shared_parameters[WIDTH / 4];
+    __shared__ float2 moments[kWarps][kEights * 8];
+    if (threadIdx.x < WIDTH / 4) shared_parameters[threadIdx.x] = parameters;
+#pragma unroll
+    for (int e = 0; e < kEights; ++e) {
+      float sum = 0.0f, squares = 0.0f;
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c)
+        if (Layer::has(c))
+#pragma unroll
+          for (int p = 0; p < kPieces; ++p) {
+            float values[8];
+            unpack(x[c][e][p], values);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+              const float distance = values[i] - origin[e];
+              sum += distance;
+              squares = fmaf(distance, distance, squares);
+            }
+          }
+#pragma unroll
+      for (int step = 1; step < 4; step *= 2) {
+        sum += __shfl_xor_sync(FULL_WARP, sum, step);
+        squares += __shfl_xor_sync(FULL_WARP, squares, step);
+      }
+      if (lane() % 4 == 0) moments[warp()][8 * e + lane() / 4] = make_float2(sum, squares);
+    }
+    __syncthreads();
+    float mean[kEights], scale[kEights];
+#pragma unroll
+    for (int e = 0; e < kEights; ++e) {
+      float sum = 0.0f, squares = 0.0f;
+#pragma unroll
+      for (int w = 0; w < kWarps; ++w) {
+        const float2 part = moments[w][8 * e + lane() / 4];
+        sum += part.x;
+        squares += part.y;
+      }
+      const float shift = sum * (1.0f / WIDTH);
+      mean[e] = origin[e] + shift;
+      scale[e] = rsqrtf(fmaxf(squares * (1.0f / WIDTH) - shift * shift, 0.0f) + kEpsilon);
+    }
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c)
+#pragma unroll
+      for (int p = 0; p < kPieces; ++p) {
+        const int piece = Layer::has(c) ? Layer::input(c) / 8 + p : 0;  // beyond the last input any will do: its weight is 0
+        float gamma[8], beta[8];
+        unpack(shared_parameters[piece], gamma);
+        unpack(shared_parameters[WIDTH / 8 + piece], beta);
+#pragma unroll
+        for (int e = 0; e < kEights; ++e) {
+          float values[8];
+          unpack(x[c][e][p], values);
+#pragma unroll
+          for (int i = 0; i < 8; ++i) values[i] = fmaf((values[i] - mean[e]) * scale[e], gamma[i], beta[i]);
+          x[c][e][p] = pack(values);
+        }
+      }
+  }
+};
+
+// ---- a layer norm and a linear layer; where its results go is the caller's
+
+template <class Weights>
+struct NormLinear {
+  static constexpr int kRows = Weights::kNormRows;
+  typedef NormTile<Weights, kRows> Norm;
+  typedef typename Norm::Layer Layer;
+
+  Norm norm;
+  Finish<Layer> finish;
+  int outputs;
+
+  __device__ __forceinline__ void fetch(const Weights& weights, int all_outputs, const half_bits* gamma,
+                                        const half_bits* beta, const half_bits* bias) {
+    outputs = all_outputs;
+    norm.fetch(weights, blockIdx.x * kRows, outputs, gamma, beta);
+    finish.fetch(weights, bias, blockIdx.x * kRows, outputs);
+  }
+
+  // Of rows that are there, not yet normalised. `take` as of `Finish`.
+  template <class Take>
+  __device__ __forceinline__ void run(Take take) {
+    __shared__ typename Layer::Partial partial;
+    norm.normalise();
+    typename Layer::Sums sums = {};
+#pragma unroll
+    for (int c = 0; c < Layer::kChunks; ++c) norm.layer.multiply_chunk(c, norm.x[c], sums);
+    float results[Layer::kResults];
+    Layer::combine(sums, partial, results);
+    finish(results, blockIdx.x * kRows, outputs, take);
   }
 };
 
@@ -203,133 +438,132 @@ __device__ __forceinline__ int checked_position(const long long* position, int l
   return static_cast<int>(at);
 }
 
-// Row `output` of the QKV product goes to the query or, at `at`, into the cache: [batch, heads, length, head width].
-__device__ __forceinline__ void store_qkv(int batch, int output, float result, int at, int length, half_bits* query,
+// Output `output` of the QKV product goes to the query or, at `at`, into the cache: [batch, heads, length, head width].
+__device__ __forceinline__ void store_qkv(int sequence, int output, float result, int at, int length, half_bits* query,
                                           half_bits* keys, half_bits* values) {
   const int column = output % WIDTH, part = output / WIDTH;
-  const long long row = (static_cast<long long>(batch) * HEADS + column / HEAD_WIDTH) * length + at;
-  half_bits* to = part == 0 ? query + batch * WIDTH + column
+  const long long row = (static_cast<long long>(sequence) * HEADS + column / HEAD_WIDTH) * length + at;
+  half_bits* to = part == 0 ? query + sequence * WIDTH + column
                             : (part == 1 ? keys : values) + row * HEAD_WIDTH + column % HEAD_WIDTH;
   *to = to_half(result);
 }
 
-extern "C" __global__ void __launch_bounds__(kWarps * 32)
-    gpt2_norm_qkv(const half_bits* hidden, const long long* position, const half_bits* gamma, const half_bits* beta,
-                  const half_bits* weight, const half_bits* bias, half_bits* keys, half_bits* values, half_bits* query,
-                  int length) {
+template <class Weights>
+__device__ __forceinline__ void norm_qkv(const Weights& weights, const half_bits* hidden, const long long* position,
+                                         const half_bits* gamma, const half_bits* beta, const half_bits* bias,
+                                         half_bits* keys, half_bits* values, half_bits* query, int length) {
   release_next();
-  NormLinear<NORM_ROWS> layer;
-  if (!layer.fetch(3 * WIDTH, gamma, beta, weight, bias)) return;
+  NormLinear<Weights> layer;
+  layer.fetch(weights, 3 * WIDTH, gamma, beta, bias);
   const int at = checked_position(position, length);
   await_previous();
-#pragma unroll 1
-  for (int b = 0; b < BATCH; ++b) {
-    float x[kChunks][8], results[NORM_ROWS];
-    load_row(hidden + b * WIDTH, x);
-    layer.apply(x, results);
-#pragma unroll
-    for (int r = 0; r < NORM_ROWS; ++r)
-      if (lane() == r) store_qkv(b, layer.first + r, results[r], at, length, query, keys, values);
-  }
+  layer.norm.load(hidden);
+  layer.run([&](int, int sequence, int output, float result) {
+    store_qkv(sequence, output, result, at, length, query, keys, values);
+  });
 }
 
-// The same behind the embedding, which it also leaves in `hidden`.
-extern "C" __global__ void __launch_bounds__(kWarps * 32)
-    gpt2_embed_norm_qkv(const long long* tokens, const long long* position, const half_bits* token_embedding,
-                        const half_bits* position_embedding, const half_bits* gamma, const half_bits* beta,
-                        const half_bits* weight, const half_bits* bias, half_bits* keys, half_bits* values,
-                        half_bits* hidden, half_bits* query, int length, int vocabulary) {
+// The same behind the embedding, which the first block also leaves in `hidden`.
+template <class Weights>
+__device__ __forceinline__ void embed_norm_qkv(const Weights& weights, const long long* tokens, const long long* position,
+                                               const half_bits* token_embedding, const half_bits* position_embedding,
+                                               const half_bits* gamma, const half_bits* beta, const half_bits* bias,
+                                               half_bits* keys, half_bits* values, half_bits* hidden, half_bits* query,
+                                               int length, int vocabulary) {
+  typedef typename NormLinear<Weights>::Layer Layer;
   release_next();
-  NormLinear<NORM_ROWS> layer;
-  if (!layer.fetch(3 * WIDTH, gamma, beta, weight, bias)) return;
+  NormLinear<Weights> layer;
+  layer.fetch(weights, 3 * WIDTH, gamma, beta, bias);
   await_previous();
   const int at = checked_position(position, length);
-#pragma unroll 1
-  for (int b = 0; b < BATCH; ++b) {
-    const long long token = tokens[b];
+#pragma unroll
+  for (int e = 0; e < kEights; ++e) {
+    const int sequence = held_sequence(e);
+    const long long token = tokens[sequence];
     if (token < 0 || token >= vocabulary) __trap();
-    float x[kChunks][8], p[kChunks][8], results[NORM_ROWS];
-    load_row(token_embedding + token * WIDTH, x);
-    load_row(position_embedding + static_cast<long long>(at) * WIDTH, p);
+    const half_bits *word = token_embedding + token * WIDTH, *place = position_embedding + static_cast<long long>(at) * WIDTH;
+    layer.norm.origin[e] = to_float(to_half(to_float(*word) + to_float(*place)));
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
-      uint4 sums;  // rounded as they are stored, so that every layer sees the same embedding
-      sums.x = pack(x[c][0] + p[c][0], x[c][1] + p[c][1]);
-      sums.y = pack(x[c][2] + p[c][2], x[c][3] + p[c][3]);
-      sums.z = pack(x[c][4] + p[c][4], x[c][5] + p[c][5]);
-      sums.w = pack(x[c][6] + p[c][6], x[c][7] + p[c][7]);
-      if (layer.first == 0 && element(c) < WIDTH) *reinterpret_cast<uint4*>(hidden + b * WIDTH + element(c)) = sums;
-      unpack(sums, x[c]);
-    }
-    layer.apply(x, results);
+    for (int c = 0; c < Layer::kChunks; ++c)
 #pragma unroll
-    for (int r = 0; r < NORM_ROWS; ++r)
-      if (lane() == r) store_qkv(b, layer.first + r, results[r], at, length, query, keys, values);
+      for (int p = 0; p < Layer::kPieces; ++p) {
+        layer.norm.x[c][e][p] = make_uint4(0, 0, 0, 0);
+        if (!Layer::has(c)) continue;
+        const int from = Layer::input(c) + 8 * p;
+        float sums[8], others[8];
+        unpack(load_activations(word + from), sums);
+        unpack(load_activations(place + from), others);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sums[i] += others[i];
+        layer.norm.x[c][e][p] = pack(sums);  // rounded as it is stored, so that every layer sees the same embedding
+        if (blockIdx.x == 0 && 8 * e + lane() / 4 < BATCH)
+          *reinterpret_cast<uint4*>(hidden + sequence * WIDTH + from) = layer.norm.x[c][e][p];
+      }
   }
+  layer.run([&](int, int sequence, int output, float result) {
+    store_qkv(sequence, output, result, at, length, query, keys, values);
+  });
 }
 
-extern "C" __global__ void __launch_bounds__(kWarps * 32)
-    gpt2_norm_fc1_gelu(const half_bits* hidden, const half_bits* gamma, const half_bits* beta, const half_bits* weight,
-                       const half_bits* bias, half_bits* out) {
+template <class Weights>
+__device__ __forceinline__ void norm_fc1_gelu(const Weights& weights, const half_bits* hidden, const half_bits* gamma,
+                                              const half_bits* beta, const half_bits* bias, half_bits* out) {
   release_next();
-  NormLinear<NORM_ROWS> layer;
-  if (!layer.fetch(4 * WIDTH, gamma, beta, weight, bias)) return;
+  NormLinear<Weights> layer;
+  layer.fetch(weights, 4 * WIDTH, gamma, beta, bias);
   await_previous();
-#pragma unroll 1
-  for (int b = 0; b < BATCH; ++b) {
-    float x[kChunks][8], results[NORM_ROWS];
-    load_row(hidden + b * WIDTH, x);
-    layer.apply(x, results);
-#pragma unroll
-    for (int r = 0; r < NORM_ROWS; ++r)
-      if (lane() == r) out[b * 4 * WIDTH + layer.first + r] = to_half(gelu(results[r]));
-  }
+  layer.norm.load(hidden);
+  layer.run([&](int, int sequence, int output, float result) {
+    out[sequence * 4 * WIDTH + output] = to_half(gelu(result));
+  });
 }
 
-// ---- a linear layer of WIDTH rows, each kSlices * WIDTH long and shared by as many warps, and the residual connection
+// ---- a linear layer of WIDTH outputs and the residual connection
 // `out` may be `residual`: each element is read and written by the same thread.
 
-template <int kSlices>
-__device__ __forceinline__ void linear_residual(const half_bits* x, const half_bits* weight, const half_bits* bias,
+template <int kInputs, int kOwnWarps, class Weights>
+__device__ __forceinline__ void linear_residual(const Weights& weights, const half_bits* x, const half_bits* bias,
                                                 const half_bits* residual, half_bits* out) {
-  constexpr int kRows = kWarps / kSlices;  // of a block
-  __shared__ float partial[BATCH][kWarps];
-  const int row = blockIdx.x * kRows + warp() / kSlices, slice = warp() % kSlices;  // WIDTH is a multiple of kRows
-  const Slice weights = load_weight_slice(weight + (static_cast<long long>(row) * kSlices + slice) * WIDTH);
-  static_assert(BATCH * kRows <= kWarps * 32, "a thread finishes one result");
-  const int own = threadIdx.x % kRows, to = threadIdx.x / kRows, column = blockIdx.x * kRows + own;
-  const bool finishes = threadIdx.x < BATCH * kRows;
-  float sum = finishes ? to_float(bias[column]) : 0.0f;
+  typedef Tile<Weights, kInputs, kOwnWarps, RESIDUAL_ROWS> Layer;
+  __shared__ typename Layer::Partial partial;
+  release_next();
+  const int first = blockIdx.x * RESIDUAL_ROWS;
+  Layer layer;
+  Finish<Layer> finish;
+  layer.point(weights, first, WIDTH);
+  layer.fetch_first();
+  finish.fetch(weights, bias, first, WIDTH);
   await_previous();
-  const float before = finishes ? to_float(residual[to * WIDTH + column]) : 0.0f;
-#pragma unroll 1
-  for (int b = 0; b < BATCH; ++b) {
-    float values[kChunks][8];
-    load_row(x + (b * kSlices + slice) * WIDTH, values);
-    const float result = warp_sum(dot(weights, values));
-    if (lane() == 0) partial[b][warp()] = result;
-  }
-  __syncthreads();
-  if (finishes) {
+  float before[Layer::kResults];
 #pragma unroll
-    for (int s = 0; s < kSlices; ++s) sum += partial[to][own * kSlices + s];
-    // The product is rounded before it is added, as it would be if it were stored.
-    out[to * WIDTH + column] = to_half(before + to_float(to_half(sum)));
+  for (int r = 0; r < Layer::kResults; ++r)
+    before[r] = to_float(residual[min(Layer::sequence(r), BATCH - 1) * WIDTH + first + Layer::row(r)]);
+  __syncwarp();  // keeps those loads from being put off
+  typename Layer::Sums sums = {};
+#pragma unroll
+  for (int start = 0; start < Layer::kChunks; start += Layer::kTogether) {
+    uint4 pieces[Layer::kTogether][kEights][Layer::kPieces];
+#pragma unroll
+    for (int c = start; c < min_of(start + Layer::kTogether, Layer::kChunks); ++c)
+#pragma unroll
+      for (int e = 0; e < kEights; ++e)
+#pragma unroll
+        for (int p = 0; p < Layer::kPieces; ++p)
+          pieces[c - start][e][p] = Layer::has(c)
+                                        ? load_activations(x + held_sequence(e) * kInputs + Layer::input(c) + 8 * p)
+                                        : make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int c = start; c < min_of(start + Layer::kTogether, Layer::kChunks); ++c) {
+      layer.multiply_chunk(c, pieces[c - start], sums);
+      if (c + Layer::kAhead < Layer::kChunks) layer.fetch(c + Layer::kAhead);
+    }
   }
-}
-
-extern "C" __global__ void __launch_bounds__(kWarps * 32)
-    gpt2_attention_projection(const half_bits* x, const half_bits* weight, const half_bits* bias, const half_bits* residual,
-                              half_bits* out) {
-  release_next();
-  linear_residual<1>(x, weight, bias, residual, out);
-}
-
-extern "C" __global__ void __launch_bounds__(kWarps * 32)
-    gpt2_fc2_residual(const half_bits* x, const half_bits* weight, const half_bits* bias, const half_bits* residual,
-                      half_bits* out) {
-  release_next();
-  linear_residual<4>(x, weight, bias, residual, out);
+  float results[Layer::kResults];
+  Layer::combine(sums, partial, results);
+  finish(results, first, WIDTH, [&](int index, int sequence, int output, float result) {
+    // The product is rounded before it is added, as it would be if it were stored.
+    out[sequence * WIDTH + output] = to_half(before[index] + to_float(to_half(result)));
+  });
 }
 
 // ---- attention of one query a head over the cache: a block a head and sequence, HEAD_WIDTH / 8 lanes a key
@@ -445,86 +679,65 @@ extern "C" __global__ void __launch_bounds__(kAttentionWarps * 32)
   }
 }
 
-// ---- the final norm, the LM head, and each block's most likely token; a grid that fits the chip goes over all rows
+// ---- the final norm, the LM head, and each block's most likely token; a grid that fits the chip goes over all tiles
 
-__device__ __forceinline__ void load_head_rows(const half_bits* weight, int group, int vocabulary, Slice (&rows)[HEAD_ROWS]) {
-#pragma unroll
-  for (int r = 0; r < HEAD_ROWS; ++r)  // past the end the last row again, whose result is dropped
-    rows[r] = load_weight_slice(weight + static_cast<long long>(min(group * HEAD_ROWS + r, vocabulary - 1)) * WIDTH);
+__device__ __forceinline__ bool beats(float value, int index, float other, int other_index) {
+  return value > other || (value == other && index < other_index);  // equal logits go to the lower token
 }
 
-// `best` and `best_index` are [batch, blocks]; equal logits go to the lower token.
-extern "C" __global__ void __launch_bounds__(kHeadWarps * 32)
-    gpt2_norm_lm_head(const half_bits* hidden, const half_bits* gamma_from, const half_bits* beta_from,
-                      const half_bits* weight, half_bits* logits, float* best, int* best_index, int vocabulary) {
-  __shared__ float means[BATCH], scales[BATCH], warp_best[kHeadWarps][BATCH];
-  __shared__ int warp_index[kHeadWarps][BATCH];
+// `best` and `best_index` are [batch, blocks].
+template <class Weights>
+__device__ __forceinline__ void norm_lm_head(const Weights& weights, const half_bits* hidden, const half_bits* gamma,
+                                             const half_bits* beta, half_bits* logits, float* best, int* best_index,
+                                             int vocabulary) {
+  constexpr int kRows = 16;
+  typedef typename NormTile<Weights, kRows>::Layer Layer;
+  static_assert(Layer::kResults == 1 && 32 % kRows == 0, "a sequence's results lie side by side in a warp");
+  __shared__ typename Layer::Partial partial[2];  // by turns, so that a tile's sums wait for no reader of the last one's
   release_next();
-  const int groups = (vocabulary + HEAD_ROWS - 1) / HEAD_ROWS, stride = gridDim.x * kHeadWarps;
-  int group = blockIdx.x * kHeadWarps + warp();
-  Slice rows[HEAD_ROWS];
-  if (group < groups) load_head_rows(weight, group, vocabulary, rows);
-  const Slice gamma = load_weight_slice(gamma_from), beta = load_weight_slice(beta_from);
+  NormTile<Weights, kRows> head;
+  head.fetch(weights, blockIdx.x * kRows, vocabulary, gamma, beta);
   await_previous();
-  float x[kChunks][8];
-  if (BATCH == 1) {
-    float mean, scale;
-    load_row(hidden, x);
-    moments(x, mean, scale);
-    apply_norm(x, mean, scale, gamma, beta);
-  } else {
-    for (int b = warp(); b < BATCH; b += kHeadWarps) {
-      float mean, scale;
-      load_row(hidden + b * WIDTH, x);
-      moments(x, mean, scale);
-      if (lane() == 0) {
-        means[b] = mean;
-        scales[b] = scale;
-      }
-    }
-    __syncthreads();
-  }
-  float top = kLowest;  // lane b's is that of sequence b
+  head.load(hidden);
+  head.normalise();
+  const int row = Layer::row(0), sequence = Layer::sequence(0);
+  float top = kLowest;
   int top_index = 0;
-  for (; group < groups; group += stride) {
-    Slice next[HEAD_ROWS];
-    if (group + stride < groups) load_head_rows(weight, group + stride, vocabulary, next);
-#pragma unroll 1
-    for (int b = 0; b < BATCH; ++b) {
-      if (BATCH > 1) {
-        load_row(hidden + b * WIDTH, x);
-        apply_norm(x, means[b], scales[b], gamma, beta);
-      }
+  int turn = 0;
+  for (int first = blockIdx.x * kRows; first < vocabulary; first += gridDim.x * kRows, turn ^= 1) {
+    const int output = first + row;
+    const bool exists = sequence < BATCH && output < vocabulary;
+    const float scale = exists ? weights.scale(output) : 0.0f;
+    head.layer.point(weights, first + gridDim.x * kRows, vocabulary);
+    typename Layer::Sums sums = {};
 #pragma unroll
-      for (int r = 0; r < HEAD_ROWS; ++r) {
-        const int row = group * HEAD_ROWS + r;
-        const float logit = warp_sum(dot(rows[r], x));
-        if (row < vocabulary && lane() == b) {
-          logits[static_cast<long long>(b) * vocabulary + row] = to_half(logit);
-          if (logit > top) {
-            top = logit;
-            top_index = row;
-          }
-        }
+    for (int c = 0; c < Layer::kChunks; ++c) {
+      head.layer.multiply_chunk(c, head.x[c], sums);
+      head.layer.fetch(c);  // of the next tile; past the last one it is of no use and does no harm
+    }
+    float results[1];
+    Layer::combine(sums, partial[turn], results);
+    const float logit = results[0] * scale;
+    if (exists) {
+      logits[static_cast<long long>(sequence) * vocabulary + output] = to_half(logit);
+      if (logit > top) {
+        top = logit;
+        top_index = output;
       }
     }
+  }
 #pragma unroll
-    for (int r = 0; r < HEAD_ROWS; ++r) rows[r] = next[r];
+  for (int step = kRows / 2; step > 0; step /= 2) {
+    const float value = __shfl_xor_sync(FULL_WARP, top, step);
+    const int index = __shfl_xor_sync(FULL_WARP, top_index, step);
+    if (beats(value, index, top, top_index)) {
+      top = value;
+      top_index = index;
+    }
   }
-  if (lane() < BATCH) {
-    warp_best[warp()][lane()] = top;
-    warp_index[warp()][lane()] = top_index;
-  }
-  __syncthreads();
-  if (threadIdx.x < BATCH) {
-    const int b = threadIdx.x;
-    for (int w = 1; w < kHeadWarps; ++w)
-      if (warp_best[w][b] > warp_best[0][b] || (warp_best[w][b] == warp_best[0][b] && warp_index[w][b] < warp_index[0][b])) {
-        warp_best[0][b] = warp_best[w][b];
-        warp_index[0][b] = warp_index[w][b];
-      }
-    best[b * gridDim.x + blockIdx.x] = warp_best[0][b];
-    best_index[b * gridDim.x + blockIdx.x] = warp_index[0][b];
+  if (sequence < BATCH && row == 0) {
+    best[sequence * gridDim.x + blockIdx.x] = top;
+    best_index[sequence * gridDim.x + blockIdx.x] = top_index;
   }
 }
 
@@ -538,7 +751,7 @@ extern "C" __global__ void __launch_bounds__(32)
   for (int i = lane(); i < blocks; i += 32) {
     const float value = best[blockIdx.x * blocks + i];
     const int index = best_index[blockIdx.x * blocks + i];
-    if (value > top || (value == top && index < top_index)) {
+    if (beats(value, index, top, top_index)) {
       top = value;
       top_index = index;
     }
@@ -547,10 +760,97 @@ extern "C" __global__ void __launch_bounds__(32)
   for (int step = 16; step > 0; step /= 2) {
     const float value = __shfl_xor_sync(FULL_WARP, top, step);
     const int index = __shfl_xor_sync(FULL_WARP, top_index, step);
-    if (value > top || (value == top && index < top_index)) {
+    if (beats(value, index, top, top_index)) {
       top = value;
       top_index = index;
     }
   }
   if (lane() == 0) token[blockIdx.x] = top_index;
+}
+
+// ---- the kernels
+
+// The blocks of a multiprocessor that ptxas must leave registers for. Told so, it keeps loads in flight; left alone, it saves
+// registers for more blocks than will ever come, and waits for each load in turn.
+constexpr int kBlocks = kWarps <= 8 ? 2 : 1;
+
+extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
+    gpt2_embed_norm_qkv(const long long* tokens, const long long* position, const half_bits* token_embedding,
+                        const half_bits* position_embedding, const half_bits* gamma, const half_bits* beta,
+                        const half_bits* weight, const half_bits* bias, half_bits* keys, half_bits* values,
+                        half_bits* hidden, half_bits* query, int length, int vocabulary) {
+  embed_norm_qkv(Fp16{weight}, tokens, position, token_embedding, position_embedding, gamma, beta, bias, keys, values,
+                 hidden, query, length, vocabulary);
+}
+
+extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
+    gpt2_embed_norm_qkv_int8(const long long* tokens, const long long* position, const half_bits* token_embedding,
+                             const half_bits* position_embedding, const half_bits* gamma, const half_bits* beta,
+                             const signed char* weight, const float* scale, const half_bits* bias, half_bits* keys,
+                             half_bits* values, half_bits* hidden, half_bits* query, int length, int vocabulary) {
+  embed_norm_qkv(Int8{weight, scale}, tokens, position, token_embedding, position_embedding, gamma, beta, bias, keys, values,
+                 hidden, query, length, vocabulary);
+}
+
+extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
+    gpt2_norm_qkv(const half_bits* hidden, const long long* position, const half_bits* gamma, const half_bits* beta,
+                  const half_bits* weight, const half_bits* bias, half_bits* keys, half_bits* values, half_bits* query,
+                  int length) {
+  norm_qkv(Fp16{weight}, hidden, position, gamma, beta, bias, keys, values, query, length);
+}
+
+extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
+    gpt2_norm_qkv_int8(const half_bits* hidden, const long long* position, const half_bits* gamma, const half_bits* beta,
+                       const signed char* weight, const float* scale, const half_bits* bias, half_bits* keys,
+                       half_bits* values, half_bits* query, int length) {
+  norm_qkv(Int8{weight, scale}, hidden, position, gamma, beta, bias, keys, values, query, length);
+}
+
+extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
+    gpt2_attention_projection(const half_bits* x, const half_bits* weight, const half_bits* bias, const half_bits* residual,
+                              half_bits* out) {
+  linear_residual<WIDTH, kWarps>(Fp16{weight}, x, bias, residual, out);
+}
+
+extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
+    gpt2_attention_projection_int8(const half_bits* x, const signed char* weight, const float* scale, const half_bits* bias,
+                                   const half_bits* residual, half_bits* out) {
+  linear_residual<WIDTH, kWarps>(Int8{weight, scale}, x, bias, residual, out);
+}
+
+extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
+    gpt2_norm_fc1_gelu(const half_bits* hidden, const half_bits* gamma, const half_bits* beta, const half_bits* weight,
+                       const half_bits* bias, half_bits* out) {
+  norm_fc1_gelu(Fp16{weight}, hidden, gamma, beta, bias, out);
+}
+
+extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
+    gpt2_norm_fc1_gelu_int8(const half_bits* hidden, const half_bits* gamma, const half_bits* beta,
+                            const signed char* weight, const float* scale, const half_bits* bias, half_bits* out) {
+  norm_fc1_gelu(Int8{weight, scale}, hidden, gamma, beta, bias, out);
+}
+
+extern "C" __global__ void __launch_bounds__(kWideWarps * 32, 1)
+    gpt2_fc2_residual(const half_bits* x, const half_bits* weight, const half_bits* bias, const half_bits* residual,
+                      half_bits* out) {
+  linear_residual<4 * WIDTH, kWideWarps>(Fp16{weight}, x, bias, residual, out);
+}
+
+extern "C" __global__ void __launch_bounds__(kWideWarps * 32, 1)
+    gpt2_fc2_residual_int8(const half_bits* x, const signed char* weight, const float* scale, const half_bits* bias,
+                           const half_bits* residual, half_bits* out) {
+  linear_residual<4 * WIDTH, kWideWarps>(Int8{weight, scale}, x, bias, residual, out);
+}
+
+extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
+    gpt2_norm_lm_head(const half_bits* hidden, const half_bits* gamma, const half_bits* beta, const half_bits* weight,
+                      half_bits* logits, float* best, int* best_index, int vocabulary) {
+  norm_lm_head(Fp16{weight}, hidden, gamma, beta, logits, best, best_index, vocabulary);
+}
+
+extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
+    gpt2_norm_lm_head_int8(const half_bits* hidden, const half_bits* gamma, const half_bits* beta,
+                           const signed char* weight, const float* scale, half_bits* logits, float* best, int* best_index,
+                           int vocabulary) {
+  norm_lm_head(Int8{weight, scale}, hidden, gamma, beta, logits, best, best_index, vocabulary);
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,52 +12,106 @@ from torch import Tensor
 from .compile import CAPABILITY as CAPABILITY
 from .configuration import Configuration
 from .launch import Kernels
+from .shape import MOST_SEQUENCES, Shape, obstacle
 
-MOST_SEQUENCES = 16  # of a batch
-WIDEST = 1600  # GPT-2 XL's embedding
-HEAD_WIDTHS = (32, 64, 128)
+Arguments = tuple[Tensor | int, ...]
 
-_WARPS = 4  # as in decode.cu: of a block of a linear layer, of the head, and of attention
-_HEAD_WARPS = 8
-_ATTENTION_WARPS = 16
+_ATTENTION_WARPS = 16  # as in decode.cu
 _HEAD_BLOCKS = 2  # of a multiprocessor
 
-
-def macros(width: int, head_width: int, batch: int) -> dict[str, int]:
-    """What decode.cu is compiled with."""
-    return {"WIDTH": width, "HEAD_WIDTH": head_width, "BATCH": batch}
-
-
-# GPT-2's four sizes and the other widths of a head; the batch decides how many rows a warp takes.
-_SHAPES = ((768, 64), (1024, 64), (1280, 64), (1600, 64), (64, 32), (256, 128))
+# GPT-2's four sizes, the other widths of a head, and widths whose last warps are part empty. The batch decides how much
+# a lane holds: 1 and 8 are the least and the most of a group of eight, 9 begins the second one.
+_SHAPES = ((768, 64), (1024, 64), (1280, 64), (1600, 64), (64, 32), (256, 128), (1056, 32))
 CONFIGURATIONS = tuple(
-    Configuration("decode.cu", macros(*shape, batch)) for shape in _SHAPES for batch in (1, 2, 5, MOST_SEQUENCES)
+    Configuration("decode.cu", Shape(*shape, batch).macros) for shape in _SHAPES for batch in (1, 2, 8, 9, MOST_SEQUENCES)
 )
 
 
-def obstacle(width: int, head_width: int, batch: int) -> str | None:
-    """Why the kernels cannot run a model of this shape, and None where they can."""
-    if head_width not in HEAD_WIDTHS:
-        return f"heads must be {', '.join(map(str, HEAD_WIDTHS[:-1]))} or {HEAD_WIDTHS[-1]} wide, not {head_width}"
-    if width % head_width or not 0 < width <= WIDEST:
-        return f"the width must be a multiple of {head_width}, the heads', and at most {WIDEST}, not {width}"
-    if not 0 < batch <= MOST_SEQUENCES:
-        return f"the batch must be 1 to {MOST_SEQUENCES}, not {batch}"
-    return None
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer: FP16 weight, [outputs, inputs], and bias, [outputs]; or an INT8 weight with an FP32 scale an output."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: Tensor | None = None
+
+    @property
+    def arguments(self) -> tuple[Tensor, ...]:
+        """As the kernels take them."""
+        return tuple(one for one in (self.weight, self.scale, self.bias) if one is not None)
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of the kernels that take these weights."""
+        return "" if self.scale is None else "_int8"
 
 
 @dataclass(frozen=True)
 class LayerTensors:
-    """A block's weights, as nn.LayerNorm and nn.Linear have them, and its cache, [batch, heads, length, head width]."""
+    """A block's weights, norms as nn.LayerNorm has them, and its cache, each [batch, heads, length, head width]."""
 
     norm_1: tuple[Tensor, Tensor]
-    qkv: tuple[Tensor, Tensor]
-    projection: tuple[Tensor, Tensor]
+    qkv: Linear
+    projection: Linear
     norm_2: tuple[Tensor, Tensor]
-    fc1: tuple[Tensor, Tensor]
-    fc2: tuple[Tensor, Tensor]
+    fc1: Linear
+    fc2: Linear
     keys: Tensor
     values: Tensor
+
+    @property
+    def cache(self) -> tuple[Tensor, Tensor]:
+        """Keys and values."""
+        return self.keys, self.values
+
+
+@dataclass(frozen=True)
+class ModelTensors:
+    """All that a decode step reads: embeddings of tokens and positions, the layers, the final norm and the LM head."""
+
+    embeddings: tuple[Tensor, Tensor]
+    layers: tuple[LayerTensors, ...]
+    norm: tuple[Tensor, Tensor]
+    head: Linear
+
+    def checked_shape(self) -> Shape:
+        """The model's shape. Raises ValueError unless all tensors fit it and each other, contiguous and on one device."""
+        device = self.embeddings[0].device
+        if device.type != "cuda":
+            raise ValueError(f"the decode kernels run on CUDA devices, not on {device}")
+        if not self.layers:
+            raise ValueError("a model without layers has no decode step")
+        keys = self.layers[0].keys
+        batch, heads, length, head_width = keys.shape
+        problem = obstacle(heads * head_width, head_width, batch)
+        if problem is not None:
+            raise ValueError(problem)
+        if length > len(self.embeddings[1]):
+            raise ValueError(f"the cache is longer than the {len(self.embeddings[1])} positions of the model")
+        for tensor, sizes, dtype in self._expected(heads * head_width, keys):
+            _require(tensor, sizes, dtype, device)
+        return Shape(heads * head_width, head_width, batch)
+
+    def _expected(self, width: int, keys: Tensor) -> Iterator[tuple[Tensor, tuple[int, ...], torch.dtype]]:
+        """Each tensor with the sizes and dtype that it must have."""
+        tokens, positions = self.embeddings
+        norms, linears = [self.norm], [(self.head, len(tokens), width)]
+        for layer in self.layers:
+            norms += [layer.norm_1, layer.norm_2]
+            linears += [(layer.qkv, 3 * width, width), (layer.projection, width, width)]
+            linears += [(layer.fc1, 4 * width, width), (layer.fc2, width, 4 * width)]
+            for cached in layer.cache:
+                yield cached, tuple(keys.shape), torch.float16
+        for parameter in (one for norm in norms for one in norm):
+            yield parameter, (width,), torch.float16
+        for linear, outputs, inputs in linears:
+            yield linear.weight, (outputs, inputs), torch.float16 if linear.scale is None else torch.int8
+            if linear.bias is not None:
+                yield linear.bias, (outputs,), torch.float16
+            if linear.scale is not None:
+                yield linear.scale, (outputs,), torch.float32
+        yield tokens, (len(tokens), width), torch.float16
+        yield positions, (len(positions), width), torch.float16
 
 
 class DecodeKernels:
@@ -67,12 +121,10 @@ class DecodeKernels:
     `Kernels`, the kernel launched before on this stream must be one of these.
     """
 
-    def __init__(self, device: torch.device, width: int, head_width: int, batch: int) -> None:
+    def __init__(self, device: torch.device, shape: Shape) -> None:
         """Raises as `Kernels` does."""
-        self.width, self.heads, self.batch = width, width // head_width, batch
-        self._kernels = Kernels("decode.cu", device, macros(width, head_width, batch))
-        chunks = -(-width // 256)
-        self._rows = 1 if batch > 1 and chunks > 4 else 2  # NORM_ROWS in decode.cu
+        self.shape = shape
+        self._kernels = Kernels("decode.cu", device, shape.macros)
         self.head_blocks = _HEAD_BLOCKS * self._kernels.multiprocessors
 
     def embed_norm_qkv(
@@ -81,29 +133,29 @@ class DecodeKernels:
         position: Tensor,
         embeddings: tuple[Tensor, Tensor],
         norm: tuple[Tensor, Tensor],
-        linear: tuple[Tensor, Tensor],
+        linear: Linear,
         cache: tuple[Tensor, Tensor],
         hidden: Tensor,
         query: Tensor,
     ) -> None:
         """The first kernel of a step, which therefore is never chained."""
-        arguments = (tokens, position, *embeddings, *norm, *linear, *cache, hidden, query, cache[0].shape[2])
-        grid = (self._norm_blocks(3), 1)
-        self._kernels.launch("gpt2_embed_norm_qkv", grid, 32 * _WARPS, (*arguments, len(embeddings[0])))
+        pointers = (tokens, position, *embeddings, *norm, *linear.arguments, *cache, hidden, query)
+        arguments: Arguments = (*pointers, cache[0].shape[2], len(embeddings[0]))
+        self._launch_norm("gpt2_embed_norm_qkv", linear, arguments, chained=False)
 
     def norm_qkv(
         self,
         hidden: Tensor,
         position: Tensor,
         norm: tuple[Tensor, Tensor],
-        linear: tuple[Tensor, Tensor],
+        linear: Linear,
         cache: tuple[Tensor, Tensor],
         query: Tensor,
         chained: bool = False,
     ) -> None:
         """Layer norm, QKV, and the new key and value into the cache."""
-        arguments = (hidden, position, *norm, *linear, *cache, query, cache[0].shape[2])
-        self._kernels.launch("gpt2_norm_qkv", (self._norm_blocks(3), 1), 32 * _WARPS, arguments, chained)
+        arguments: Arguments = (hidden, position, *norm, *linear.arguments, *cache, query, cache[0].shape[2])
+        self._launch_norm("gpt2_norm_qkv", linear, arguments, chained)
 
     def attention(
         self,
@@ -115,73 +167,58 @@ class DecodeKernels:
     ) -> None:
         """One query a head over the cache."""
         arguments = (query, position, *cache, out, cache[0].shape[2])
-        self._kernels.launch("gpt2_attention", (self.heads, self.batch), 32 * _ATTENTION_WARPS, arguments, chained)
+        grid = (self.shape.heads, self.shape.batch)
+        self._kernels.launch("gpt2_attention", grid, 32 * _ATTENTION_WARPS, arguments, chained)
 
-    def projection(
-        self,
-        x: Tensor,
-        linear: tuple[Tensor, Tensor],
-        residual: Tensor,
-        out: Tensor,
-        chained: bool = False,
-    ) -> None:
+    def projection(self, x: Tensor, linear: Linear, residual: Tensor, out: Tensor, chained: bool = False) -> None:
         """Attention's output projection and residual connection; `out` may be `residual`."""
-        arguments = (x, *linear, residual, out)
-        grid = (self.width // _WARPS, 1)
-        self._kernels.launch("gpt2_attention_projection", grid, 32 * _WARPS, arguments, chained)
+        arguments = (x, *linear.arguments, residual, out)
+        self._launch_residual("gpt2_attention_projection", linear, self.shape.warps, arguments, chained)
 
-    def fc1(
-        self,
-        hidden: Tensor,
-        norm: tuple[Tensor, Tensor],
-        linear: tuple[Tensor, Tensor],
-        out: Tensor,
-        chained: bool = False,
-    ) -> None:
+    def fc1(self, hidden: Tensor, norm: tuple[Tensor, Tensor], linear: Linear, out: Tensor, chained: bool = False) -> None:
         """Layer norm, the MLP's first layer, GELU."""
-        arguments = (hidden, *norm, *linear, out)
-        self._kernels.launch("gpt2_norm_fc1_gelu", (self._norm_blocks(4), 1), 32 * _WARPS, arguments, chained)
+        self._launch_norm("gpt2_norm_fc1_gelu", linear, (hidden, *norm, *linear.arguments, out), chained)
 
-    def fc2(
-        self,
-        x: Tensor,
-        linear: tuple[Tensor, Tensor],
-        residual: Tensor,
-        out: Tensor,
-        chained: bool = False,
-    ) -> None:
+    def fc2(self, x: Tensor, linear: Linear, residual: Tensor, out: Tensor, chained: bool = False) -> None:
         """The MLP's second layer and residual connection; `out` may be `residual`."""
-        arguments = (x, *linear, residual, out)
-        self._kernels.launch("gpt2_fc2_residual", (self.width, 1), 32 * _WARPS, arguments, chained)
+        arguments = (x, *linear.arguments, residual, out)
+        self._launch_residual("gpt2_fc2_residual", linear, self.shape.wide_warps, arguments, chained)
 
     def head(
         self,
         hidden: Tensor,
         norm: tuple[Tensor, Tensor],
-        weight: Tensor,
+        linear: Linear,
         best: tuple[Tensor, Tensor],
         token: Tensor,
         logits: Tensor,
         chained: bool = False,
     ) -> None:
         """The final norm, the LM head and the most likely token. `best` is FP32 and int32 [batch, head_blocks]."""
-        arguments = (hidden, *norm, weight, logits, *best, len(weight))
-        self._kernels.launch("gpt2_norm_lm_head", (self.head_blocks, 1), 32 * _HEAD_WARPS, arguments, chained)
-        self._kernels.launch("gpt2_argmax", (self.batch, 1), 32, (*best, token, self.head_blocks), chained=True)
+        arguments: Arguments = (hidden, *norm, *linear.arguments, logits, *best, len(linear.weight))
+        name, threads = "gpt2_norm_lm_head" + linear.suffix, 32 * self.shape.warps
+        self._kernels.launch(name, (self.head_blocks, 1), threads, arguments, chained)
+        self._kernels.launch("gpt2_argmax", (self.shape.batch, 1), 32, (*best, token, self.head_blocks), chained=True)
 
     def best(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """What `head` needs to find the most likely token: uninitialised."""
-        shape = (self.batch, self.head_blocks)
+        shape = (self.shape.batch, self.head_blocks)
         return torch.empty(shape, device=device), torch.empty(shape, dtype=torch.int32, device=device)
 
-    def _norm_blocks(self, widths: int) -> int:
-        return -(-widths * self.width // (_WARPS * self._rows))
+    def _launch_norm(self, name: str, linear: Linear, arguments: Arguments, chained: bool) -> None:
+        rows = self.shape.fp16_rows if linear.scale is None else self.shape.int8_rows
+        grid = (-(-len(linear.weight) // rows), 1)
+        self._kernels.launch(name + linear.suffix, grid, 32 * self.shape.warps, arguments, chained)
+
+    def _launch_residual(self, name: str, linear: Linear, warps: int, arguments: Arguments, chained: bool) -> None:
+        grid = (self.shape.width // self.shape.residual_rows, 1)
+        self._kernels.launch(name + linear.suffix, grid, 32 * warps, arguments, chained)
 
 
 @cache
-def decode_kernels(device: int, width: int, head_width: int, batch: int) -> DecodeKernels:
+def decode_kernels(device: int, shape: Shape) -> DecodeKernels:
     """`DecodeKernels` for a CUDA device by its index, compiled and loaded once a process."""
-    return DecodeKernels(torch.device("cuda", device), width, head_width, batch)
+    return DecodeKernels(torch.device("cuda", device), shape)
 
 
 class Decoder:
@@ -190,76 +227,41 @@ class Decoder:
     Tokens and position are read from the device, and the buffers are its own, so no call waits for the host.
     """
 
-    def __init__(
-        self, embeddings: tuple[Tensor, Tensor], layers: Sequence[LayerTensors], norm: tuple[Tensor, Tensor], head: Tensor
-    ) -> None:
-        """All FP16, contiguous and on one device, of a shape without `obstacle`. Raises ValueError where they are not."""
-        self._embeddings, self._layers, self._norm, self._head = embeddings, tuple(layers), norm, head
-        self._check()
-        batch, heads, _, head_width = self._layers[0].keys.shape
-        width = heads * head_width
-        device = head.device
-        self.kernels = decode_kernels(device.index or 0, width, head_width, batch)
-        self._hidden, self._query, self._gathered = (head.new_empty((batch, width)) for _ in range(3))
-        self._inner = head.new_empty((batch, 4 * width))
-        self._best = self.kernels.best(device)
-        self._token = torch.empty((batch, 1), dtype=torch.int64, device=device)
-        self._logits = head.new_empty((batch, len(head)))
+    def __init__(self, model: ModelTensors) -> None:
+        """Raises ValueError as `ModelTensors.checked_shape` does."""
+        shape = model.checked_shape()
+        self._model, position_table = model, model.embeddings[1]
+        device = position_table.device
+        self._kernels = decode_kernels(device.index or 0, shape)
+        self._hidden, self._query, self._gathered = (position_table.new_empty((shape.batch, shape.width)) for _ in range(3))
+        self._inner = position_table.new_empty((shape.batch, 4 * shape.width))
+        self._best = self._kernels.best(device)
+        self._token = torch.empty((shape.batch, 1), dtype=torch.int64, device=device)
+        self._logits = position_table.new_empty((shape.batch, len(model.head.weight)))
 
     def __call__(self, tokens: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """The next token, int64 [batch, 1], and its logits, [batch, vocab_size], of int64 [batch, 1] at int64 [1].
 
         Both results are buffers, good until the next call.
         """
-        run, hidden = self.kernels, self._hidden
-        for index, layer in enumerate(self._layers):
-            cache = (layer.keys, layer.values)
+        run, model, hidden, query = self._kernels, self._model, self._hidden, self._query
+        for index, layer in enumerate(model.layers):
             if index == 0:
-                embedded = (tokens, position, self._embeddings, layer.norm_1, layer.qkv, cache, hidden, self._query)
-                run.embed_norm_qkv(*embedded)
+                run.embed_norm_qkv(tokens, position, model.embeddings, layer.norm_1, layer.qkv, layer.cache, hidden, query)
             else:
-                run.norm_qkv(hidden, position, layer.norm_1, layer.qkv, cache, self._query, chained=True)
-            run.attention(self._query, position, cache, self._gathered, chained=True)
+                run.norm_qkv(hidden, position, layer.norm_1, layer.qkv, layer.cache, query, chained=True)
+            run.attention(query, position, layer.cache, self._gathered, chained=True)
             run.projection(self._gathered, layer.projection, hidden, hidden, chained=True)
             run.fc1(hidden, layer.norm_2, layer.fc1, self._inner, chained=True)
             run.fc2(self._inner, layer.fc2, hidden, hidden, chained=True)
-        run.head(hidden, self._norm, self._head, self._best, self._token, self._logits, chained=True)
+        run.head(hidden, model.norm, model.head, self._best, self._token, self._logits, chained=True)
         return self._token, self._logits
 
-    def _check(self) -> None:
-        if not self._head.is_cuda:
-            raise ValueError(f"the decode kernels run on CUDA devices, not on {self._head.device}")
-        if not self._layers:
-            raise ValueError("a model without layers has no decode step")
-        shape = self._layers[0].keys.shape
-        batch, heads, _, head_width = shape
-        width = heads * head_width
-        problem = obstacle(width, head_width, batch)
-        if problem is not None:
-            raise ValueError(problem)
-        matrices = {
-            "qkv": (3 * width, width),
-            "projection": (width, width),
-            "fc1": (4 * width, width),
-            "fc2": (width, 4 * width),
-        }
-        expected: list[tuple[Tensor, tuple[int, ...]]]
-        expected = [(self._head, (len(self._head), width)), (self._embeddings[0], (len(self._head), width))]
-        expected += [(self._embeddings[1], (len(self._embeddings[1]), width)), *((one, (width,)) for one in self._norm)]
-        for layer in self._layers:
-            expected += [(layer.keys, tuple(shape)), (layer.values, tuple(shape))]
-            expected += [(one, (width,)) for norm in (layer.norm_1, layer.norm_2) for one in norm]
-            for name, sizes in matrices.items():
-                weight, bias = getattr(layer, name)
-                expected += [(weight, sizes), (bias, sizes[:1])]
-        if shape[2] > len(self._embeddings[1]):
-            raise ValueError(f"the cache is longer than the {len(self._embeddings[1])} positions of the model")
-        for tensor, extent in expected:
-            if tuple(tensor.shape) != extent or tensor.dtype != torch.float16 or tensor.device != self._head.device:
-                found, wanted = (
-                    f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}",
-                    f"float16 {extent} on {self._head.device}",
-                )
-                raise ValueError(f"a tensor is {found}, not {wanted}")
-            if not tensor.is_contiguous() or tensor.data_ptr() % 16:
-                raise ValueError(f"a tensor of shape {extent} is not contiguous, or does not begin at a multiple of 16 bytes")
+
+def _require(tensor: Tensor, sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ValueError unless a kernel can read the tensor as what it is taken for."""
+    if tuple(tensor.shape) != sizes or tensor.dtype != dtype or tensor.device != device:
+        found = f"{str(tensor.dtype)[6:]} {tuple(tensor.shape)} on {tensor.device}"
+        raise ValueError(f"a tensor is {found}, not {str(dtype)[6:]} {sizes} on {device}")
+    if not tensor.is_contiguous() or tensor.data_ptr() % 16:
+        raise ValueError(f"a tensor of shape {sizes} is not contiguous, or does not begin at a multiple of 16 bytes")

@@ -1,12 +1,12 @@
 """How does PyTorch call the fused kernels? As operators `torch.ops.tracekit.*`, on CUDA by them, on a CPU by `reference`.
 
-Shapes are those of `reference`: FP16, contiguous, one device, a batch of 1 to 16, any width that `decode.obstacle` lets
-pass. Whatever else comes raises ValueError, before anything runs. A token or position out of range, which the host does
-not know, traps on the device; on a CPU it raises as well.
-"""
+Shapes are those of `reference`: FP16, contiguous, one device, a batch of 1 to 16, any width that `shape.obstacle` lets
+pass. A `weight` is FP16 or, with the `scale` of each output, FP32 [outputs], INT8 as of `reference.quantize`. Whatever
+else comes raises ValueError, before anything runs. A token or position out of range, which the host does not know, traps
+on the device; on a CPU it raises as well.
 
-# Fakes and checks repeat an operator's parameters, all tensors: the operator itself is where they are annotated.
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+Each operator begins with a function that checks what it is given and allocates what it returns: its fake kernel.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +15,36 @@ from torch import Tensor
 from torch.library import custom_op
 
 from . import reference
-from .decode import CAPABILITY, HEAD_WIDTHS, DecodeKernels, decode_kernels, obstacle
+from .decode import CAPABILITY, DecodeKernels, Linear, decode_kernels
+from .shape import HEAD_WIDTHS, Shape, obstacle
 
 Sizes = tuple[int, ...]
+
+
+def _new_hidden_and_query(
+    tokens: Tensor,
+    position: Tensor,
+    token_embedding: Tensor,
+    position_embedding: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    op = "embed_norm_qkv"
+    batch, width = _sizes(op, "tokens", tokens, 2)[0], _sizes(op, "gamma", gamma, 1)[0]
+    _require(op, "tokens", tokens, (batch, 1), gamma, torch.int64)
+    _require(op, "token_embedding", token_embedding, (token_embedding.shape[0], width), gamma)
+    _require(op, "position_embedding", position_embedding, (position_embedding.shape[0], width), gamma)
+    _check_norm(op, width, gamma, beta, keys)
+    _check_linear(op, Linear(weight, bias, scale), 3 * width, width, keys)
+    _check_cache(op, batch, width, position, keys, values)
+    if keys.shape[2] > position_embedding.shape[0]:
+        raise ValueError(f"{op}: the cache of {keys.shape[2]} tokens is longer than position_embedding")
+    return keys.new_empty((batch, width)), keys.new_empty((batch, width))
 
 
 @custom_op("tracekit::embed_norm_qkv", mutates_args=("keys", "values"))
@@ -32,26 +59,43 @@ def embed_norm_qkv(
     bias: Tensor,
     keys: Tensor,
     values: Tensor,
+    scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Hidden states and query, both [batch, width], of tokens, int64 [batch, 1]; key and value go into the cache."""
-    _check_embed(tokens, position, token_embedding, position_embedding, gamma, beta, weight, bias, keys, values)
+    embeddings = (token_embedding, position_embedding)
+    hidden, query = _new_hidden_and_query(tokens, position, *embeddings, gamma, beta, weight, bias, keys, values, scale)
     if not keys.is_cuda:
         _check_range("embed_norm_qkv", "tokens", tokens, token_embedding.shape[0])
         _check_range("embed_norm_qkv", "position", position, keys.shape[2])
-        hidden = reference.embed(tokens, position, token_embedding, position_embedding)
-        return hidden, reference.norm_qkv(hidden, position, gamma, beta, weight, bias, keys, values)
-    hidden, query = (keys.new_empty((len(tokens), gamma.shape[0])) for _ in range(2))
-    _kernels(hidden, keys.shape[3]).embed_norm_qkv(
-        tokens, position, (token_embedding, position_embedding), (gamma, beta), (weight, bias), (keys, values), hidden, query
-    )
+        hidden = reference.embed(tokens, position, *embeddings)
+        return hidden, reference.norm_qkv(hidden, position, gamma, beta, weight, bias, keys, values, scale)
+    linear, cache = Linear(weight, bias, scale), (keys, values)
+    run = _kernels(hidden, keys.shape[3])
+    run.embed_norm_qkv(tokens, position, embeddings, (gamma, beta), linear, cache, hidden, query)
     return hidden, query
 
 
-@embed_norm_qkv.register_fake
-def _(tokens, position, token_embedding, position_embedding, gamma, beta, weight, bias, keys, values):
-    _check_embed(tokens, position, token_embedding, position_embedding, gamma, beta, weight, bias, keys, values)
-    shape = (tokens.shape[0], gamma.shape[0])
-    return keys.new_empty(shape), keys.new_empty(shape)
+embed_norm_qkv.register_fake(_new_hidden_and_query)
+
+
+def _new_query(
+    hidden: Tensor,
+    position: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: Tensor | None = None,
+) -> Tensor:
+    op = "norm_qkv"
+    batch, width = _sizes(op, "hidden", hidden, 2)
+    _require(op, "hidden", hidden, (batch, width), hidden)
+    _check_norm(op, width, gamma, beta, keys)
+    _check_linear(op, Linear(weight, bias, scale), 3 * width, width, keys)
+    _check_cache(op, batch, width, position, keys, values)
+    return torch.empty_like(hidden)
 
 
 @custom_op("tracekit::norm_qkv", mutates_args=("keys", "values"))
@@ -64,94 +108,120 @@ def norm_qkv(
     bias: Tensor,
     keys: Tensor,
     values: Tensor,
+    scale: Tensor | None = None,
 ) -> Tensor:
     """As of `reference.norm_qkv`."""
-    _check_qkv("norm_qkv", hidden, position, gamma, beta, weight, bias, keys, values)
+    query = _new_query(hidden, position, gamma, beta, weight, bias, keys, values, scale)
     if not hidden.is_cuda:
         _check_range("norm_qkv", "position", position, keys.shape[2])
-        return reference.norm_qkv(hidden, position, gamma, beta, weight, bias, keys, values)
-    query = torch.empty_like(hidden)
-    _kernels(hidden, keys.shape[3]).norm_qkv(hidden, position, (gamma, beta), (weight, bias), (keys, values), query)
+        return reference.norm_qkv(hidden, position, gamma, beta, weight, bias, keys, values, scale)
+    linear = Linear(weight, bias, scale)
+    _kernels(hidden, keys.shape[3]).norm_qkv(hidden, position, (gamma, beta), linear, (keys, values), query)
     return query
 
 
-@norm_qkv.register_fake
-def _(hidden, position, gamma, beta, weight, bias, keys, values):
-    _check_qkv("norm_qkv", hidden, position, gamma, beta, weight, bias, keys, values)
-    return torch.empty_like(hidden)
+norm_qkv.register_fake(_new_query)
+
+
+def _new_gathered(query: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    op = "decode_attention"
+    batch, width = _sizes(op, "query", query, 2)
+    _check_cache(op, batch, width, position, keys, values)
+    _require(op, "query", query, (batch, width), keys)
+    return torch.empty_like(query)
 
 
 @custom_op("tracekit::decode_attention", mutates_args=())
 def decode_attention(query: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """As of `reference.attention`."""
-    _check_attention(query, position, keys, values)
+    out = _new_gathered(query, position, keys, values)
     if not query.is_cuda:
         _check_range("decode_attention", "position", position, keys.shape[2])
         return reference.attention(query, position, keys, values)
-    out = torch.empty_like(query)
     _kernels(query, keys.shape[3]).attention(query, position, (keys, values), out)
     return out
 
 
-@decode_attention.register_fake
-def _(query, position, keys, values):
-    _check_attention(query, position, keys, values)
-    return torch.empty_like(query)
+decode_attention.register_fake(_new_gathered)
 
 
-@custom_op("tracekit::linear_residual", mutates_args=())
-def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
-    """As of `reference.linear_residual`; x has the width of `residual` or four times as much."""
-    _check_residual(x, weight, bias, residual)
-    if not x.is_cuda:
-        return reference.linear_residual(x, weight, bias, residual)
-    out = torch.empty_like(residual)
-    run = _kernels(residual)
-    (run.projection if x.shape == residual.shape else run.fc2)(x, (weight, bias), residual, out)
-    return out
-
-
-@linear_residual.register_fake
-def _(x, weight, bias, residual):
-    _check_residual(x, weight, bias, residual)
+def _new_sum(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, scale: Tensor | None = None) -> Tensor:
+    op = "linear_residual"
+    batch, width = _sizes(op, "residual", residual, 2)
+    inputs = _sizes(op, "x", x, 2)[1]
+    _check_shape(op, width, _any_head_width(width), batch)
+    if inputs not in (width, 4 * width):
+        raise ValueError(f"{op}: x is {inputs} wide, it must be {width} or {4 * width}")
+    _require(op, "residual", residual, (batch, width), residual)
+    _require(op, "x", x, (batch, inputs), residual)
+    _check_linear(op, Linear(weight, bias, scale), width, inputs, residual)
     return torch.empty_like(residual)
 
 
-@custom_op("tracekit::norm_fc1_gelu", mutates_args=())
-def norm_fc1_gelu(hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As of `reference.norm_fc1_gelu`."""
-    _check_fc1(hidden, gamma, beta, weight, bias)
-    if not hidden.is_cuda:
-        return reference.norm_fc1_gelu(hidden, gamma, beta, weight, bias)
-    out = hidden.new_empty((hidden.shape[0], weight.shape[0]))
-    _kernels(hidden).fc1(hidden, (gamma, beta), (weight, bias), out)
+@custom_op("tracekit::linear_residual", mutates_args=())
+def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, scale: Tensor | None = None) -> Tensor:
+    """As of `reference.linear_residual`; x has the width of `residual` or four times as much."""
+    out = _new_sum(x, weight, bias, residual, scale)
+    if not x.is_cuda:
+        return reference.linear_residual(x, weight, bias, residual, scale)
+    run = _kernels(residual)
+    (run.projection if x.shape == residual.shape else run.fc2)(x, Linear(weight, bias, scale), residual, out)
     return out
 
 
-@norm_fc1_gelu.register_fake
-def _(hidden, gamma, beta, weight, bias):
-    _check_fc1(hidden, gamma, beta, weight, bias)
-    return hidden.new_empty((hidden.shape[0], weight.shape[0]))
+linear_residual.register_fake(_new_sum)
+
+
+def _new_inner(
+    hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, scale: Tensor | None = None
+) -> Tensor:
+    op = "norm_fc1_gelu"
+    batch, width = _check_hidden(op, hidden, gamma, beta)
+    _check_linear(op, Linear(weight, bias, scale), 4 * width, width, hidden)
+    return hidden.new_empty((batch, 4 * width))
+
+
+@custom_op("tracekit::norm_fc1_gelu", mutates_args=())
+def norm_fc1_gelu(
+    hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, scale: Tensor | None = None
+) -> Tensor:
+    """As of `reference.norm_fc1_gelu`."""
+    out = _new_inner(hidden, gamma, beta, weight, bias, scale)
+    if not hidden.is_cuda:
+        return reference.norm_fc1_gelu(hidden, gamma, beta, weight, bias, scale)
+    _kernels(hidden).fc1(hidden, (gamma, beta), Linear(weight, bias, scale), out)
+    return out
+
+
+norm_fc1_gelu.register_fake(_new_inner)
+
+
+def _new_token_and_logits(
+    hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, scale: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    op = "norm_lm_head"
+    batch, width = _check_hidden(op, hidden, gamma, beta)
+    vocabulary = _sizes(op, "weight", weight, 2)[0]
+    if not vocabulary:
+        raise ValueError(f"{op}: weight must have a row for each of one or more tokens")
+    _check_linear(op, Linear(weight, scale=scale), vocabulary, width, hidden)
+    return hidden.new_empty((batch, 1), dtype=torch.int64), hidden.new_empty((batch, vocabulary))
 
 
 @custom_op("tracekit::norm_lm_head", mutates_args=())
-def norm_lm_head(hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def norm_lm_head(
+    hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, scale: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """As of `reference.norm_lm_head`."""
-    _check_head(hidden, gamma, beta, weight)
+    token, logits = _new_token_and_logits(hidden, gamma, beta, weight, scale)
     if not hidden.is_cuda:
-        return reference.norm_lm_head(hidden, gamma, beta, weight)
-    token = torch.empty((hidden.shape[0], 1), dtype=torch.int64, device=hidden.device)
-    logits = hidden.new_empty((hidden.shape[0], weight.shape[0]))
+        return reference.norm_lm_head(hidden, gamma, beta, weight, scale)
     run = _kernels(hidden)
-    run.head(hidden, (gamma, beta), weight, run.best(hidden.device), token, logits)
+    run.head(hidden, (gamma, beta), Linear(weight, scale=scale), run.best(hidden.device), token, logits)
     return token, logits
 
 
-@norm_lm_head.register_fake
-def _(hidden, gamma, beta, weight):
-    _check_head(hidden, gamma, beta, weight)
-    batch = hidden.shape[0]
-    return hidden.new_empty((batch, 1), dtype=torch.int64), hidden.new_empty((batch, weight.shape[0]))
+norm_lm_head.register_fake(_new_token_and_logits)
 
 
 def _kernels(hidden: Tensor, head_width: int | None = None) -> DecodeKernels:
@@ -161,39 +231,36 @@ def _kernels(hidden: Tensor, head_width: int | None = None) -> DecodeKernels:
         needed, found = (f"{major}.{minor}" for major, minor in (CAPABILITY, capability))
         raise ValueError(f"the kernels need compute capability {needed}, this is {found}")
     batch, width = hidden.shape
-    return decode_kernels(hidden.device.index, width, head_width or _any_head_width(width), batch)
+    return decode_kernels(hidden.device.index, Shape(width, head_width or _any_head_width(width), batch))
 
 
 def _any_head_width(width: int) -> int:
     return 64 if width % 64 == 0 else HEAD_WIDTHS[0]
 
 
-def _check_embed(tokens, position, token_embedding, position_embedding, gamma, beta, weight, bias, keys, values) -> None:
-    op = "embed_norm_qkv"
-    batch, width = _sizes(op, "tokens", tokens, 2)[0], _sizes(op, "gamma", gamma, 1)[0]
-    _require(op, "tokens", tokens, (batch, 1), gamma, torch.int64)
-    _require(op, "token_embedding", token_embedding, (token_embedding.shape[0], width), gamma)
-    _require(op, "position_embedding", position_embedding, (position_embedding.shape[0], width), gamma)
-    _check_cache(op, batch, width, position, gamma, beta, weight, bias, keys, values)
-    if keys.shape[2] > position_embedding.shape[0]:
-        raise ValueError(f"{op}: the cache of {keys.shape[2]} tokens is longer than position_embedding")
-
-
-def _check_qkv(op, hidden, position, gamma, beta, weight, bias, keys, values) -> None:
+def _check_hidden(op: str, hidden: Tensor, gamma: Tensor, beta: Tensor) -> tuple[int, int]:
     batch, width = _sizes(op, "hidden", hidden, 2)
+    _check_shape(op, width, _any_head_width(width), batch)
     _require(op, "hidden", hidden, (batch, width), hidden)
-    _check_cache(op, batch, width, position, gamma, beta, weight, bias, keys, values)
+    _check_norm(op, width, gamma, beta, hidden)
+    return batch, width
 
 
-def _check_cache(op, batch, width, position, gamma, beta, weight, bias, keys, values) -> None:
-    _require(op, "gamma", gamma, (width,), keys)
-    _require(op, "beta", beta, (width,), keys)
-    _require(op, "weight", weight, (3 * width, width), keys)
-    _require(op, "bias", bias, (3 * width,), keys)
-    _check_keys(op, batch, width, position, keys, values)
+def _check_norm(op: str, width: int, gamma: Tensor, beta: Tensor, like: Tensor) -> None:
+    _require(op, "gamma", gamma, (width,), like)
+    _require(op, "beta", beta, (width,), like)
 
 
-def _check_keys(op: str, batch: int, width: int, position: Tensor, keys: Tensor, values: Tensor) -> None:
+def _check_linear(op: str, linear: Linear, outputs: int, inputs: int, like: Tensor) -> None:
+    dtype = torch.float16 if linear.scale is None else torch.int8
+    _require(op, "weight", linear.weight, (outputs, inputs), like, dtype)
+    if linear.bias is not None:
+        _require(op, "bias", linear.bias, (outputs,), like)
+    if linear.scale is not None:
+        _require(op, "scale", linear.scale, (outputs,), like, torch.float32)
+
+
+def _check_cache(op: str, batch: int, width: int, position: Tensor, keys: Tensor, values: Tensor) -> None:
     _, heads, length, head_width = _sizes(op, "keys", keys, 4)
     if heads * head_width != width:
         raise ValueError(f"{op}: {heads} heads of {head_width} do not make a width of {width}")
@@ -203,49 +270,6 @@ def _check_keys(op: str, batch: int, width: int, position: Tensor, keys: Tensor,
     _require(op, "keys", keys, (batch, heads, length, head_width), keys)
     _require(op, "values", values, (batch, heads, length, head_width), keys)
     _require(op, "position", position, (1,), keys, torch.int64)
-
-
-def _check_attention(query: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> None:
-    op = "decode_attention"
-    batch, width = _sizes(op, "query", query, 2)
-    _check_keys(op, batch, width, position, keys, values)
-    _require(op, "query", query, (batch, width), keys)
-
-
-def _check_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> None:
-    op = "linear_residual"
-    batch, width = _sizes(op, "residual", residual, 2)
-    inputs = _sizes(op, "x", x, 2)[1]
-    _check_shape(op, width, _any_head_width(width), batch)
-    if inputs not in (width, 4 * width):
-        raise ValueError(f"{op}: x is {inputs} wide, it must be {width} or {4 * width}")
-    _require(op, "residual", residual, (batch, width), residual)
-    _require(op, "x", x, (batch, inputs), residual)
-    _require(op, "weight", weight, (width, inputs), residual)
-    _require(op, "bias", bias, (width,), residual)
-
-
-def _check_fc1(hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor) -> None:
-    op, width = "norm_fc1_gelu", _check_hidden("norm_fc1_gelu", hidden, gamma, beta)
-    _require(op, "weight", weight, (4 * width, width), hidden)
-    _require(op, "bias", bias, (4 * width,), hidden)
-
-
-def _check_head(hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor) -> None:
-    width = _check_hidden("norm_lm_head", hidden, gamma, beta)
-    vocabulary = _sizes("norm_lm_head", "weight", weight, 2)[0]
-    if not vocabulary:
-        raise ValueError("norm_lm_head: weight must have a row for each of one or more tokens")
-    _require("norm_lm_head", "weight", weight, (vocabulary, width), hidden)
-
-
-def _check_hidden(op: str, hidden: Tensor, gamma: Tensor, beta: Tensor) -> int:
-    batch, width = _sizes(op, "hidden", hidden, 2)
-    _check_shape(op, width, _any_head_width(width), batch)
-    _require(op, "hidden", hidden, (batch, width), hidden)
-    _require(op, "gamma", gamma, (width,), hidden)
-    _require(op, "beta", beta, (width,), hidden)
-    return width
 
 
 def _check_shape(op: str, width: int, head_width: int, batch: int) -> None:
@@ -278,5 +302,5 @@ def _require(op: str, name: str, tensor: Tensor, sizes: Sizes, like: Tensor, dty
         raise ValueError(f"{op}: there are kernels for cuda and cpu, not for {tensor.device.type}")
     if not tensor.is_contiguous():
         raise ValueError(f"{op}: {name} must be contiguous")
-    if dtype == torch.float16 and tensor.storage_offset() % 8:
+    if dtype in (torch.float16, torch.int8) and tensor.storage_offset() * tensor.element_size() % 16:
         raise ValueError(f"{op}: {name} must begin at a multiple of 16 bytes")

@@ -15,7 +15,7 @@ from decode_inputs import Inputs  # noqa: E402
 
 from tracekit.errors import TracekitError  # noqa: E402
 from tracekit.kernels import ops  # noqa: E402
-from tracekit.kernels.decode import Decoder, LayerTensors  # noqa: E402
+from tracekit.kernels.decode import Decoder, LayerTensors, Linear, ModelTensors  # noqa: E402
 from tracekit.kernels.launch import Kernels  # noqa: E402
 
 LENGTH, VOCABULARY = 16, 33
@@ -26,6 +26,16 @@ def make() -> Inputs:
     return Inputs(64, 2, 3, LENGTH, "cpu", seed=5, vocabulary=VOCABULARY)
 
 
+def qkv(make: Inputs) -> tuple[torch.Tensor, ...]:
+    linear = make.linear("fp16", 3)
+    return (*make.norm(), linear.weight, linear.bias, *make.cache(LENGTH))
+
+
+def fc1(make: Inputs) -> tuple[torch.Tensor, ...]:
+    linear = make.linear("fp16", 4)
+    return (*make.norm(), linear.weight, linear.bias)
+
+
 @pytest.mark.parametrize("at", [-1, LENGTH, LENGTH + 5])
 def test_a_position_beyond_the_cache(make: Inputs, at: int) -> None:
     reason = rf"position must be 0 to 15, not \[{at}\]"
@@ -33,10 +43,9 @@ def test_a_position_beyond_the_cache(make: Inputs, at: int) -> None:
     with pytest.raises(ValueError, match=f"^decode_attention: {reason}$"):
         ops.decode_attention(make.normal(3, 64), make.position(at), *make.cache(LENGTH))
     with pytest.raises(ValueError, match=f"^norm_qkv: {reason}$"):
-        ops.norm_qkv(make.hidden(), make.position(at), *make.norm(), *make.linear(3), *make.cache(LENGTH))
-    layer = (*make.norm(), *make.linear(3), *make.cache(LENGTH))
+        ops.norm_qkv(make.hidden(), make.position(at), *qkv(make))
     with pytest.raises(ValueError, match=f"^embed_norm_qkv: {reason}$"):
-        ops.embed_norm_qkv(make.tokens(), make.position(at), *embeddings, *layer)
+        ops.embed_norm_qkv(make.tokens(), make.position(at), *embeddings, *qkv(make))
 
 
 @pytest.mark.parametrize("token", [-1, VOCABULARY])
@@ -44,9 +53,8 @@ def test_a_token_that_the_model_does_not_know(make: Inputs, token: int) -> None:
     embeddings = (make.normal(VOCABULARY, 64), make.normal(LENGTH, 64))
     tokens = make.tokens()
     tokens[1] = token
-    layer = (*make.norm(), *make.linear(3), *make.cache(LENGTH))
     with pytest.raises(ValueError, match=r"^embed_norm_qkv: tokens must be 0 to 32, not \["):
-        ops.embed_norm_qkv(tokens, make.position(1), *embeddings, *layer)
+        ops.embed_norm_qkv(tokens, make.position(1), *embeddings, *qkv(make))
 
 
 def test_nothing_at_all(make: Inputs) -> None:
@@ -56,11 +64,11 @@ def test_nothing_at_all(make: Inputs) -> None:
     with pytest.raises(ValueError, match=r"^norm_lm_head: weight must have a row for each of one or more tokens$"):
         ops.norm_lm_head(make.hidden(), *make.norm(), make.normal(0, 64))
     with pytest.raises(ValueError, match=r"^norm_fc1_gelu: the batch must be 1 to 16, not 0$"):
-        ops.norm_fc1_gelu(make.hidden()[:0], *make.norm(), *make.linear(4))
+        ops.norm_fc1_gelu(make.hidden()[:0], *fc1(make))
 
 
 def test_another_kind_of_device(make: Inputs) -> None:
-    arguments = (make.hidden(), *make.norm(), *make.linear(4))
+    arguments = (make.hidden(), *fc1(make))
     with pytest.raises(ValueError, match=r"^norm_fc1_gelu: there are kernels for cuda and cpu, not for meta$"):
         ops.norm_fc1_gelu(*(one.to("meta") for one in arguments))
     with pytest.raises(ValueError, match=r"^norm_fc1_gelu: gamma is on meta, the others are on cpu$"):
@@ -69,10 +77,10 @@ def test_another_kind_of_device(make: Inputs) -> None:
 
 def test_a_decoder_of_tensors_on_the_host(make: Inputs) -> None:
     embeddings, norm = (make.normal(VOCABULARY, 64), make.normal(LENGTH, 64)), make.norm()
-    linears = (make.linear(3), make.linear(1), norm, make.linear(4), make.linear(1, 4))
-    layer = LayerTensors(norm, *linears, *make.cache(LENGTH))
+    qkv, projection, fc1, fc2 = (make.linear("fp16", *sizes) for sizes in ((3,), (1,), (4,), (1, 4)))
+    layer = LayerTensors(norm, qkv, projection, norm, fc1, fc2, *make.cache(LENGTH))
     with pytest.raises(ValueError, match=r"^the decode kernels run on CUDA devices, not on cpu$"):
-        Decoder(embeddings, [layer], norm, embeddings[0])
+        Decoder(ModelTensors(embeddings, (layer,), norm, Linear(embeddings[0])))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")

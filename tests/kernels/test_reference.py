@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
@@ -35,3 +37,32 @@ def test_the_references_in_turn_are_a_gpt2(heads: int, width: int) -> None:
             token, logits = reference.norm_lm_head(hidden, model.ln_f.weight, model.ln_f.bias, model.wte.weight)
             torch.testing.assert_close(logits, expected[:, at], rtol=1e-9, atol=1e-9)
             assert token.equal(expected[:, at].argmax(-1, keepdim=True))
+
+
+@given(
+    rows=st.lists(
+        st.lists(st.floats(-65504, 65504, width=16), min_size=3, max_size=3),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_quantised_weight_is_at_most_half_a_scale_off(rows: list[list[float]]) -> None:
+    weight = torch.tensor(rows, dtype=torch.float16)
+    numbers, scale = reference.quantize(weight)
+    assert (numbers.dtype, scale.dtype) == (torch.int8, torch.float32)
+    assert numbers.abs().max() <= 127
+    restored = numbers.double() * scale.double()[:, None]
+    off = (restored - weight.double()).abs()
+    assert torch.all(off <= scale.double()[:, None] * (0.5 + 1e-5))
+    rounded = restored.abs().amax(1) - weight.double().abs().amax(1)  # the largest of a row is kept
+    assert torch.all(rounded.abs() <= 1e-6 * weight.double().abs().amax(1))
+
+
+def test_int8_weights_are_read_as_the_numbers_they_stand_for() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x, weight, bias = (torch.randn(shape, generator=generator).double() for shape in ((3, 64), (16, 64), (16,)))
+    numbers, scale = reference.quantize(weight)
+    restored = numbers.double() * scale.double()[:, None]
+    torch.testing.assert_close(
+        reference.linear(x, numbers, bias, scale), reference.linear(x, restored, bias), rtol=1e-12, atol=1e-12
+    )

@@ -6,7 +6,6 @@ A new source is found by itself, and fails the first test until a module declare
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,6 @@ from tracekit.kernels.inspection import inspect
 TURING, HOPPER = (7, 5), (9, 0)
 BETWEEN = ((8, 0), (8, 6), (8, 9))
 needs_nvrtc = pytest.mark.skipif(not compiler.available(), reason="needs cuda-core and NVRTC")
-SPILLS = {("decode.cu WIDTH=1600 HEAD_WIDTH=64 BATCH=2", HOPPER): "gpt2_embed_norm_qkv spills 4 bytes a thread"}
 
 
 def able(capability: Capability) -> list[Configuration]:
@@ -29,13 +27,10 @@ def able(capability: Capability) -> list[Configuration]:
     return [one for one in declared() if one.capability <= capability]
 
 
-def for_newer() -> list[Any]:
+def for_newer() -> list[tuple[Configuration, Capability]]:
     """All for the newest, which is the one that figures are measured on; of the others each takes its turn."""
-    pairs = [(one, HOPPER) for one in able(HOPPER)]
-    pairs += [(one, BETWEEN[at % len(BETWEEN)]) for at, one in enumerate(able(BETWEEN[0]))]
-    known = [SPILLS.get((str(one), capability), "") for one, capability in pairs]
-    marks = [[pytest.mark.xfail(strict=True, reason=why)] if why else [] for why in known]
-    return [pytest.param(*pair, marks=mark) for pair, mark in zip(pairs, marks, strict=True)]
+    newest = [(one, HOPPER) for one in able(HOPPER)]
+    return newest + [(one, BETWEEN[at % len(BETWEEN)]) for at, one in enumerate(able(BETWEEN[0]))]
 
 
 def kernels_of(name: str) -> set[str]:

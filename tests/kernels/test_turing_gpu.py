@@ -19,6 +19,7 @@ from tracekit.kernels import compile as compiler  # noqa: E402
 from tracekit.kernels.configuration import Configuration, declared  # noqa: E402
 from tracekit.kernels.inspection import inspect  # noqa: E402
 from tracekit.kernels.launch import Kernels  # noqa: E402
+from tracekit.kernels.shape import Shape  # noqa: E402
 
 CAPABILITY = torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
 pytestmark = [
@@ -62,9 +63,9 @@ def test_the_code_of_a_t4_passes_the_core_of_all_other_tests(tmp_path: Path) -> 
 
 def test_what_is_loaded_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TRACEKIT_CACHE", str(tmp_path))
-    own = Kernels("decode.cu", torch.device("cuda"), {"WIDTH": 64, "HEAD_WIDTH": 32, "BATCH": 1})
+    own = Kernels("decode.cu", torch.device("cuda"), Shape(64, 32, 1).macros)
     monkeypatch.setenv("TRACEKIT_ARCH", "compute_75")
-    older = Kernels("decode.cu", torch.device("cuda"), {"WIDTH": 64, "HEAD_WIDTH": 32, "BATCH": 1})
+    older = Kernels("decode.cu", torch.device("cuda"), Shape(64, 32, 1).macros)
     assert (own.capability, older.capability) == (CAPABILITY, (7, 5))
 
 

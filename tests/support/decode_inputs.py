@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tracekit.kernels.decode import Linear
+from tracekit.kernels.reference import quantize
+
 
 class Inputs:
     """Tensors of one width and batch on a device, FP16."""
@@ -23,9 +26,17 @@ class Inputs:
     def norm(self) -> tuple[Tensor, Tensor]:
         return self.normal(self.width, scale=0.2, mean=1.0), self.normal(self.width, scale=0.2)
 
-    def linear(self, outputs: int, inputs: int = 1) -> tuple[Tensor, Tensor]:
+    def linear(self, weights: str, outputs: int, inputs: int = 1, scale: float = 1.0) -> Linear:
+        """Sizes in widths; `weights` is fp16 or int8."""
         fan = inputs * self.width
-        return self.normal(outputs * self.width, fan, scale=fan**-0.5), self.normal(outputs * self.width, scale=0.2)
+        weight, bias = (
+            self.normal(outputs * self.width, fan, scale=scale * fan**-0.5),
+            self.normal(outputs * self.width, scale=0.2),
+        )
+        return _stored(weights, weight, bias)
+
+    def head(self, weights: str, vocabulary: int) -> Linear:
+        return _stored(weights, self.normal(vocabulary, self.width, scale=self.width**-0.5), None)
 
     def cache(self, position: int) -> tuple[Tensor, Tensor]:
         """Keys and values of the tokens up to and with `position`; NaN beyond."""
@@ -39,3 +50,10 @@ class Inputs:
 
     def position(self, at: int) -> Tensor:
         return torch.tensor([at], device=self.device)
+
+
+def _stored(weights: str, weight: Tensor, bias: Tensor | None) -> Linear:
+    if weights == "fp16":
+        return Linear(weight, bias)
+    numbers, scale = quantize(weight)
+    return Linear(numbers, bias, scale)
