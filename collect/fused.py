@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from tracekit.errors import TracekitError
+from tracekit.kernels import hopper
 from tracekit.kernels.compile import cuda_core
 from tracekit.kernels.decode import Decoder, LayerTensors, Linear, ModelTensors
 from tracekit.kernels.reference import quantize
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 Convert = Callable[[Tensor, Tensor | None], Linear]
 """From the weight and the bias of a linear layer to what the kernels take."""
 
+Decode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""A decode step as `Decoder` is one."""
+
 
 def in_fp16(weight: Tensor, bias: Tensor | None) -> Linear:
     """A linear layer as the model has it."""
@@ -33,14 +37,31 @@ def in_int8(weight: Tensor, bias: Tensor | None) -> Linear:
     return Linear(numbers, bias, scale)
 
 
-def decode_step(model: GPT2, step: ScoredStep, temperature: float, top_k: int | None, convert: Convert) -> ScoredStep:
+def by_layers(model: GPT2) -> Decode:
+    """Five kernels a layer, which any device can run."""
+    return Decoder(model_tensors(model, in_fp16))
+
+
+def by_layers_int8(model: GPT2) -> Decode:
+    """The same, with the linear layers and the LM head in INT8."""
+    return Decoder(model_tensors(model, in_int8))
+
+
+def fastest(model: GPT2) -> Decode:
+    """One kernel a step where the device and the model's shape allow it, else five a layer."""
+    tensors = model_tensors(model, in_fp16)
+    return Decoder(tensors) if hopper.obstacle(tensors) else hopper.PersistentDecoder(tensors)
+
+
+def decode_step(
+    model: GPT2, step: ScoredStep, temperature: float, top_k: int | None, build: Callable[[GPT2], Decode]
+) -> ScoredStep:
     """`step`, with every decode of one token a sequence by the fused kernels. The model must keep its weights and cache.
 
-    Linear layers and the LM head, which has no bias, are read as `convert` leaves them. Raises TracekitError if the
-    kernels cannot be compiled, or cannot run a model of this shape.
+    Raises TracekitError if the kernels cannot be compiled, or cannot run a model of this shape.
     """
     cuda_core()  # the quickest to be missing
-    decoder = Decoder(_tensors(model, convert))
+    decoder = build(model)
 
     def fused(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         if tokens.shape[1] != 1:
@@ -54,7 +75,8 @@ def decode_step(model: GPT2, step: ScoredStep, temperature: float, top_k: int | 
     return fused
 
 
-def _tensors(model: GPT2, convert: Convert) -> ModelTensors:
+def model_tensors(model: GPT2, convert: Convert) -> ModelTensors:
+    """What the kernels read of a model with a cache. Raises TracekitError if its shape is none of theirs."""
     config = model.config
     cache = model.blocks()[0].attn.cache
     if cache is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tracekit.manifest import Device
 
-    from .fused import Convert
+    from .fused import Decode
     from .gpt2 import GPT2
 
     ScoredStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -110,24 +110,31 @@ def compiled_graphs(model: GPT2, demand: Demand) -> ScoredStep:
 
 
 def fused(model: GPT2, demand: Demand) -> ScoredStep:
-    """Each decode one launch of a CUDA graph of our own kernels, five a layer; the prefill is PyTorch's, captured too."""
-    from .fused import in_fp16
+    """Each decode one launch of a CUDA graph of our own kernels: one, or five a layer; the prefill is PyTorch's, captured too."""
+    from .fused import fastest
 
-    return _fused(model, demand, in_fp16)
+    return _fused(model, demand, fastest)
+
+
+def fused_layers(model: GPT2, demand: Demand) -> ScoredStep:
+    """The same, but always five kernels a layer: what a T4 runs, and what a trace can tell the layers of."""
+    from .fused import by_layers
+
+    return _fused(model, demand, by_layers)
 
 
 def fused_int8(model: GPT2, demand: Demand) -> ScoredStep:
     """The same, but a decode reads the linear layers and the LM head in INT8; the prefill reads them in FP16."""
-    from .fused import in_int8
+    from .fused import by_layers_int8
 
-    return _fused(model, demand, in_int8)
+    return _fused(model, demand, by_layers_int8)
 
 
-def _fused(model: GPT2, demand: Demand, convert: Convert) -> ScoredStep:
+def _fused(model: GPT2, demand: Demand, build: Callable[[GPT2], Decode]) -> ScoredStep:
     from .fused import decode_step
     from .graphs import CapturedStep
 
-    return CapturedStep(decode_step(model, eager(model, demand), *_sampling(demand), convert), prefill=True)
+    return CapturedStep(decode_step(model, eager(model, demand), *_sampling(demand), build), prefill=True)
 
 
 def _sampling(demand: Demand) -> tuple[float, int | None]:
@@ -246,8 +253,17 @@ VARIANTS: tuple[Variant, ...] = (
         decodes=True,
     ),
     Variant(
+        "fused-layers",
+        "as fused, always five kernels a layer",
+        "float16",
+        fused_layers,
+        "CUDA, compute capability 7.5, and the extra `cuda`",
+        obstacle=_no_fused_kernels,
+        decodes=True,
+    ),
+    Variant(
         "fused-int8",
-        "the same with weights in INT8, a scale for each output",
+        "as fused-layers, with weights in INT8, a scale for each output",
         "float16",
         fused_int8,
         "CUDA, compute capability 7.5, and the extra `cuda`",
