@@ -184,6 +184,46 @@ def decode_kernels(device: int, width: int, head_width: int, batch: int) -> Deco
     return DecodeKernels(torch.device("cuda", device), width, head_width, batch)
 
 
+def check_tensors(
+    embeddings: tuple[Tensor, Tensor], layers: Sequence[LayerTensors], norm: tuple[Tensor, Tensor], head: Tensor
+) -> None:
+    """Raise ValueError unless these are a model's tensors and its cache, as `Decoder` needs them."""
+    if not layers:
+        raise ValueError("a model without layers has nothing to run")
+    shape = layers[0].keys.shape
+    batch, heads, _, head_width = shape
+    width = heads * head_width
+    problem = obstacle(width, head_width, batch)
+    if problem is not None:
+        raise ValueError(problem)
+    matrices = {
+        "qkv": (3 * width, width),
+        "projection": (width, width),
+        "fc1": (4 * width, width),
+        "fc2": (width, 4 * width),
+    }
+    expected: list[tuple[Tensor, tuple[int, ...]]]
+    expected = [(head, (len(head), width)), (embeddings[0], (len(head), width))]
+    expected += [(embeddings[1], (len(embeddings[1]), width)), *((one, (width,)) for one in norm)]
+    for layer in layers:
+        expected += [(layer.keys, tuple(shape)), (layer.values, tuple(shape))]
+        expected += [(one, (width,)) for one in (*layer.norm_1, *layer.norm_2)]
+        for name, sizes in matrices.items():
+            weight, bias = getattr(layer, name)
+            expected += [(weight, sizes), (bias, sizes[:1])]
+    if shape[2] > len(embeddings[1]):
+        raise ValueError(f"the cache is longer than the {len(embeddings[1])} positions of the model")
+    for tensor, extent in expected:
+        if tuple(tensor.shape) != extent or tensor.dtype != torch.float16 or tensor.device != head.device:
+            found, wanted = (
+                f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}",
+                f"float16 {extent} on {head.device}",
+            )
+            raise ValueError(f"a tensor is {found}, not {wanted}")
+        if not tensor.is_contiguous() or tensor.data_ptr() % 16:
+            raise ValueError(f"a tensor of shape {extent} is not contiguous, or does not begin at a multiple of 16 bytes")
+
+
 class Decoder:
     """A decode step over fixed weights and a fixed cache, made of launches alone: fit for capture into a CUDA graph.
 
@@ -195,7 +235,9 @@ class Decoder:
     ) -> None:
         """All FP16, contiguous and on one device, of a shape without `obstacle`. Raises ValueError where they are not."""
         self._embeddings, self._layers, self._norm, self._head = embeddings, tuple(layers), norm, head
-        self._check()
+        if not head.is_cuda:
+            raise ValueError(f"the decode kernels run on CUDA devices, not on {head.device}")
+        check_tensors(embeddings, self._layers, norm, head)
         batch, heads, _, head_width = self._layers[0].keys.shape
         width = heads * head_width
         device = head.device
@@ -225,41 +267,3 @@ class Decoder:
             run.fc2(self._inner, layer.fc2, hidden, hidden, chained=True)
         run.head(hidden, self._norm, self._head, self._best, self._token, self._logits, chained=True)
         return self._token, self._logits
-
-    def _check(self) -> None:
-        if not self._head.is_cuda:
-            raise ValueError(f"the decode kernels run on CUDA devices, not on {self._head.device}")
-        if not self._layers:
-            raise ValueError("a model without layers has no decode step")
-        shape = self._layers[0].keys.shape
-        batch, heads, _, head_width = shape
-        width = heads * head_width
-        problem = obstacle(width, head_width, batch)
-        if problem is not None:
-            raise ValueError(problem)
-        matrices = {
-            "qkv": (3 * width, width),
-            "projection": (width, width),
-            "fc1": (4 * width, width),
-            "fc2": (width, 4 * width),
-        }
-        expected: list[tuple[Tensor, tuple[int, ...]]]
-        expected = [(self._head, (len(self._head), width)), (self._embeddings[0], (len(self._head), width))]
-        expected += [(self._embeddings[1], (len(self._embeddings[1]), width)), *((one, (width,)) for one in self._norm)]
-        for layer in self._layers:
-            expected += [(layer.keys, tuple(shape)), (layer.values, tuple(shape))]
-            expected += [(one, (width,)) for norm in (layer.norm_1, layer.norm_2) for one in norm]
-            for name, sizes in matrices.items():
-                weight, bias = getattr(layer, name)
-                expected += [(weight, sizes), (bias, sizes[:1])]
-        if shape[2] > len(self._embeddings[1]):
-            raise ValueError(f"the cache is longer than the {len(self._embeddings[1])} positions of the model")
-        for tensor, extent in expected:
-            if tuple(tensor.shape) != extent or tensor.dtype != torch.float16 or tensor.device != self._head.device:
-                found, wanted = (
-                    f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}",
-                    f"float16 {extent} on {self._head.device}",
-                )
-                raise ValueError(f"a tensor is {found}, not {wanted}")
-            if not tensor.is_contiguous() or tensor.data_ptr() % 16:
-                raise ValueError(f"a tensor of shape {extent} is not contiguous, or does not begin at a multiple of 16 bytes")

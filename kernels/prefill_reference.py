@@ -1,0 +1,69 @@
+"""What must each kernel of a prefill compute? The same in plain PyTorch, in FP32 inside; on a CPU this is what runs.
+
+Shapes: `rows` are the tokens of all prompts, [batch * tokens]; hidden states are [rows, width]; the KV cache is
+[batch, heads, length, head width]. Those that change an argument in place say so.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def embed_layer_norm(
+    tokens: Tensor, positions: Tensor, token_embedding: Tensor, position_embedding: Tensor, gamma: Tensor, beta: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sum of both embeddings of tokens, int64 [batch, tokens], and its layer norm: both [rows, width].
+
+    `positions`, int64 [tokens], are 0, 1 and so on. Raises ValueError where they are not.
+    """
+    if not positions.equal(torch.arange(len(positions), device=positions.device)):
+        raise ValueError("embed_layer_norm: a prompt's positions must be 0, 1 and so on")
+    hidden = (token_embedding[tokens] + position_embedding[positions]).flatten(0, 1)
+    return hidden, _layer_norm(hidden, gamma, beta)
+
+
+def bias_residual_layer_norm(product: Tensor, bias: Tensor, hidden: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """`product` and `bias` are added to `hidden` in place; its layer norm is what comes out. All but bias [rows, width]."""
+    dtype = _wide(hidden)
+    hidden.copy_(hidden.to(dtype) + product.to(dtype) + bias.to(dtype))
+    return _layer_norm(hidden, gamma, beta)
+
+
+def qkv_to_cache(qkv: Tensor, bias: Tensor, keys: Tensor, values: Tensor) -> None:
+    """The bias is added to `qkv`, [rows, 3 * width]: in place to the queries; keys and values go to the cache's beginning.
+
+    What is left in the place of the latter two is what was there.
+    """
+    batch, heads, _, head_width = keys.shape
+    query, key, value = (qkv.to(_wide(qkv)) + bias.to(_wide(qkv))).to(qkv.dtype).chunk(3, dim=-1)
+    qkv[:, : heads * head_width] = query
+    tokens = len(qkv) // batch
+    for cached, new in ((keys, key), (values, value)):
+        cached[:, :, :tokens] = new.reshape(batch, tokens, heads, head_width).transpose(1, 2)
+
+
+def bias_gelu(x: Tensor, bias: Tensor) -> None:
+    """x becomes GELU(x + bias), in its tanh form, in place: [rows, columns]."""
+    dtype = _wide(x)
+    x.copy_(F.gelu(x.to(dtype) + bias.to(dtype), approximate="tanh"))
+
+
+def flash_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """What each query gathers from the tokens up to its own: [batch, heads, tokens, head width] to [rows, width]."""
+    dtype = _wide(query)
+    scores = query.to(dtype) @ keys.to(dtype).transpose(-2, -1) * query.shape[-1] ** -0.5
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).triu(1)
+    gathered: Tensor = scores.masked_fill(later, float("-inf")).softmax(-1) @ values.to(dtype)
+    return gathered.transpose(1, 2).flatten(2).flatten(0, 1).to(query.dtype)
+
+
+def _layer_norm(hidden: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    dtype = _wide(hidden)
+    return F.layer_norm(hidden.to(dtype), gamma.shape, gamma.to(dtype), beta.to(dtype)).to(hidden.dtype)
+
+
+def _wide(like: Tensor) -> torch.dtype:
+    """FP32, or FP64 where the tensors are that already."""
+    return torch.promote_types(like.dtype, torch.float32)
