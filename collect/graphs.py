@@ -1,4 +1,4 @@
-"""How is a whole decode step launched at once? Captured by hand into one CUDA graph, and replayed for every token."""
+"""How is a whole step launched at once? Captured by hand into a CUDA graph, and replayed for every token or prompt."""
 
 from __future__ import annotations
 

@@ -41,17 +41,3 @@ __device__ __forceinline__ float warp_sum(float value) {
 
 __device__ __forceinline__ uint4 load_eight(const half_bits* from) { return *reinterpret_cast<const uint4*>(from); }
 __device__ __forceinline__ void store_eight(half_bits* to, const uint4& packed) { *reinterpret_cast<uint4*>(to) = packed; }
-
-// Let the next kernel begin, where a kernel can be launched that early; it waits by itself before it reads or writes.
-__device__ __forceinline__ void release_next() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
-// Wait until the kernel before is over and its writes are visible.
-__device__ __forceinline__ void await_previous() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}

@@ -1,13 +1,13 @@
-// What lies between the matrix products of a prefill: embedding, biases, residual connections, layer norms, GELU and the
-// KV cache, FP16 with FP32 arithmetic. Each kernel passes once over its rows, 16 bytes at a time.
+// What lies between the matrix products of a prefill but for attention: embedding, biases, residual connections, layer
+// norms and GELU, FP16 with FP32 arithmetic. Each kernel passes once over its rows, 16 bytes at a time.
 //
-// Compiled with WIDTH, the embedding's, and HEAD_WIDTH, of which WIDTH is a multiple; that is a multiple of 32.
+// Compiled with WIDTH, the embedding's, a multiple of 8.
 
 #include "half.cuh"
 
-constexpr int kThreads = 128;  // of a block
+constexpr int kThreads = 128;                // of a block
 constexpr int kChunks = (WIDTH + 255) / 256;  // of eight halves: a lane's, where a warp holds a row
-constexpr int kRows = 4;  // of a thread, where it takes the same eight columns of several rows
+constexpr int kRows = 2;                     // of a thread behind FC1
 constexpr float kEpsilon = 1e-5f;
 
 __device__ __forceinline__ int element(int chunk) { return (chunk * 32 + lane()) * 8; }
@@ -69,8 +69,6 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     gpt2_embed_norm(const long long* ids, const long long* positions, const half_bits* token_embedding,
                     const half_bits* position_embedding, const half_bits* gamma, const half_bits* beta, half_bits* hidden,
                     half_bits* normal, int tokens, int rows, int vocabulary) {
-  release_next();
-  await_previous();
   const int row = row_of_warp();
   if (row >= rows) return;
   const int at = row % tokens;
@@ -87,8 +85,6 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 extern "C" __global__ void __launch_bounds__(kThreads)
     gpt2_bias_residual_norm(const half_bits* product, const half_bits* bias, const half_bits* gamma, const half_bits* beta,
                             half_bits* hidden, half_bits* normal, int rows) {
-  release_next();
-  await_previous();
   const int row = row_of_warp();
   if (row >= rows) return;
   float x[kChunks][8];
@@ -99,70 +95,31 @@ extern "C" __global__ void __launch_bounds__(kThreads)
   store_normalised(normal + static_cast<long long>(row) * WIDTH, x, gamma, beta);
 }
 
-// The same eight columns of kRows rows, `kWidth` halves long, with their bias added; a thread's.
-template <int kWidth>
-struct Columns {
-  float x[kRows][8];
-  int column, first, count;
-
-  __device__ __forceinline__ Columns(const half_bits* from, const half_bits* bias, int rows) {
-    const int index = blockIdx.x * kThreads + threadIdx.x;
-    column = index % (kWidth / 8) * 8;
-    first = index / (kWidth / 8) * kRows;
-    count = min(rows - first, kRows);
-    if (count <= 0) return;
-    uint4 packed[kRows];
-#pragma unroll
-    for (int r = 0; r < kRows; ++r)
-      if (r < count) packed[r] = load_eight(from + offset(r));
-    float b[8];
-    unpack(load_eight(bias + column), b);
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      unpack(packed[r], x[r]);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) x[r][i] += b[i];
-    }
-  }
-
-  __device__ __forceinline__ long long offset(int r) const { return static_cast<long long>(first + r) * kWidth + column; }
-};
-
-// The bias is added to queries, keys and values, [rows, 3 * WIDTH]; keys and values move to the cache,
-// [batch, heads, length, HEAD_WIDTH], from its beginning on.
-extern "C" __global__ void __launch_bounds__(kThreads)
-    gpt2_qkv_cache(half_bits* qkv, const half_bits* bias, half_bits* keys, half_bits* values, int tokens, int length,
-                   int rows) {
-  release_next();
-  await_previous();
-  const Columns<3 * WIDTH> own(qkv, bias, rows);
-  const int part = own.column / WIDTH, column = own.column % WIDTH;
-#pragma unroll
-  for (int r = 0; r < kRows; ++r)
-    if (r < own.count) {
-      const int row = own.first + r;
-      const long long line = (static_cast<long long>(row / tokens) * (WIDTH / HEAD_WIDTH) + column / HEAD_WIDTH) * length;
-      const long long cached = (line + row % tokens) * HEAD_WIDTH + column % HEAD_WIDTH;
-      store_eight(part == 0 ? qkv + own.offset(r) : (part == 1 ? keys : values) + cached, pack(own.x[r]));
-    }
-}
-
 __device__ __forceinline__ float gelu(float x) {
   const float inner = 0.7978845608028654f * fmaf(0.044715f * x * x, x, x);
   const float e = __expf(-2.0f * fabsf(inner));  // tanh by a form that cannot overflow
   return 0.5f * x * (1.0f + copysignf(__fdividef(1.0f - e, 1.0f + e), inner));
 }
 
-// x = GELU(x + bias), [rows, 4 * WIDTH].
+// x = GELU(x + bias), [rows, 4 * WIDTH]; a thread takes the same eight columns of kRows rows.
 extern "C" __global__ void __launch_bounds__(kThreads) gpt2_bias_gelu(half_bits* x, const half_bits* bias, int rows) {
-  release_next();
-  await_previous();
-  Columns<4 * WIDTH> own(x, bias, rows);
+  const int index = blockIdx.x * kThreads + threadIdx.x, column = index % (WIDTH / 2) * 8;
+  const int first = index / (WIDTH / 2) * kRows, count = min(rows - first, kRows);
+  if (count <= 0) return;
+  x += static_cast<long long>(first) * (4 * WIDTH) + column;
+  uint4 packed[kRows];
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
-    if (r < own.count) {
+    if (r < count) packed[r] = load_eight(x + r * 4 * WIDTH);
+  float b[8];
+  unpack(load_eight(bias + column), b);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) own.x[r][i] = gelu(own.x[r][i]);
-      store_eight(x + own.offset(r), pack(own.x[r]));
+  for (int r = 0; r < kRows; ++r)
+    if (r < count) {
+      float values[8];
+      unpack(packed[r], values);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) values[i] = gelu(values[i] + b[i]);
+      store_eight(x + r * 4 * WIDTH, pack(values));
     }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -16,40 +17,61 @@ from .launch import Kernels
 FLASH_HEAD_WIDTH = 64  # of the heads that flash.cu knows
 
 _THREADS = 128  # of a block of prefill.cu
-_ROWS = 4  # of a thread there, where it takes the same columns of several rows
+_ROWS = 2  # of a thread there behind FC1
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], None]
-"""Causal attention of queries, keys and values, [batch, heads, tokens, head width] each, any strides but the last one's:
-what it gathers goes to the last tensor, [batch * tokens, heads * head width]."""
+"""Causal attention of prompts from their projections, [rows, 3 * width]. Keys and values, [batch, heads, length, head
+width] each, are a cache whose beginning it fills; what is gathered goes to the last tensor, [rows, width]."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How flash.cu shares out its work: groups of four warps a block, keys of a tile, and blocks that fit a multiprocessor."""
+
+    groups: int
+    tile_keys: int
+    blocks: int
+
+
+SHARED = Plan(groups=3, tile_keys=32, blocks=1)
+FEW = Plan(groups=1, tile_keys=64, blocks=2)
+MANY = Plan(groups=1, tile_keys=64, blocks=3)
+
+
+def choose_plan(blocks: int, tokens: int, multiprocessors: int) -> Plan:
+    """The fastest plan for so many blocks of queries, by measurements on an H100 (docs/prefill.md).
+
+    With hardly more blocks than multiprocessors, the longest one sets the time: its keys had better be shared. With a few
+    more, the longest ones, which start first, had better have few neighbours. With many, it is throughput that counts.
+    """
+    if tokens > 512 and 2 * blocks <= 3 * multiprocessors:
+        return SHARED
+    return FEW if blocks <= 4 * multiprocessors else MANY
 
 
 class FlashAttention:
-    """The kernel of flash.cu on one device: an `Attention` for heads 64 wide. Nothing of the tensors is checked here.
+    """The kernel of flash.cu on one device: an `Attention` for heads 64 wide. Nothing of the tensors is checked here."""
 
-    Rows must begin at multiples of 16 bytes.
-    """
+    QUERIES = 64  # of a block
 
-    _ROW_WARPS, _ROW_TILES, _KEY_GROUPS, _TILE_KEYS, _BLOCKS = 4, 1, 1, 64, 3
-
-    def __init__(self, device: torch.device) -> None:
-        """Raises as `Kernels` does."""
-        macros = {
-            "ROW_WARPS": self._ROW_WARPS,
-            "ROW_TILES": self._ROW_TILES,
-            "KEY_GROUPS": self._KEY_GROUPS,
-            "TILE_KEYS": self._TILE_KEYS,
-            "BLOCKS": self._BLOCKS,
+    def __init__(self, device: torch.device, turing: bool = False) -> None:
+        """Raises as `Kernels` does. `turing` makes a newer device run what a Turing runs, so that it can be tested there."""
+        path = {"TURING": 1} if turing else {}
+        self._kernels = {
+            plan: Kernels(
+                "flash.cu", device, {"KEY_GROUPS": plan.groups, "TILE_KEYS": plan.tile_keys, "BLOCKS": plan.blocks, **path}
+            )
+            for plan in (SHARED, FEW, MANY)
         }
-        self._kernels = Kernels("flash.cu", device, macros)
 
-    def __call__(self, query: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
-        """As of `Attention`; keys and values have the same strides."""
-        batch, heads, tokens, _ = query.shape
-        queries = 16 * self._ROW_WARPS * self._ROW_TILES
-        grid = (batch * heads, -(-tokens // queries))
-        arguments: list[Tensor | int] = [query, keys, values, out, tokens, heads]
-        arguments += [*query.stride()[:3], *keys.stride()[:3]]
-        self._kernels.launch("gpt2_flash_attention", grid, 32 * self._ROW_WARPS * self._KEY_GROUPS, arguments)
+    def __call__(self, qkv: Tensor, keys: Tensor, values: Tensor, out: Tensor, plan: Plan | None = None) -> None:
+        """As of `Attention`; the plan by default `choose_plan`'s."""
+        batch, heads, length, _ = keys.shape
+        tokens = len(qkv) // batch
+        grid = (batch * heads, -(-tokens // self.QUERIES))
+        chosen = plan or choose_plan(grid[0] * grid[1], tokens, self._kernels[FEW].multiprocessors)
+        arguments = (qkv, keys, values, out, tokens, heads, length)
+        self._kernels[chosen].launch("gpt2_flash_attention", grid, 2 * self.QUERIES * chosen.groups, arguments)
 
 
 @cache
@@ -58,23 +80,37 @@ def flash_attention(device: int) -> FlashAttention:
     return FlashAttention(torch.device("cuda", device))
 
 
-def torch_attention(query: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+def torch_attention(qkv: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
     """An `Attention` by PyTorch's own operator, which chooses among its backends."""
-    gathered = F.scaled_dot_product_attention(query, keys, values, is_causal=True)
-    batch, heads, tokens, head_width = query.shape
-    out.view(batch, tokens, heads, head_width).copy_(gathered.transpose(1, 2))
+    batch, heads, _, head_width = keys.shape
+    query, key, value = qkv.view(batch, -1, 3, heads, head_width).permute(2, 0, 3, 1, 4).unbind(0)
+    store(qkv, keys, values)
+    gathered = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    out.view(batch, -1, heads, head_width).copy_(gathered.transpose(1, 2))
+
+
+def store(qkv: Tensor, keys: Tensor, values: Tensor) -> None:
+    """Copy keys and values of projections to the beginning of the cache; the arguments as of `Attention`."""
+    batch, heads, _, head_width = keys.shape
+    _, key, value = qkv.view(batch, -1, 3, heads, head_width).permute(2, 0, 3, 1, 4).unbind(0)
+    keys[:, :, : key.shape[2]].copy_(key)
+    values[:, :, : key.shape[2]].copy_(value)
+
+
+def choose_attention(device: torch.device, head_width: int) -> Attention:
+    """The attention that a prefill is best served with: ours wherever it knows the heads (docs/prefill.md says why)."""
+    return flash_attention(device.index or 0) if head_width == FLASH_HEAD_WIDTH else torch_attention
 
 
 class PrefillKernels:
     """The kernels of prefill.cu for one width on one device. Nothing of the tensors is checked here: `prefill_ops` does.
 
-    The shapes are those of `prefill_reference`. With `chained`, as of `Kernels`.
+    The shapes are those of `prefill_reference`.
     """
 
-    def __init__(self, device: torch.device, width: int, head_width: int) -> None:
+    def __init__(self, device: torch.device, width: int) -> None:
         """Raises as `Kernels` does."""
-        self.width = width
-        self._kernels = Kernels("prefill.cu", device, {"WIDTH": width, "HEAD_WIDTH": head_width})
+        self._kernels = Kernels("prefill.cu", device, {"WIDTH": width})
 
     def embed_norm(
         self,
@@ -88,50 +124,33 @@ class PrefillKernels:
         """The sum of both embeddings into `hidden`, and its layer norm into `normal`."""
         rows = tokens.numel()
         arguments = (tokens, positions, *embeddings, *norm, hidden, normal, tokens.shape[1], rows, len(embeddings[0]))
-        self._by_rows("gpt2_embed_norm", rows, arguments)
-
-    def qkv_cache(self, qkv: Tensor, bias: Tensor, cache: tuple[Tensor, Tensor], tokens: int) -> None:
-        """Add the bias to queries, in place, and to keys and values, which move to the cache."""
-        arguments = (qkv, bias, *cache, tokens, cache[0].shape[2], len(qkv))
-        self._by_columns("gpt2_qkv_cache", qkv, arguments)
+        self._launch("gpt2_embed_norm", rows * 32, arguments)
 
     def gelu(self, x: Tensor, bias: Tensor) -> None:
         """Add the bias and apply GELU, in place."""
-        self._by_columns("gpt2_bias_gelu", x, (x, bias, len(x)))
+        rows, columns = x.shape
+        self._launch("gpt2_bias_gelu", -(-rows // _ROWS) * (columns // 8), (x, bias, rows))
 
     def residual_norm(self, product: Tensor, bias: Tensor, norm: tuple[Tensor, Tensor], hidden: Tensor, normal: Tensor) -> None:
         """Add product and bias to `hidden`, in place, and put its layer norm into `normal`."""
-        self._by_rows("gpt2_bias_residual_norm", len(hidden), (product, bias, *norm, hidden, normal, len(hidden)))
+        rows = len(hidden)
+        self._launch("gpt2_bias_residual_norm", rows * 32, (product, bias, *norm, hidden, normal, rows))
 
-    def _by_rows(self, name: str, rows: int, arguments: Sequence[Tensor | int]) -> None:
-        """A warp takes a row."""
-        self._kernels.launch(name, (-(-rows * 32 // _THREADS), 1), _THREADS, arguments)
-
-    def _by_columns(self, name: str, x: Tensor, arguments: Sequence[Tensor | int]) -> None:
-        """A thread takes eight columns of `_ROWS` rows."""
-        rows, columns = x.shape
-        threads = -(-rows // _ROWS) * (columns // 8)
+    def _launch(self, name: str, threads: int, arguments: Sequence[Tensor | int]) -> None:
         self._kernels.launch(name, (-(-threads // _THREADS), 1), _THREADS, arguments)
 
 
 @cache
-def prefill_kernels(device: int, width: int, head_width: int) -> PrefillKernels:
+def prefill_kernels(device: int, width: int) -> PrefillKernels:
     """`PrefillKernels` for a CUDA device by its index, compiled and loaded once a process."""
-    return PrefillKernels(torch.device("cuda", device), width, head_width)
-
-
-def choose_attention(device: torch.device, head_width: int) -> Attention:
-    """The attention that a prefill on this device is best served with."""
-    if head_width != FLASH_HEAD_WIDTH:
-        return torch_attention
-    return flash_attention(device.index or 0)
+    return PrefillKernels(torch.device("cuda", device), width)
 
 
 class Prefill:
     """A prompt's forward pass over fixed weights and a fixed cache: fit for capture into a CUDA graph.
 
-    It fills the cache from its beginning on. All but the last layer's end runs for every token, products by cuBLAS, the
-    rest by prefill.cu and flash.cu; then only each prompt's last token goes on, by the kernels of a decode step.
+    It fills the cache from its beginning on. Products are cuBLAS's, the rest is ours. Only each prompt's last token goes
+    on from the last layer's attention, by the kernels of a decode step: the others have left what they must in the cache.
     """
 
     def __init__(
@@ -153,9 +172,8 @@ class Prefill:
             raise ValueError(f"a prompt must have 1 to {length} tokens, as many as the cache holds, not {tokens}")
         self._embeddings, self._layers, self._norm, self._head = embeddings, tuple(layers), norm, head
         self.shape = (batch, tokens)
-        self._batch, self._tokens, self._heads = batch, tokens, heads
         width, rows, device = heads * head_width, batch * tokens, head.device
-        self._kernels = prefill_kernels(device.index or 0, width, head_width)
+        self._kernels = prefill_kernels(device.index or 0, width)
         self._decode = decode_kernels(device.index or 0, width, head_width, batch)
         self._attention = attention or choose_attention(device, head_width)
         self._hidden, self._normal, self._product, self._gathered = (head.new_empty((rows, width)) for _ in range(4))
@@ -176,7 +194,7 @@ class Prefill:
         run.embed_norm(tokens, positions, self._embeddings, layers[0].norm_1, self._hidden, self._normal)
         for layer, following in pairwise(layers):
             self._project(layer)
-            self._attention(self._queries(), *self._stored(layer), self._gathered)
+            self._attention(self._qkv, layer.keys, layer.values, self._gathered)
             torch.mm(self._gathered, layer.projection[0].t(), out=self._product)
             run.residual_norm(self._product, layer.projection[1], layer.norm_2, self._hidden, self._normal)
             torch.mm(self._normal, layer.fc1[0].t(), out=self._inner)
@@ -184,29 +202,25 @@ class Prefill:
             torch.mm(self._inner, layer.fc2[0].t(), out=self._product)
             run.residual_norm(self._product, layer.fc2[1], following.norm_1, self._hidden, self._normal)
         self._project(layers[-1])
+        store(self._qkv, layers[-1].keys, layers[-1].values)
         return self._finish(layers[-1], positions)
 
     def _project(self, layer: LayerTensors) -> None:
-        """Queries into their buffer, keys and values into the layer's cache."""
-        torch.mm(self._normal, layer.qkv[0].t(), out=self._qkv)
-        self._kernels.qkv_cache(self._qkv, layer.qkv[1], (layer.keys, layer.values), self._tokens)
-
-    def _queries(self) -> Tensor:
-        """Where the queries lie among the projections, as [batch, heads, tokens, head width]."""
-        return self._qkv.view(self._batch, self._tokens, 3, self._heads, -1)[:, :, 0].transpose(1, 2)
-
-    def _stored(self, layer: LayerTensors) -> tuple[Tensor, Tensor]:
-        """The prompt's part of a layer's cache."""
-        return layer.keys[:, :, : self._tokens], layer.values[:, :, : self._tokens]
+        """Queries, keys and values; their bias is added by cuBLAS, which then costs no pass of its own."""
+        torch.addmm(layer.qkv[1], self._normal, layer.qkv[0].t(), out=self._qkv)
 
     def _finish(self, layer: LayerTensors, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The end of the last layer and the head, for the last token of each prompt alone."""
+        """The end of the last layer and the head, for the last token of each prompt."""
         run, last = self._decode, self._last
-        last.copy_(self._hidden.view(self._batch, self._tokens, -1)[:, -1])
-        self._query.copy_(self._qkv.view(self._batch, self._tokens, -1)[:, -1, : last.shape[1]])
+        last.copy_(self._last_rows(self._hidden))
+        self._query.copy_(self._last_rows(self._qkv)[:, : last.shape[1]])
         run.attention(self._query, positions[-1:], (layer.keys, layer.values), self._last_gathered)
         run.projection(self._last_gathered, layer.projection, last, last, chained=True)
         run.fc1(last, layer.norm_2, layer.fc1, self._last_inner, chained=True)
         run.fc2(self._last_inner, layer.fc2, last, last, chained=True)
         run.head(last, self._norm, self._head, self._best, self._token, self._logits, chained=True)
         return self._token, self._logits
+
+    def _last_rows(self, rows: Tensor) -> Tensor:
+        """Those of the last token of each prompt, [batch, columns]."""
+        return rows.view(*self.shape, -1)[:, -1]

@@ -1,8 +1,8 @@
 """How does PyTorch call a prefill's kernels? As operators `torch.ops.tracekit.*`, on a CPU by `prefill_reference`.
 
-Shapes are those of `prefill_reference`: FP16, one device, contiguous but for attention's arguments, a batch of 1 to 16,
-any width that `decode.obstacle` lets pass. Whatever else comes raises ValueError, before anything runs. A token out of
-range, or a position that is not its place in the prompt, traps on the device.
+Shapes are those of `prefill_reference`: FP16, contiguous, one device, a batch of 1 to 16, any width that
+`decode.obstacle` lets pass. Whatever else comes raises ValueError, before anything runs. A token out of range, or a
+position that is not its place in the prompt, traps on the device.
 """
 
 # Fakes and checks repeat an operator's parameters, all tensors: the operator itself is where they are annotated.
@@ -29,7 +29,9 @@ def embed_layer_norm(
     if not gamma.is_cuda:
         return reference.embed_layer_norm(tokens, positions, token_embedding, position_embedding, gamma, beta)
     hidden, normal = (gamma.new_empty((tokens.numel(), len(gamma))) for _ in range(2))
-    _kernels(gamma).embed_norm(tokens, positions, (token_embedding, position_embedding), (gamma, beta), hidden, normal)
+    _kernels(len(gamma), gamma.device).embed_norm(
+        tokens, positions, (token_embedding, position_embedding), (gamma, beta), hidden, normal
+    )
     return hidden, normal
 
 
@@ -47,7 +49,7 @@ def bias_residual_layer_norm(product: Tensor, bias: Tensor, hidden: Tensor, gamm
     if not hidden.is_cuda:
         return reference.bias_residual_layer_norm(product, bias, hidden, gamma, beta)
     normal = torch.empty_like(hidden)
-    _kernels(gamma).residual_norm(product, bias, (gamma, beta), hidden, normal)
+    _kernels(len(gamma), gamma.device).residual_norm(product, bias, (gamma, beta), hidden, normal)
     return normal
 
 
@@ -57,29 +59,13 @@ def _(product, bias, hidden, gamma, beta):
     return torch.empty_like(hidden)
 
 
-@custom_op("tracekit::qkv_to_cache", mutates_args=("qkv", "keys", "values"))
-def qkv_to_cache(qkv: Tensor, bias: Tensor, keys: Tensor, values: Tensor) -> None:
-    """As of `prefill_reference`."""
-    tokens = _check_qkv(qkv, bias, keys, values)
-    if not qkv.is_cuda:
-        return reference.qkv_to_cache(qkv, bias, keys, values)
-    _, heads, _, head_width = keys.shape
-    _kernels(bias, heads * head_width, head_width).qkv_cache(qkv, bias, (keys, values), tokens)
-    return None
-
-
-@qkv_to_cache.register_fake
-def _(qkv, bias, keys, values):
-    _check_qkv(qkv, bias, keys, values)
-
-
 @custom_op("tracekit::bias_gelu", mutates_args=("x",))
 def bias_gelu(x: Tensor, bias: Tensor) -> None:
     """As of `prefill_reference`; as wide as an MLP is inside."""
     width = _check_gelu(x, bias)
     if not x.is_cuda:
         return reference.bias_gelu(x, bias)
-    _kernels(bias, width).gelu(x, bias)
+    _kernels(width, x.device).gelu(x, bias)
     return None
 
 
@@ -88,38 +74,31 @@ def _(x, bias):
     _check_gelu(x, bias)
 
 
-@custom_op("tracekit::flash_attention", mutates_args=())
-def flash_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """As of `prefill_reference`, for heads 64 wide; views such as a packed projection's or a cache's do.
-
-    Keys and values must have the same strides, and all rows begin at multiples of 16 bytes.
-    """
-    _check_attention(query, keys, values)
-    if not query.is_cuda:
-        return reference.flash_attention(query, keys, values)
-    _check_capability(query)
-    batch, heads, tokens, head_width = query.shape
-    out = query.new_empty((batch * tokens, heads * head_width))
-    flash_kernel(query.device.index)(query, keys, values, out)
+@custom_op("tracekit::flash_attention", mutates_args=("keys", "values"))
+def flash_attention(qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """As of `prefill_reference`, for heads 64 wide."""
+    _check_attention(qkv, keys, values)
+    if not qkv.is_cuda:
+        return reference.flash_attention(qkv, keys, values)
+    _check_capability(qkv.device)
+    out = qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3))
+    flash_kernel(qkv.device.index)(qkv, keys, values, out)
     return out
 
 
 @flash_attention.register_fake
-def _(query, keys, values):
-    _check_attention(query, keys, values)
-    batch, heads, tokens, head_width = query.shape
-    return query.new_empty((batch * tokens, heads * head_width))
+def _(qkv, keys, values):
+    _check_attention(qkv, keys, values)
+    return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3))
 
 
-def _kernels(like: Tensor, width: int | None = None, head_width: int | None = None) -> PrefillKernels:
-    """The kernels for a width, by default the tensor's; those that know no heads take any width of theirs."""
-    _check_capability(like)
-    width = width or len(like)
-    return prefill_kernels(like.device.index, width, head_width or _any_head_width(width))
+def _kernels(width: int, device: torch.device) -> PrefillKernels:
+    _check_capability(device)
+    return prefill_kernels(device.index, width)
 
 
-def _check_capability(like: Tensor) -> None:
-    capability = torch.cuda.get_device_capability(like.device)
+def _check_capability(device: torch.device) -> None:
+    capability = torch.cuda.get_device_capability(device)
     if capability < CAPABILITY:
         needed, found = (f"{major}.{minor}" for major, minor in (CAPABILITY, capability))
         raise ValueError(f"the kernels need compute capability {needed}, this is {found}")
@@ -153,21 +132,6 @@ def _check_residual(product, bias, hidden, gamma, beta) -> None:
         _require(op, name, tensor, (width,), hidden)
 
 
-def _check_qkv(qkv, bias, keys, values) -> int:
-    """The tokens of each prompt."""
-    op = "qkv_to_cache"
-    batch, heads, length, head_width = _sizes(op, "keys", keys, 4)
-    rows, width = _sizes(op, "qkv", qkv, 2)[0], heads * head_width
-    _check_shape(op, width, head_width, batch)
-    if rows % batch or not 0 < rows // batch <= length:
-        raise ValueError(f"{op}: {rows} rows are not 1 to {length} tokens for each of {batch} prompts")
-    _require(op, "qkv", qkv, (rows, 3 * width), qkv)
-    _require(op, "bias", bias, (3 * width,), qkv)
-    _require(op, "keys", keys, (batch, heads, length, head_width), qkv)
-    _require(op, "values", values, (batch, heads, length, head_width), qkv)
-    return rows // batch
-
-
 def _check_gelu(x, bias) -> int:
     """The width of the model that such an MLP belongs to."""
     op, columns = "bias_gelu", _length("bias_gelu", "bias", bias)
@@ -179,18 +143,18 @@ def _check_gelu(x, bias) -> int:
     return columns // 4
 
 
-def _check_attention(query, keys, values) -> None:
-    op = "flash_attention"
-    batch, heads, tokens, head_width = _sizes(op, "query", query, 4)
+def _check_attention(qkv, keys, values) -> None:
+    op, rows = "flash_attention", _rows("flash_attention", "qkv", qkv)
+    batch, heads, length, head_width = _sizes(op, "keys", keys, 4)
+    width = heads * head_width
     if head_width != FLASH_HEAD_WIDTH:
         raise ValueError(f"{op}: heads must be {FLASH_HEAD_WIDTH} wide, not {head_width}")
-    _check_shape(op, heads * head_width, head_width, batch)
-    if not tokens:
-        raise ValueError(f"{op}: there are no tokens")
-    for name, tensor in (("query", query), ("keys", keys), ("values", values)):
-        _require(op, name, tensor, (batch, heads, tokens, head_width), query, strided=True)
-    if keys.stride() != values.stride():
-        raise ValueError(f"{op}: keys and values must have the same strides")
+    _check_shape(op, width, head_width, batch)
+    if rows % batch or rows // batch > length:
+        raise ValueError(f"{op}: {rows} rows are not 1 to {length} tokens for each of {batch} prompts")
+    _require(op, "qkv", qkv, (rows, 3 * width), qkv)
+    _require(op, "keys", keys, (batch, heads, length, head_width), qkv)
+    _require(op, "values", values, (batch, heads, length, head_width), qkv)
 
 
 def _check_shape(op: str, width: int, head_width: int, batch: int) -> None:
@@ -217,15 +181,9 @@ def _sizes(op: str, name: str, tensor: Tensor, dimensions: int) -> tuple[int, ..
 
 
 def _require(
-    op: str,
-    name: str,
-    tensor: Tensor,
-    sizes: tuple[int, ...],
-    like: Tensor,
-    dtype: torch.dtype = torch.float16,
-    strided: bool = False,
+    op: str, name: str, tensor: Tensor, sizes: tuple[int, ...], like: Tensor, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Raise ValueError unless the tensor is as it must be; it lies where `like` does. `strided`: its last dimension is."""
+    """Raise ValueError unless the tensor is as it must be; it lies where `like` does."""
     if tensor.dtype != dtype:
         raise ValueError(f"{op}: {name} must be {str(dtype)[6:]}, not {str(tensor.dtype)[6:]}")
     if tuple(tensor.shape) != sizes:
@@ -234,8 +192,7 @@ def _require(
         raise ValueError(f"{op}: {name} is on {tensor.device}, the others are on {like.device}")
     if tensor.device.type not in ("cpu", "cuda"):
         raise ValueError(f"{op}: there are kernels for cuda and cpu, not for {tensor.device.type}")
-    if not (tensor.stride(-1) == 1 if strided else tensor.is_contiguous()):
-        raise ValueError(f"{op}: {name} must be contiguous" + " in its last dimension" * strided)
-    offsets = (tensor.storage_offset(), *(tensor.stride()[:-1] if strided else ()))
-    if dtype == torch.float16 and any(offset % 8 for offset in offsets):
-        raise ValueError(f"{op}: {name} must begin at a multiple of 16 bytes" + ", and so must its rows" * strided)
+    if not tensor.is_contiguous():
+        raise ValueError(f"{op}: {name} must be contiguous")
+    if dtype == torch.float16 and tensor.storage_offset() % 8:
+        raise ValueError(f"{op}: {name} must begin at a multiple of 16 bytes")

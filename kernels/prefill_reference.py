@@ -31,32 +31,25 @@ def bias_residual_layer_norm(product: Tensor, bias: Tensor, hidden: Tensor, gamm
     return _layer_norm(hidden, gamma, beta)
 
 
-def qkv_to_cache(qkv: Tensor, bias: Tensor, keys: Tensor, values: Tensor) -> None:
-    """The bias is added to `qkv`, [rows, 3 * width]: in place to the queries; keys and values go to the cache's beginning.
-
-    What is left in the place of the latter two is what was there.
-    """
-    batch, heads, _, head_width = keys.shape
-    query, key, value = (qkv.to(_wide(qkv)) + bias.to(_wide(qkv))).to(qkv.dtype).chunk(3, dim=-1)
-    qkv[:, : heads * head_width] = query
-    tokens = len(qkv) // batch
-    for cached, new in ((keys, key), (values, value)):
-        cached[:, :, :tokens] = new.reshape(batch, tokens, heads, head_width).transpose(1, 2)
-
-
 def bias_gelu(x: Tensor, bias: Tensor) -> None:
     """x becomes GELU(x + bias), in its tanh form, in place: [rows, columns]."""
     dtype = _wide(x)
     x.copy_(F.gelu(x.to(dtype) + bias.to(dtype), approximate="tanh"))
 
 
-def flash_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """What each query gathers from the tokens up to its own: [batch, heads, tokens, head width] to [rows, width]."""
-    dtype = _wide(query)
-    scores = query.to(dtype) @ keys.to(dtype).transpose(-2, -1) * query.shape[-1] ** -0.5
-    later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).triu(1)
-    gathered: Tensor = scores.masked_fill(later, float("-inf")).softmax(-1) @ values.to(dtype)
-    return gathered.transpose(1, 2).flatten(2).flatten(0, 1).to(query.dtype)
+def flash_attention(qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """What each query gathers from its prompt's tokens up to its own: [rows, 3 * width] to [rows, width].
+
+    Keys and values move to the beginning of the cache, in place.
+    """
+    batch, heads, _, head_width = keys.shape
+    query, key, value = qkv.view(batch, -1, 3, heads, head_width).permute(2, 0, 3, 1, 4).unbind(0)
+    tokens, dtype = query.shape[2], _wide(qkv)
+    keys[:, :, :tokens], values[:, :, :tokens] = key, value
+    scores = query.to(dtype) @ key.to(dtype).transpose(-2, -1) * head_width**-0.5
+    later = torch.ones((tokens, tokens), dtype=torch.bool, device=qkv.device).triu(1)
+    gathered: Tensor = scores.masked_fill(later, float("-inf")).softmax(-1) @ value.to(dtype)
+    return gathered.transpose(1, 2).reshape(batch * tokens, heads * head_width).to(qkv.dtype)
 
 
 def _layer_norm(hidden: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:

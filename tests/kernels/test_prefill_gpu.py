@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache, partial
 
 import pytest
 
@@ -20,6 +21,7 @@ from tracekit.collect.workload import random_prompt  # noqa: E402
 from tracekit.kernels import prefill_ops as ops  # noqa: E402
 from tracekit.kernels import prefill_reference as reference  # noqa: E402
 from tracekit.kernels.decode import CAPABILITY  # noqa: E402
+from tracekit.kernels.prefill import FEW, MANY, SHARED, FlashAttention, Plan  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
@@ -68,38 +70,55 @@ def test_results_are_poisoned_before() -> None:
     assert torch.empty(8, device="cuda", dtype=torch.float16).isnan().all()
 
 
+def no_cache(batch: int, heads: int, length: int, dtype: torch.dtype = torch.float16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values that nothing was written to: NaN."""
+    keys, values = (torch.full((batch, heads, length, 64), float("nan"), device="cuda", dtype=dtype) for _ in range(2))
+    return keys, values
+
+
+@cache
+def flash(turing: bool) -> FlashAttention:
+    return FlashAttention(torch.device("cuda", torch.cuda.current_device()), turing)
+
+
+@pytest.fixture(params=[False, True], ids=["own path", "Turing's path"])
+def attend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """The operator, by what this device runs and by what a Turing runs, under a plan or the chosen one."""
+
+    def attend(qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, plan: Plan | None = None) -> torch.Tensor:
+        monkeypatch.setattr(ops, "flash_kernel", lambda device: partial(flash(request.param), plan=plan))
+        return ops.flash_attention(qkv, keys, values)
+
+    return attend
+
+
 @pytest.mark.parametrize("scale", [1.0, 8.0])  # the latter's shares are all but one of them small
 @pytest.mark.parametrize(("batch", "heads"), [(1, 12), (2, 25), (5, 3), (16, 2)])
 @pytest.mark.parametrize("tokens", LENGTHS)
-def test_attention_sees_every_token_so_far_and_no_other(tokens: int, batch: int, heads: int, scale: float) -> None:
-    """Queries lie in a projection, keys and values in a longer cache; around both there is NaN."""
+def test_attention_sees_every_token_so_far_and_no_other(tokens: int, batch: int, heads: int, scale: float, attend) -> None:
     make = Inputs(64 * heads, heads, batch, tokens + 3, "cuda", seed=tokens)
-    projection = make.normal(batch, tokens, 3, heads, 64, scale=scale)
-    projection[:, :, 1:] = float("nan")
-    query = projection[:, :, 0].transpose(1, 2)
-    keys, values = (cached[:, :, :tokens] for cached in make.cache(tokens - 1))
-    wanted = reference.flash_attention(query.double(), keys.double(), values.double())
-    found = ops.flash_attention(query, keys, values)
-    assert error(found, wanted) < KERNEL_BOUND
-    assert torch.equal(found, ops.flash_attention(query, keys, values))
+    qkv = make.normal(batch * tokens, 3 * 64 * heads, scale=scale)
+    wanted = reference.flash_attention(qkv.double(), *no_cache(batch, heads, tokens, torch.float64))
+    _, key, value = qkv.view(batch, tokens, 3, heads, 64).permute(2, 0, 3, 1, 4).unbind(0)
+    for plan in (None, SHARED, FEW, MANY):
+        keys, values = no_cache(batch, heads, tokens + 3)
+        found = attend(qkv, keys, values, plan)
+        assert error(found, wanted) < KERNEL_BOUND, plan
+        for cached, new in ((keys, key), (values, value)):
+            assert torch.equal(cached[:, :, :tokens], new)
+            assert cached[:, :, tokens:].isnan().all()
+        for _ in range(3):  # no order of the warps may matter
+            assert torch.equal(found, attend(qkv, keys, values, plan)), plan
 
 
-@pytest.mark.parametrize("tokens", [1, 100, 1024])
-def test_attention_reads_all_three_from_a_projection_as_well(tokens: int) -> None:
-    make = Inputs(768, 12, 2, tokens, "cuda", seed=tokens)
-    query, keys, values = make.normal(2, tokens, 3, 12, 64).permute(2, 0, 3, 1, 4).unbind(0)
-    wanted = reference.flash_attention(query.double(), keys.double(), values.double())
-    assert error(ops.flash_attention(query, keys, values), wanted) < KERNEL_BOUND
-
-
-@pytest.mark.parametrize("offset", [-3000.0, 3000.0])
-def test_scores_of_any_size_are_softened(offset: float) -> None:
-    """FP16's largest keys: no score may overflow, and a large maximum, of either sign, must not hide the others."""
+@pytest.mark.parametrize("offset", [-400.0, 400.0])
+def test_scores_of_any_size_are_softened(offset: float, attend) -> None:
+    """A maximum far from zero, of either sign, must not hide the others; FP32 still tells them apart at 400."""
     make = Inputs(64, 1, 1, 300, "cuda", seed=3)
-    query, keys, values = make.normal(1, 1, 300, 64), make.normal(1, 1, 300, 64), make.normal(1, 1, 300, 64)
-    query[..., 0], keys[..., 0] = 100.0, offset
-    wanted = reference.flash_attention(query.double(), keys.double(), values.double())
-    assert error(ops.flash_attention(query, keys, values), wanted) < KERNEL_BOUND
+    qkv = make.normal(300, 192)
+    qkv[:, 0], qkv[:, 64] = 8.0, offset
+    wanted = reference.flash_attention(qkv.double(), *no_cache(1, 1, 300, torch.float64))
+    assert error(attend(qkv, *no_cache(1, 1, 300)), wanted) < KERNEL_BOUND
 
 
 @pytest.mark.parametrize(("width", "heads", "batch", "tokens"), SHAPES)
@@ -140,41 +159,37 @@ def test_gelu_behind_a_bias(width: int, heads: int, batch: int, tokens: int) -> 
     assert error(x, wanted) < KERNEL_BOUND
 
 
-@pytest.mark.parametrize(("width", "heads", "batch", "tokens"), SHAPES)
-def test_keys_and_values_go_to_the_cache_alone(width: int, heads: int, batch: int, tokens: int) -> None:
-    make = inputs(width, heads, batch, tokens)
-    qkv, bias = make.normal(batch * tokens, 3 * width), make.normal(3 * width)
-    keys, values = (cached.fill_(float("nan")) for cached in make.cache(0))
-    wanted = [one.double() for one in (qkv, bias, keys, values)]
-    reference.qkv_to_cache(*wanted)
-    before = qkv.clone()
-    ops.qkv_to_cache(qkv, bias, keys, values)
-    assert error(qkv[:, :width], wanted[0][:, :width]) < KERNEL_BOUND
-    assert torch.equal(qkv[:, width:], before[:, width:])
-    for cached, expected in ((keys, wanted[2]), (values, wanted[3])):
-        assert error(cached[:, :, :tokens], expected[:, :, :tokens]) < KERNEL_BOUND
-        assert cached[:, :, tokens:].isnan().all()
-
-
 def test_the_compiler_sees_through_them() -> None:
     make = Inputs(128, 2, 2, 9, "cuda", seed=1)
-    query, keys, values = (make.normal(2, 2, 9, 64) for _ in range(3))
-    torch.library.opcheck(ops.flash_attention, (query, keys, values))
-    torch.library.opcheck(ops.qkv_to_cache, (make.normal(18, 384), make.normal(384), *make.cache(8)))
+    cache = [one.nan_to_num() for one in make.cache(8)]
+    torch.library.opcheck(ops.flash_attention, (make.normal(18, 384), *cache))
     torch.library.opcheck(ops.bias_gelu, (make.normal(18, 512), make.normal(512)))
 
 
-WHOLE = [("gpt2", 1, tokens) for tokens in LENGTHS[1:]]
-WHOLE += [("gpt2", 4, 33), ("gpt2", 16, 129), ("gpt2-medium", 2, 100), ("gpt2-xl", 1, 300), ("tiny", 3, 50)]
 WIDE_HEADS = GPT2Config(vocab_size=1013, context=128, layers=2, heads=2, width=256)
+XL_WIDTH = GPT2Config(vocab_size=1013, context=512, layers=2, heads=25, width=1600)
+WHOLE = [(PRESETS["gpt2"], 1, tokens) for tokens in LENGTHS[1:]]
+WHOLE += [(PRESETS["gpt2"], 4, 33), (PRESETS["gpt2"], 16, 129), (PRESETS["gpt2-medium"], 2, 100), (PRESETS["tiny"], 3, 50)]
+WHOLE += [(WIDE_HEADS, 2, 100), (XL_WIDTH, 1, 300)]
 
 
-@pytest.mark.parametrize(("preset", "batch", "tokens"), [*WHOLE, (WIDE_HEADS, 2, 100)])
+@cache
+def weights(config: GPT2Config) -> dict[str, torch.Tensor]:
+    """Random ones, FP32, whose biases are not zero."""
+    state = {name: one.cuda() for name, one in random_state(config, 0).items()}
+    for name, one in state.items():
+        if name.endswith(".bias"):
+            one.normal_(std=0.1, generator=torch.Generator("cuda").manual_seed(len(name)))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("config", "batch", "tokens"), WHOLE, ids=lambda one: f"{one.width}" if isinstance(one, GPT2Config) else None
+)
 @pytest.mark.parametrize("captured", [False, True])
 @torch.inference_mode()
-def test_logits_and_cache_are_the_models(preset: str | GPT2Config, batch: int, tokens: int, captured: bool) -> None:
-    config = PRESETS[preset] if isinstance(preset, str) else preset
-    state = {name: one.cuda() for name, one in random_state(config, 0).items()}
+def test_logits_and_cache_are_the_models(config: GPT2Config, batch: int, tokens: int, captured: bool) -> None:
+    state = weights(config)
     model, plain = build_model(config, {name: one.half() for name, one in state.items()}), build_model(config, state)
     for one in (model, plain):
         one.allocate_cache(batch, min(tokens + 5, config.context))
@@ -192,7 +207,7 @@ def test_logits_and_cache_are_the_models(preset: str | GPT2Config, batch: int, t
     token, logits = step(prompt, positions)
     _, wanted = eager(plain, Demand())(prompt, positions)
     assert error(logits, wanted.double()) < MODEL_BOUND
-    assert torch.equal(token, logits[:, 0].argmax(-1, keepdim=True)) or captured
+    assert torch.all(logits[:, 0].gather(1, token)[:, 0] >= logits[:, 0].max(-1).values - 1e-2)  # rounded, unlike its choice
     for block, other in zip(model.blocks(), plain.blocks(), strict=True):
         for name in ("keys", "values"):
             found, expected = getattr(block.attn.cache, name), getattr(other.attn.cache, name)
@@ -203,7 +218,7 @@ def test_logits_and_cache_are_the_models(preset: str | GPT2Config, batch: int, t
 @torch.inference_mode()
 def test_without_a_cache_a_prompt_yields_the_same() -> None:
     config = PRESETS["gpt2"]
-    model = build_model(config, {name: one.cuda().half() for name, one in random_state(config, 0).items()})
+    model = build_model(config, {name: one.half() for name, one in weights(config).items()})
     prompt, positions = random_prompt(config, 2, 70, 0).cuda(), torch.arange(70, device="cuda")
     logits = fused_step(model, eager(model, Demand()), 0.0, None)(prompt, positions)[1].clone()
     model.allocate_cache(2, 80)

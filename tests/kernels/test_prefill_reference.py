@@ -29,12 +29,10 @@ def test_the_references_in_turn_are_a_gpt2(heads: int, width: int, count: int) -
         hidden, normal = reference.embed_layer_norm(tokens, positions, model.wte.weight, model.wpe.weight, *norms[0])
         for index, block in enumerate(blocks):
             cache = block.attn.cache
-            qkv = F.linear(normal, block.attn.c_attn.weight)
-            reference.qkv_to_cache(qkv, block.attn.c_attn.bias, cache.keys, cache.values)
+            qkv = F.linear(normal, block.attn.c_attn.weight, block.attn.c_attn.bias).flatten(0, -2)
+            gathered = reference.flash_attention(qkv, cache.keys, cache.values)
             assert (cache.keys - stored[index][0]).norm() <= 1e-9 * stored[index][0].norm()
             assert (cache.values - stored[index][1]).norm() <= 1e-9 * stored[index][1].norm()
-            query = qkv.view(2, count, 3, heads, -1)[:, :, 0].transpose(1, 2)
-            gathered = reference.flash_attention(query, cache.keys[:, :, :count], cache.values[:, :, :count])
             product = F.linear(gathered, block.attn.c_proj.weight)
             norm_2 = (block.ln_2.weight, block.ln_2.bias)
             normal = reference.bias_residual_layer_norm(product, block.attn.c_proj.bias, hidden, *norm_2)
