@@ -4,8 +4,8 @@
 
 Device time by CUDA events around replays of CUDA graphs, all contenders in turns; the median of 20 rounds. Attention is
 causal, 12 heads 64 wide, FP16, ten calls a graph. Ours reads the packed projection and also fills the KV cache; PyTorch's
-backends get contiguous tensors and fill none. "Turing's path" is m16n8k8 and nothing newer, compiled for this device; "own
-path" is what the device runs by itself. A prefill is that of GPT-2 small, random weights, without a cache, one token out.
+backends get contiguous tensors and fill none. "As a T4" is the PTX for compute capability 7.5, which the driver compiles
+for this device. A prefill is that of GPT-2 small, random weights, without a cache, one token out.
 
 `--keep` writes benchmarks/results/attention-<device>.json and prefill-<device>.json.
 """
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +32,7 @@ from tracekit.collect.gpt2 import PRESETS
 from tracekit.collect.variants import Demand, find_variant
 from tracekit.collect.weights import build_model, random_state
 from tracekit.collect.workload import random_prompt
+from tracekit.kernels import compile as compiler
 from tracekit.kernels.prefill import FlashAttention
 
 HERE = Path(__file__).resolve().parent
@@ -117,7 +120,9 @@ def prefill(batch: int, tokens: int, state: dict[str, torch.Tensor]) -> Times:
 def attentions() -> dict[str, Times]:
     """The times by batch and tokens."""
     device = torch.device("cuda", torch.cuda.current_device())
-    ours = {"ours, Turing's path": FlashAttention(device, turing=True), "ours, own path": FlashAttention(device)}
+    ours = {"ours": FlashAttention(device)}
+    with mock.patch.dict(os.environ, {compiler.VARIABLE: "compute_75"}):
+        ours["ours, as a T4"] = FlashAttention(device)
     return {f"{batch} x {tokens}": attention(batch, tokens, ours) for batch in BATCHES for tokens in LENGTHS}
 
 

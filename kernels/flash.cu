@@ -7,7 +7,7 @@
 //
 // Turing has ldmatrix and m16n8k8; it lacks cp.async, m16n8k16 and shared memory beyond 64 KB. So the next tile is on its
 // way through registers while this one is computed with, and two stages take 32 KB, 48 KB with three groups. From 8.0 on
-// two m16n8k8 are one m16n8k16 over the same registers; with TURING they stay two, to run Turing's path on a newer chip.
+// two m16n8k8 are one m16n8k16 over the same registers.
 //
 // Compiled with KEY_GROUPS, TILE_KEYS (a multiple of 16) and BLOCKS, for so many of which a multiprocessor has registers.
 
@@ -88,7 +88,7 @@ __device__ __forceinline__ void multiply_16(float (&sums)[4], const unsigned (&a
 // sums[n] += a * b[n], of 16 by 16 and 16 by 8; either one's registers come in two halves of the inner dimension.
 template <int kCount>
 __device__ __forceinline__ void multiply(float (&sums)[kCount][4], const unsigned (&a)[4], const unsigned (&b)[kCount][2]) {
-#if __CUDA_ARCH__ >= 800 && !defined(TURING)
+#if __CUDA_ARCH__ >= 800
 #pragma unroll
   for (int n = 0; n < kCount; ++n) multiply_16(sums[n], a, b[n]);
 #else

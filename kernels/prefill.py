@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .decode import LayerTensors, check_model, decode_kernels
+from .configuration import Configuration
+from .decode import LayerTensors, check_tensors, decode_kernels
 from .launch import Kernels
 
 FLASH_HEAD_WIDTH = 64  # of the heads that flash.cu knows
@@ -32,10 +33,21 @@ class Plan:
     tile_keys: int
     blocks: int
 
+    @property
+    def macros(self) -> dict[str, int]:
+        """What flash.cu is compiled with."""
+        return {"KEY_GROUPS": self.groups, "TILE_KEYS": self.tile_keys, "BLOCKS": self.blocks}
+
 
 SHARED = Plan(groups=3, tile_keys=32, blocks=1)
 FEW = Plan(groups=1, tile_keys=64, blocks=2)
 MANY = Plan(groups=1, tile_keys=64, blocks=3)
+PLANS = (SHARED, FEW, MANY)
+
+# GPT-2's four widths, and those of the other heads: a multiple of 256, of 8, and neither.
+CONFIGURATIONS = tuple(Configuration("flash.cu", plan.macros) for plan in PLANS) + tuple(
+    Configuration("prefill.cu", {"WIDTH": width}) for width in (768, 1024, 1280, 1600, 256, 64, 96)
+)
 
 
 def choose_plan(blocks: int, tokens: int, multiprocessors: int) -> Plan:
@@ -54,15 +66,9 @@ class FlashAttention:
 
     QUERIES = 64  # of a block
 
-    def __init__(self, device: torch.device, turing: bool = False) -> None:
-        """Raises as `Kernels` does. `turing` makes a newer device run what a Turing runs, so that it can be tested there."""
-        path = {"TURING": 1} if turing else {}
-        self._kernels = {
-            plan: Kernels(
-                "flash.cu", device, {"KEY_GROUPS": plan.groups, "TILE_KEYS": plan.tile_keys, "BLOCKS": plan.blocks, **path}
-            )
-            for plan in (SHARED, FEW, MANY)
-        }
+    def __init__(self, device: torch.device) -> None:
+        """Raises as `Kernels` does."""
+        self._kernels = {plan: Kernels("flash.cu", device, plan.macros) for plan in PLANS}
 
     def __call__(self, qkv: Tensor, keys: Tensor, values: Tensor, out: Tensor, plan: Plan | None = None) -> None:
         """As of `Attention`; the plan by default `choose_plan`'s."""
@@ -166,7 +172,7 @@ class Prefill:
 
         Raises ValueError where the tensors do not fit, or the cache is too short.
         """
-        check_model(embeddings, layers, norm, head)
+        check_tensors(embeddings, layers, norm, head)
         batch, heads, length, head_width = layers[0].keys.shape
         if not 0 < tokens <= length:
             raise ValueError(f"a prompt must have 1 to {length} tokens, as many as the cache holds, not {tokens}")

@@ -21,7 +21,7 @@ from tracekit.collect.workload import random_prompt  # noqa: E402
 from tracekit.kernels import prefill_ops as ops  # noqa: E402
 from tracekit.kernels import prefill_reference as reference  # noqa: E402
 from tracekit.kernels.decode import CAPABILITY  # noqa: E402
-from tracekit.kernels.prefill import FEW, MANY, SHARED, FlashAttention, Plan  # noqa: E402
+from tracekit.kernels.prefill import PLANS, FlashAttention, Plan  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
@@ -77,13 +77,15 @@ def no_cache(batch: int, heads: int, length: int, dtype: torch.dtype = torch.flo
 
 
 @cache
-def flash(turing: bool) -> FlashAttention:
-    return FlashAttention(torch.device("cuda", torch.cuda.current_device()), turing)
+def flash(architecture: str) -> FlashAttention:
+    return FlashAttention(torch.device("cuda", torch.cuda.current_device()))
 
 
-@pytest.fixture(params=[False, True], ids=["own path", "Turing's path"])
+@pytest.fixture(params=["", "compute_75"], ids=["this device's code", "a T4's"])
 def attend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
-    """The operator, by what this device runs and by what a Turing runs, under a plan or the chosen one."""
+    """The operator under a plan, or the chosen one."""
+    if request.param:
+        monkeypatch.setenv("TRACEKIT_ARCH", request.param)
 
     def attend(qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, plan: Plan | None = None) -> torch.Tensor:
         monkeypatch.setattr(ops, "flash_kernel", lambda device: partial(flash(request.param), plan=plan))
@@ -100,7 +102,7 @@ def test_attention_sees_every_token_so_far_and_no_other(tokens: int, batch: int,
     qkv = make.normal(batch * tokens, 3 * 64 * heads, scale=scale)
     wanted = reference.flash_attention(qkv.double(), *no_cache(batch, heads, tokens, torch.float64))
     _, key, value = qkv.view(batch, tokens, 3, heads, 64).permute(2, 0, 3, 1, 4).unbind(0)
-    for plan in (None, SHARED, FEW, MANY):
+    for plan in (None, *PLANS):
         keys, values = no_cache(batch, heads, tokens + 3)
         found = attend(qkv, keys, values, plan)
         assert error(found, wanted) < KERNEL_BOUND, plan
