@@ -1,8 +1,8 @@
-"""How does our own decode step take the place of a model's? The same weights and cache, prefill as PyTorch runs it."""
+"""How do our own kernels take the place of a model's steps? Prompts and decodes, over the same weights and cache."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -11,9 +11,11 @@ from tracekit.errors import TracekitError
 from tracekit.kernels import hopper
 from tracekit.kernels.compile import cuda_core
 from tracekit.kernels.decode import Decoder, LayerTensors, Linear, ModelTensors
+from tracekit.kernels.prefill import Prefill
 from tracekit.kernels.reference import quantize
 from tracekit.kernels.shape import obstacle
 
+from .attention import KeyValueCache
 from .gpt2 import GPT2, Block
 
 if TYPE_CHECKING:
@@ -53,48 +55,68 @@ def fastest(model: GPT2) -> Decode:
     return Decoder(tensors) if hopper.obstacle(tensors) else hopper.PersistentDecoder(tensors)
 
 
-def decode_step(
+def fused_step(
     model: GPT2, step: ScoredStep, temperature: float, top_k: int | None, build: Callable[[GPT2], Decode]
 ) -> ScoredStep:
-    """`step`, with every decode of one token a sequence by the fused kernels. The model must keep its weights and cache.
+    """`step` by the fused kernels: every prompt from position 0 on, and every decode of one token a sequence as of `build`.
 
-    Raises TracekitError if the kernels cannot be compiled, or cannot run a model of this shape.
+    A model without a cache has prompts alone. Padded prompts, and prompts of one token without a cache, are `step`'s. The
+    model must keep its weights and cache. Raises TracekitError if the kernels cannot be compiled, or cannot run a model
+    of this shape.
     """
     cuda_core()  # the quickest to be missing
-    decoder = build(model)
+    decoder = build(model) if model.blocks()[0].attn.cache is not None else None
+    prefill: Prefill | None = None
 
     def fused(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        if tokens.shape[1] != 1:
+        nonlocal prefill
+        if tokens.shape[1] == 1 and decoder is not None:
+            if model.padding is not None:
+                raise ValueError("the fused decode step knows no padded prompts")
+            token, logits = decoder(tokens, positions)
+        elif tokens.shape[1] == 1 or model.padding is not None:
             return step(tokens, positions)
-        if model.padding is not None:
-            raise ValueError("the fused decode step knows no padded prompts")
-        token, logits = decoder(tokens, positions)
+        else:
+            if prefill is None or prefill.shape != tokens.shape:
+                prefill = _prefill(model, tokens)
+            token, logits = prefill(tokens, positions)
         logits = logits[:, None]
         return (model.choose(logits, temperature, top_k) if temperature else token), logits
 
     return fused
 
 
-def model_tensors(model: GPT2, convert: Convert) -> ModelTensors:
-    """What the kernels read of a model with a cache. Raises TracekitError if its shape is none of theirs."""
+def model_tensors(model: GPT2, convert: Convert, caches: Sequence[KeyValueCache] | None = None) -> ModelTensors:
+    """What the kernels read of a model, with its own cache or another.
+
+    Raises TracekitError if its shape is none of theirs, and ValueError if there is no cache.
+    """
     config = model.config
-    cache = model.blocks()[0].attn.cache
-    if cache is None:
-        raise ValueError("the fused decode step needs a KV cache")
-    problem = obstacle(config.width, config.width // config.heads, len(cache.keys))
+    own = caches or [block.attn.cache for block in model.blocks() if block.attn.cache is not None]
+    if not own:
+        raise ValueError("the fused kernels need a KV cache")
+    problem = obstacle(config.width, config.width // config.heads, len(own[0].keys))
     if problem is not None:
         raise TracekitError(f"{problem}", where="the fused kernels", mend="run the other variants")
     return ModelTensors(
         embeddings=(model.wte.weight, model.wpe.weight),
-        layers=tuple(_layer(block, convert) for block in model.blocks()),
+        layers=tuple(_layer(block, cache, convert) for block, cache in zip(model.blocks(), own, strict=True)),
         norm=_norm(model.ln_f),
         head=convert(model.wte.weight, None),
     )
 
 
-def _layer(block: Block, convert: Convert) -> LayerTensors:
-    cache = block.attn.cache
-    assert cache is not None
+def _prefill(model: GPT2, tokens: Tensor) -> Prefill:
+    """For prompts of that shape. Without a cache every layer's keys and values go where the last one's went."""
+    blocks = model.blocks()
+    if blocks[0].attn.cache is not None:
+        return Prefill(model_tensors(model, in_fp16), tokens.shape[1])
+    shape = (len(tokens), model.config.heads, tokens.shape[1], blocks[0].attn.head_width)
+    cache = KeyValueCache(shape, model.wte.weight.detach())
+    return Prefill(model_tensors(model, in_fp16, [cache] * len(blocks)), tokens.shape[1])
+
+
+def _layer(block: Block, cache: KeyValueCache, convert: Convert) -> LayerTensors:
     return LayerTensors(
         norm_1=_norm(block.ln_1),
         qkv=convert(block.attn.c_attn.weight, block.attn.c_attn.bias),

@@ -1,4 +1,4 @@
-"""How is a whole decode step launched at once? Captured by hand into one CUDA graph, and replayed for every token."""
+"""How is a whole step launched at once? Captured by hand into a CUDA graph, and replayed for every token or prompt."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ _WARMUP_STEPS = 3
 
 
 class CapturedStep:
-    """A step whose decode, int64 [batch, 1] tokens at one position, is a CUDA graph; anything else runs as it was.
+    """A step whose decode, int64 [batch, 1] tokens at one position, is a CUDA graph, and its prefill another.
 
-    The graph is captured at the first decode and serves that batch alone. With `prefill`, the first prompt's shape gets a
-    graph of its own as well. What it returns are its own buffers, good until the next call: whoever passes the token
-    back, as every workload does, spares a copy. The model's cache and weights must stay where they are. Call it in
+    Each is captured at its first call. The decode's serves that batch alone, the prefill's prompts of that shape: others
+    run as they would without a graph. What it returns are its own buffers, good until the next call: whoever passes the
+    token back, as every workload does, spares a copy. The model's cache and weights must stay where they are. Call it in
     `torch.inference_mode`, as the workloads do.
     """
 
-    def __init__(self, step: ScoredStep, prefill: bool = False) -> None:
+    def __init__(self, step: ScoredStep) -> None:
         self._step = step
-        self._captures_prefill = prefill
         self._prefill: _Graph | None = None
         self._graph: _Graph | None = None
 
     def __call__(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """As of `ScoredStep`. Raises ValueError for a decode of another batch than the captured one."""
         if tokens.shape[1] != 1:
-            if self._captures_prefill and self._prefill is None:
+            if self._prefill is None:
                 self._prefill = _Graph(self._step, tokens, positions)
-            if self._prefill is None or self._prefill.tokens.shape != tokens.shape:
+            if self._prefill.tokens.shape != tokens.shape:
                 return self._step(tokens, positions)
             return self._prefill.replay(tokens, positions)
         if self._graph is None:

@@ -47,9 +47,9 @@ class Variant:
 
     `dtype` is torch's name for the dtype of weights, cache and arithmetic. `build` turns a model, on its device and with
     its cache, into a step; it may change the model's modules, which are its own. `needs` says in words what `obstacle`
-    finds missing on a device; `doubt` is what a reader must know about running there. `decodes` is set where the decode
-    step is what makes the variant, so that it is nothing without one of fixed shape. `annotatable` steps are run by
-    Python, layer by layer. `weights` is the dtype that a decode reads weights in, where it is another than `dtype`.
+    finds missing on a device; `doubt` is what a reader must know about running there. `captures` is set where the steps
+    are CUDA graphs, so that each must have the shape of the last one. `annotatable` steps are run by Python, layer by
+    layer. `weights` is the dtype that a decode reads weights in, where it is another than `dtype`.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Variant:
     needs: str = "any device"
     obstacle: Callable[[Device], str | None] = lambda device: None
     doubt: Callable[[Device], str | None] = lambda device: None
-    decodes: bool = False
+    captures: bool = False
     annotatable: bool = False
     weights: str | None = None
 
@@ -69,8 +69,8 @@ class Variant:
 
     def unsuitable(self, workload: str) -> str | None:
         """Why the variant makes no sense for a workload, and None where it does."""
-        if self.decodes and workload != "generate":
-            return f"captures a decode step of fixed shape, and {workload} has none"
+        if self.captures and workload == "recompute":
+            return f"captures steps of fixed shape, and {workload} has none"
         return None
 
 
@@ -91,14 +91,14 @@ def compiled(model: GPT2, demand: Demand) -> ScoredStep:
 
 
 def graphs(model: GPT2, demand: Demand) -> ScoredStep:
-    """The eager step, each decode one launch of a CUDA graph."""
+    """The eager step, each prefill and each decode one launch of a CUDA graph."""
     from .graphs import CapturedStep
 
     return CapturedStep(eager(model, demand))
 
 
 def compiled_graphs(model: GPT2, demand: Demand) -> ScoredStep:
-    """The compiled step at its fastest, each decode one launch of a CUDA graph.
+    """The compiled step at its fastest, each prefill and each decode one launch of a CUDA graph.
 
     Inductor turns a product of one row into a kernel of its own, fused with what surrounds it, only if the bias is added
     apart; and it searches that kernel's best shape only if told so.
@@ -110,14 +110,14 @@ def compiled_graphs(model: GPT2, demand: Demand) -> ScoredStep:
 
 
 def fused(model: GPT2, demand: Demand) -> ScoredStep:
-    """Each decode one launch of a CUDA graph of our own kernels: one, or five a layer; the prefill is PyTorch's, captured too."""
+    """Our own kernels, each prefill and each decode one launch of a CUDA graph: a decode is one kernel, or five a layer."""
     from .fused import fastest
 
     return _fused(model, demand, fastest)
 
 
 def fused_layers(model: GPT2, demand: Demand) -> ScoredStep:
-    """The same, but always five kernels a layer: what a T4 runs, and what a trace can tell the layers of."""
+    """The same, but a decode is always five kernels a layer: what a T4 runs, and what a trace can tell the layers of."""
     from .fused import by_layers
 
     return _fused(model, demand, by_layers)
@@ -131,10 +131,10 @@ def fused_int8(model: GPT2, demand: Demand) -> ScoredStep:
 
 
 def _fused(model: GPT2, demand: Demand, build: Callable[[GPT2], Decode]) -> ScoredStep:
-    from .fused import decode_step
+    from .fused import fused_step
     from .graphs import CapturedStep
 
-    return CapturedStep(decode_step(model, eager(model, demand), *_sampling(demand), build), prefill=True)
+    return CapturedStep(fused_step(model, eager(model, demand), *_sampling(demand), build))
 
 
 def _sampling(demand: Demand) -> tuple[float, int | None]:
@@ -227,30 +227,30 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("fp16-compiled", "FP16, torch.compile", "float16", compiled, _COMPILER, obstacle=_no_compiler),
     Variant(
         "graphs",
-        "FP16, the decode step in one CUDA graph, no compiler",
+        "FP16, each step in one CUDA graph, no compiler",
         "float16",
         graphs,
         "CUDA",
         obstacle=_no_cuda,
-        decodes=True,
+        captures=True,
     ),
     Variant(
         "fp16-compiled-graphs",
-        "FP16, torch.compile tuned, the decode step in one CUDA graph",
+        "FP16, torch.compile tuned, each step in one CUDA graph",
         "float16",
         compiled_graphs,
         "CUDA, compute capability 7.0",
         obstacle=lambda device: _no_cuda(device) or _no_compiler(device),
-        decodes=True,
+        captures=True,
     ),
     Variant(
         "fused",
-        "FP16, the decode step by our own fused kernels in one CUDA graph",
+        "FP16, prefill and decode by our own fused kernels, each step in one CUDA graph",
         "float16",
         fused,
         "CUDA, compute capability 7.5, and the extra `cuda`",
         obstacle=_no_fused_kernels,
-        decodes=True,
+        captures=True,
     ),
     Variant(
         "fused-layers",
@@ -259,7 +259,7 @@ VARIANTS: tuple[Variant, ...] = (
         fused_layers,
         "CUDA, compute capability 7.5, and the extra `cuda`",
         obstacle=_no_fused_kernels,
-        decodes=True,
+        captures=True,
     ),
     Variant(
         "fused-int8",
@@ -268,7 +268,7 @@ VARIANTS: tuple[Variant, ...] = (
         fused_int8,
         "CUDA, compute capability 7.5, and the extra `cuda`",
         obstacle=_no_fused_kernels,
-        decodes=True,
+        captures=True,
         weights="int8",
     ),
 )

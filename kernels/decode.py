@@ -77,8 +77,6 @@ class ModelTensors:
     def checked_shape(self) -> Shape:
         """The model's shape. Raises ValueError unless all tensors fit it and each other, contiguous and on one device."""
         device = self.embeddings[0].device
-        if device.type != "cuda":
-            raise ValueError(f"the decode kernels run on CUDA devices, not on {device}")
         if not self.layers:
             raise ValueError("a model without layers has no decode step")
         keys = self.layers[0].keys
@@ -228,8 +226,10 @@ class Decoder:
     """
 
     def __init__(self, model: ModelTensors) -> None:
-        """Raises ValueError as `ModelTensors.checked_shape` does."""
+        """Raises ValueError as `ModelTensors.checked_shape` does, and where the model is not on a CUDA device."""
         shape = model.checked_shape()
+        if model.embeddings[0].device.type != "cuda":
+            raise ValueError(f"the decode kernels run on CUDA devices, not on {model.embeddings[0].device}")
         self._model, position_table = model, model.embeddings[1]
         device = position_table.device
         self._kernels = decode_kernels(device.index or 0, shape)

@@ -28,7 +28,7 @@ _SMALL = Model("gpt2", vocab_size=50257, context=1024, layers=12, heads=12, widt
 
 # What kernels/flash.cu does with each instruction of tracekit.architectures, or without it.
 _OURS = {
-    "ldmatrix": "used for queries, keys and values",
+    "ldmatrix": "used for keys and values",
     "mma m16n8k8, FP16": "used for both products",
     "mma m8n8k16, INT8": "not needed",
     "mma m16n8k16, FP16": "two m16n8k8 in a row, over the same registers",

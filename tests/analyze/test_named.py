@@ -179,7 +179,7 @@ def test_streams_of_one_graph_are_told_apart():
 
 SPLIT_K = "void cublasLt::splitKreduce_kernel<32, 16, int>(int)"
 PREFILL_BLOCK = (
-    *(GEMM, "gpt2_qkv_cache", "gpt2_flash_attention", GEMM, "gpt2_bias_residual_norm"),
+    *(GEMM, "gpt2_flash_attention", GEMM, "gpt2_bias_residual_norm"),
     *(GEMM, "gpt2_bias_gelu", GEMM, SPLIT_K, "gpt2_bias_residual_norm"),
 )
 PREFILL = ("gpt2_embed_norm", *PREFILL_BLOCK, *PREFILL_BLOCK, GEMM, "void at::native::reduce_kernel<512>(int)")
@@ -196,24 +196,35 @@ def prefill(names: tuple[str, ...]) -> TraceBuilder:
 
 def test_library_kernels_are_told_by_what_they_feed():
     assert rows(prefill(PREFILL)) == {
-        "prefill": (276, 23, 1),
+        "prefill": (231, 21, 1),
         "prefill/embedding+norm_1": (1, 1, 1),
-        "prefill/blocks": (230, 20, 1),
-        "prefill/blocks/block": (230, 20, 2),
-        "prefill/blocks/block/attention": (2 + 3 + 4 + 5 + 12 + 13 + 14 + 15, 8, 2),
-        "prefill/blocks/block/attention/qkv_projection": (2 + 12, 2, 2),
-        "prefill/blocks/block/attention/qkv_reshape+kv_cache": (3 + 13, 2, 2),
-        "prefill/blocks/block/attention/sdpa": (4 + 14, 2, 2),
-        "prefill/blocks/block/attention/output_projection": (5 + 15, 2, 2),
-        "prefill/blocks/block/residual_1+norm_2": (6 + 16, 2, 2),
-        "prefill/blocks/block/mlp": (7 + 8 + 9 + 10 + 17 + 18 + 19 + 20, 8, 2),
-        "prefill/blocks/block/mlp/expansion": (7 + 17, 2, 2),
-        "prefill/blocks/block/mlp/activation": (8 + 18, 2, 2),
-        "prefill/blocks/block/mlp/projection": (9 + 10 + 19 + 20, 4, 2),
-        "prefill/blocks/block/residual_2+norm": (11 + 21, 2, 2),
-        "prefill/(rest)": (22 + 23, 2, 0),
+        "prefill/blocks": (189, 18, 1),
+        "prefill/blocks/block": (189, 18, 2),
+        "prefill/blocks/block/attention": (2 + 3 + 4 + 11 + 12 + 13, 6, 2),
+        "prefill/blocks/block/attention/qkv_projection": (2 + 11, 2, 2),
+        "prefill/blocks/block/attention/kv_cache+sdpa": (3 + 12, 2, 2),
+        "prefill/blocks/block/attention/output_projection": (4 + 13, 2, 2),
+        "prefill/blocks/block/residual_1+norm_2": (5 + 14, 2, 2),
+        "prefill/blocks/block/mlp": (6 + 7 + 8 + 9 + 15 + 16 + 17 + 18, 8, 2),
+        "prefill/blocks/block/mlp/expansion": (6 + 15, 2, 2),
+        "prefill/blocks/block/mlp/activation": (7 + 16, 2, 2),
+        "prefill/blocks/block/mlp/projection": (8 + 9 + 17 + 18, 4, 2),
+        "prefill/blocks/block/residual_2+norm": (10 + 19, 2, 2),
+        "prefill/(rest)": (20 + 21, 2, 0),
     }
-    assert sources(prefill(PREFILL)) == LayerSources(1, 0, 0, 0, 21, 0)
+    assert sources(prefill(PREFILL)) == LayerSources(1, 0, 0, 0, 19, 0)
+
+
+def test_the_last_block_of_a_prefill_ends_as_a_decode_step_does():
+    """Its queries, keys and values are there for all tokens; from there on only the last token of each prompt goes on."""
+    copies = ("void at::native::direct_copy_kernel(int)",) * 4
+    found = rows(prefill(("gpt2_embed_norm", *PREFILL_BLOCK, GEMM, *copies, *BLOCK[1:], *HEAD)))
+    assert found["prefill/blocks/block"] == (sum(range(2, 20)), 18, 2)
+    assert found["prefill/blocks/block/attention/qkv_projection+kv_cache"] == (11 + 12 + 13 + 14 + 15, 5, 1)
+    assert found["prefill/blocks/block/attention/sdpa"] == (16, 1, 1)
+    assert found["prefill/blocks/block/mlp/projection+residual_2"] == (19, 1, 1)
+    assert found["prefill/final_norm+lm_head"] == (20, 1, 1)
+    assert found["prefill/(rest)"] == (0, 0, 0)
 
 
 def test_a_captured_prefill_is_told_alike():
@@ -225,8 +236,8 @@ def test_a_captured_prefill_is_told_alike():
 
 def test_the_lm_head_is_told_where_a_named_kernel_follows_it():
     found = rows(prefill((*PREFILL[:-1], "gpt2_argmax")))
-    assert found["prefill/lm_head"] == (22, 1, 1)
-    assert found["prefill/blocks/block"] == (230, 20, 2)
+    assert found["prefill/lm_head"] == (20, 1, 1)
+    assert found["prefill/blocks/block"] == (189, 18, 2)
 
 
 # --- What a person is told ---------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def test_every_variant_is_measured_judged_and_its_trace_shows_the_gpu(name: str,
     assert (annotations.count("prefill"), annotations.count("decode")) == (1, 8)
     assert sum(event.get("cat") == "kernel" for event in events) > 100
     launches = sum("GraphLaunch" in event["name"] for event in events if event.get("cat", "").startswith("cuda_"))
-    assert launches == (0 if not find_variant(name).decodes else 9 if name == "fused" else 8)  # whose prefill is one more
+    assert launches == (9 if find_variant(name).captures else 0)
 
 
 @pytest.mark.parametrize("name", [variant.name for variant in VARIANTS])
@@ -151,14 +151,16 @@ def test_events_tell_each_token_after_the_first() -> None:
     assert all(1e3 < latency < 1e9 for latency in latencies)
 
 
-@pytest.mark.parametrize("workload", ["recompute", "prefill"])
-def test_the_other_workloads_run_compiled_too(workload: str, tmp_path: Path, console) -> None:
+@pytest.mark.parametrize(
+    ("workload", "names"),
+    [("recompute", ("baseline", "fp16-compiled")), ("prefill", ("baseline", "graphs", "fp16-compiled-graphs", "fused"))],
+)
+def test_the_other_workloads_run_compiled_and_captured_too(
+    workload: str, names: tuple[str, ...], tmp_path: Path, console
+) -> None:
     options = dataclasses.replace(TINY, workload=workload, new_tokens=None, repeats=1, output=tmp_path)
-    traces = run(dataclasses.replace(options, variants=("baseline", "fp16-compiled"), profile_tokens=2), console)
-    assert [
-        trace.name.startswith(f"tiny-{name}-{workload}-")
-        for trace, name in zip(traces, ("baseline", "fp16-compiled"), strict=True)
-    ]
+    traces = run(dataclasses.replace(options, variants=names, profile_tokens=2), console)
+    assert all(trace.name.startswith(f"tiny-{name}-{workload}-") for trace, name in zip(traces, names, strict=True))
     for _, manifest in console.results:
         assert (manifest.timings.event_token is None) == (workload == "prefill")
         assert manifest.accuracy.relative_error <= manifest.accuracy.bound

@@ -58,16 +58,21 @@ def test_bf16_is_doubted_where_it_is_emulated() -> None:
     assert find_variant("fp16").doubt(T4) is None
 
 
-@pytest.mark.parametrize("workload", ["recompute", "prefill"])
-def test_a_captured_decode_step_needs_one(workload: str, console) -> None:
-    every = choose(VARIANTS, H100, CollectOptions(all_variants=True, workload=workload), console)
+def test_captured_steps_need_a_fixed_shape(console) -> None:
+    every = choose(VARIANTS, H100, CollectOptions(all_variants=True, workload="recompute"), console)
     assert [variant.name for variant in every] == NAMES[:5]
-    assert console.notices == [
-        f"skipped {name}: captures a decode step of fixed shape, and {workload} has none" for name in NAMES[5:]
-    ]
-    with pytest.raises(TracekitError, match=r"^variant graphs: captures a decode step") as caught:
-        choose((find_variant("graphs"),), H100, CollectOptions(workload=workload), console)
+    assert console.notices == [f"skipped {name}: captures steps of fixed shape, and recompute has none" for name in NAMES[5:]]
+    with pytest.raises(TracekitError, match=r"^variant graphs: captures steps") as caught:
+        choose((find_variant("graphs"),), H100, CollectOptions(workload="recompute"), console)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("workload", ["generate", "prefill"])
+def test_the_other_workloads_are_for_all(workload: str, console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    every = choose(VARIANTS, H100, CollectOptions(all_variants=True, workload=workload), console)
+    assert [variant.name for variant in every] == NAMES
+    assert console.notices == []
 
 
 def tiny_model(attention: str = "sdpa"):

@@ -743,7 +743,6 @@ OWN = {
     "attention": "attention flash_attention",
     "reduction": "argmax embed_norm bias_residual_norm",
     "elementwise": "bias_gelu",
-    "indexing": "qkv_cache",
 }
 
 

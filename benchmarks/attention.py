@@ -1,0 +1,178 @@
+"""How fast is our attention beside PyTorch's, and a prefill by each variant that is captured? Needs a CUDA device.
+
+    python benchmarks/attention.py [--only attention|prefill] [--commit SHA] [--keep]
+
+Device time by CUDA events around replays of CUDA graphs, all contenders in turns; the median of 20 rounds. Attention is
+causal, 12 heads 64 wide, FP16, ten calls a graph. Ours reads the packed projection and also fills the KV cache; PyTorch's
+backends get contiguous tensors and fill none. "As a T4" is the PTX for compute capability 7.5, which the driver compiles
+for this device. A prefill is that of GPT-2 small, random weights, without a cache, one token out.
+
+`--keep` writes benchmarks/results/attention-<device>.json and prefill-<device>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from tracekit.collect.bench import take_turns
+from tracekit.collect.gpt2 import PRESETS
+from tracekit.collect.variants import Demand, find_variant
+from tracekit.collect.weights import build_model, random_state
+from tracekit.collect.workload import random_prompt
+from tracekit.kernels import compile as compiler
+from tracekit.kernels.prefill import FlashAttention
+
+HERE = Path(__file__).resolve().parent
+LENGTHS, BATCHES, HEADS, WIDTH = (128, 256, 512, 1024), (1, 4, 16), 12, 768
+ROUNDS, CALLS = 20, 10
+BACKENDS = {
+    "math": SDPBackend.MATH,
+    "memory-efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+PREFILLS = ((1, 512), (1, 1024))  # batch, tokens
+VARIANTS = ("graphs", "fp16-compiled-graphs", "fused")
+
+Run = Callable[[], object]
+Times = dict[str, dict[str, float]]
+"""By contender: what was measured of it, in microseconds."""
+
+
+def captured(run: Run) -> Run:
+    """`CALLS` of it as one CUDA graph, to be replayed."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        for _ in range(CALLS):
+            run()
+    return graph.replay
+
+
+def microseconds(run: Run) -> float:
+    """The device's time of one run."""
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    run()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) * 1e3
+
+
+def in_turns(runs: dict[str, Run], calls: int) -> Times:
+    """Median and spread of each, in microseconds a call, after three rounds that do not count."""
+    turns = {name: partial(microseconds, run) for name, run in runs.items()}
+    take_turns(turns, 3, lambda done, total: None)
+    times = take_turns(turns, ROUNDS, lambda done, total: None)
+    return {
+        name: {"median_us": round(statistics.median(one) / calls, 3), "std_us": round(statistics.stdev(one) / calls, 3)}
+        for name, one in times.items()
+    }
+
+
+def attention(batch: int, tokens: int, ours: dict[str, FlashAttention]) -> Times:
+    """The time of each backend that runs here, and of ours."""
+    qkv = torch.randn(batch * tokens, 3 * WIDTH, device="cuda", dtype=torch.float16)
+    query, key, value = (one.contiguous() for one in qkv.view(batch, tokens, 3, HEADS, -1).permute(2, 0, 3, 1, 4))
+    keys, values, out = torch.empty_like(key), torch.empty_like(value), qkv.new_empty((batch * tokens, WIDTH))
+    runs: dict[str, Run] = {}
+    for name, backend in BACKENDS.items():
+        try:
+            with sdpa_kernel(backend):
+                runs[name] = captured(lambda: F.scaled_dot_product_attention(query, key, value, is_causal=True))
+        except RuntimeError as error:
+            print(f"{name} does not run here: {str(error).splitlines()[0]}")
+    for name, kernel in ours.items():
+        runs[name] = captured(partial(kernel, qkv, keys, values, out))
+    return in_turns(runs, CALLS)
+
+
+def prefill(batch: int, tokens: int, state: dict[str, torch.Tensor]) -> Times:
+    """The time of each variant's captured prefill, and how far its logits are from the first one's."""
+    config = PRESETS["gpt2"]
+    prompt, positions = random_prompt(config, batch, tokens, 0).cuda(), torch.arange(tokens, device="cuda")
+    with torch.inference_mode():
+        steps = {name: find_variant(name).build(build_model(config, state), Demand()) for name in VARIANTS}
+        logits = {name: step(prompt, positions)[1].double() for name, step in steps.items()}
+        times = in_turns({name: partial(step, prompt, positions) for name, step in steps.items()}, 1)
+    first = logits[VARIANTS[0]]
+    return {name: {**one, "difference": float((logits[name] - first).norm() / first.norm())} for name, one in times.items()}
+
+
+def attentions() -> dict[str, Times]:
+    """The times by batch and tokens."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    ours = {"ours": FlashAttention(device)}
+    with mock.patch.dict(os.environ, {compiler.VARIABLE: "compute_75"}):
+        ours["ours, as a T4"] = FlashAttention(device)
+    return {f"{batch} x {tokens}": attention(batch, tokens, ours) for batch in BATCHES for tokens in LENGTHS}
+
+
+def prefills() -> dict[str, Times]:
+    """The times by batch and tokens."""
+    state = {name: one.cuda().half() for name, one in random_state(PRESETS["gpt2"], 0).items()}
+    return {f"{batch} x {tokens}": prefill(batch, tokens, state) for batch, tokens in PREFILLS}
+
+
+MEASURES = {"attention": attentions, "prefill": prefills}
+
+
+def show(title: str, rows: dict[str, Times]) -> None:
+    """A table of medians and spreads."""
+    names = list(next(iter(rows.values())))
+    print(f"\n{title}: us by batch x tokens\n{'':>10}" + "".join(f" {name:>21}" for name in names))
+    for label, row in rows.items():
+        cells = (f"{row[name]['median_us']:.1f} ± {row[name]['std_us']:.1f}" if name in row else "-" for name in names)
+        print(f"{label:>10}" + "".join(f" {cell:>21}" for cell in cells), flush=True)
+
+
+def keep(title: str, rows: dict[str, Times], commit: str | None) -> None:
+    """Write a table with what it was measured on."""
+    name = torch.cuda.get_device_name()
+    kept = {
+        "what": " ".join(str(__doc__).split("\n\n")[2].split()),
+        "device": name,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "commit": commit,
+        "versions": {"torch": torch.__version__, "cuda": torch.version.cuda},
+        "rows": rows,
+    }
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / f"{title}-{slug}.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def main() -> None:
+    """Print the tables, and keep them if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=MEASURES, help="one of both tables")
+    parser.add_argument("--commit", help="the commit that is measured")
+    parser.add_argument("--keep", action="store_true")
+    arguments = parser.parse_args()
+    for title in [arguments.only] if arguments.only else MEASURES:
+        rows = MEASURES[title]()
+        show(title, rows)
+        if arguments.keep:
+            keep(title, rows, arguments.commit)
+
+
+if __name__ == "__main__":
+    main()

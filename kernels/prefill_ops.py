@@ -1,0 +1,198 @@
+"""How does PyTorch call a prefill's kernels? As operators `torch.ops.tracekit.*`, on a CPU by `prefill_reference`.
+
+Shapes are those of `prefill_reference`: FP16, contiguous, one device, a batch of 1 to 16, any width that
+`decode.obstacle` lets pass. Whatever else comes raises ValueError, before anything runs. A token out of range, or a
+position that is not its place in the prompt, traps on the device.
+"""
+
+# Fakes and checks repeat an operator's parameters, all tensors: the operator itself is where they are annotated.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.library import custom_op
+
+from . import prefill_reference as reference
+from .decode import CAPABILITY, HEAD_WIDTHS, obstacle
+from .prefill import FLASH_HEAD_WIDTH, PrefillKernels, prefill_kernels
+from .prefill import flash_attention as flash_kernel
+
+
+@custom_op("tracekit::embed_layer_norm", mutates_args=())
+def embed_layer_norm(
+    tokens: Tensor, positions: Tensor, token_embedding: Tensor, position_embedding: Tensor, gamma: Tensor, beta: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As of `prefill_reference`."""
+    _check_embed(tokens, positions, token_embedding, position_embedding, gamma, beta)
+    if not gamma.is_cuda:
+        return reference.embed_layer_norm(tokens, positions, token_embedding, position_embedding, gamma, beta)
+    hidden, normal = (gamma.new_empty((tokens.numel(), len(gamma))) for _ in range(2))
+    _kernels(len(gamma), gamma.device).embed_norm(
+        tokens, positions, (token_embedding, position_embedding), (gamma, beta), hidden, normal
+    )
+    return hidden, normal
+
+
+@embed_layer_norm.register_fake
+def _(tokens, positions, token_embedding, position_embedding, gamma, beta):
+    _check_embed(tokens, positions, token_embedding, position_embedding, gamma, beta)
+    shape = (tokens.shape[0] * tokens.shape[1], gamma.shape[0])
+    return gamma.new_empty(shape), gamma.new_empty(shape)
+
+
+@custom_op("tracekit::bias_residual_layer_norm", mutates_args=("hidden",))
+def bias_residual_layer_norm(product: Tensor, bias: Tensor, hidden: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """As of `prefill_reference`."""
+    _check_residual(product, bias, hidden, gamma, beta)
+    if not hidden.is_cuda:
+        return reference.bias_residual_layer_norm(product, bias, hidden, gamma, beta)
+    normal = torch.empty_like(hidden)
+    _kernels(len(gamma), gamma.device).residual_norm(product, bias, (gamma, beta), hidden, normal)
+    return normal
+
+
+@bias_residual_layer_norm.register_fake
+def _(product, bias, hidden, gamma, beta):
+    _check_residual(product, bias, hidden, gamma, beta)
+    return torch.empty_like(hidden)
+
+
+@custom_op("tracekit::bias_gelu", mutates_args=("x",))
+def bias_gelu(x: Tensor, bias: Tensor) -> None:
+    """As of `prefill_reference`; as wide as an MLP is inside."""
+    width = _check_gelu(x, bias)
+    if not x.is_cuda:
+        return reference.bias_gelu(x, bias)
+    _kernels(width, x.device).gelu(x, bias)
+    return None
+
+
+@bias_gelu.register_fake
+def _(x, bias):
+    _check_gelu(x, bias)
+
+
+@custom_op("tracekit::flash_attention", mutates_args=("keys", "values"))
+def flash_attention(qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """As of `prefill_reference`, for heads 64 wide."""
+    _check_attention(qkv, keys, values)
+    if not qkv.is_cuda:
+        return reference.flash_attention(qkv, keys, values)
+    _check_capability(qkv.device)
+    out = qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3))
+    flash_kernel(qkv.device.index)(qkv, keys, values, out)
+    return out
+
+
+@flash_attention.register_fake
+def _(qkv, keys, values):
+    _check_attention(qkv, keys, values)
+    return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3))
+
+
+def _kernels(width: int, device: torch.device) -> PrefillKernels:
+    _check_capability(device)
+    return prefill_kernels(device.index, width)
+
+
+def _check_capability(device: torch.device) -> None:
+    capability = torch.cuda.get_device_capability(device)
+    if capability < CAPABILITY:
+        needed, found = (f"{major}.{minor}" for major, minor in (CAPABILITY, capability))
+        raise ValueError(f"the kernels need compute capability {needed}, this is {found}")
+
+
+def _any_head_width(width: int) -> int:
+    return FLASH_HEAD_WIDTH if width % FLASH_HEAD_WIDTH == 0 else HEAD_WIDTHS[0]
+
+
+def _check_embed(tokens, positions, token_embedding, position_embedding, gamma, beta) -> None:
+    op, width = "embed_layer_norm", _length("embed_layer_norm", "gamma", gamma)
+    batch, count = _sizes(op, "tokens", tokens, 2)
+    _check_shape(op, width, _any_head_width(width), batch)
+    _require(op, "tokens", tokens, (batch, count), gamma, torch.int64)
+    _require(op, "positions", positions, (count,), gamma, torch.int64)
+    _require(op, "token_embedding", token_embedding, (token_embedding.shape[0], width), gamma)
+    _require(op, "position_embedding", position_embedding, (position_embedding.shape[0], width), gamma)
+    _require(op, "gamma", gamma, (width,), gamma)
+    _require(op, "beta", beta, (width,), gamma)
+    if not 0 < count <= position_embedding.shape[0]:
+        raise ValueError(f"{op}: a prompt must have 1 to {position_embedding.shape[0]} tokens, not {count}")
+
+
+def _check_residual(product, bias, hidden, gamma, beta) -> None:
+    op, width = "bias_residual_layer_norm", _length("bias_residual_layer_norm", "gamma", gamma)
+    rows = _rows(op, "hidden", hidden)
+    _check_shape(op, width, _any_head_width(width), 1)
+    _require(op, "hidden", hidden, (rows, width), hidden)
+    _require(op, "product", product, (rows, width), hidden)
+    for name, tensor in (("bias", bias), ("gamma", gamma), ("beta", beta)):
+        _require(op, name, tensor, (width,), hidden)
+
+
+def _check_gelu(x, bias) -> int:
+    """The width of the model that such an MLP belongs to."""
+    op, columns = "bias_gelu", _length("bias_gelu", "bias", bias)
+    if columns % 4:
+        raise ValueError(f"{op}: {columns} columns are not four times a width")
+    _check_shape(op, columns // 4, _any_head_width(columns // 4), 1)
+    _require(op, "x", x, (_rows(op, "x", x), columns), x)
+    _require(op, "bias", bias, (columns,), x)
+    return columns // 4
+
+
+def _check_attention(qkv, keys, values) -> None:
+    op, rows = "flash_attention", _rows("flash_attention", "qkv", qkv)
+    batch, heads, length, head_width = _sizes(op, "keys", keys, 4)
+    width = heads * head_width
+    if head_width != FLASH_HEAD_WIDTH:
+        raise ValueError(f"{op}: heads must be {FLASH_HEAD_WIDTH} wide, not {head_width}")
+    _check_shape(op, width, head_width, batch)
+    if rows % batch or rows // batch > length:
+        raise ValueError(f"{op}: {rows} rows are not 1 to {length} tokens for each of {batch} prompts")
+    _require(op, "qkv", qkv, (rows, 3 * width), qkv)
+    _require(op, "keys", keys, (batch, heads, length, head_width), qkv)
+    _require(op, "values", values, (batch, heads, length, head_width), qkv)
+
+
+def _check_shape(op: str, width: int, head_width: int, batch: int) -> None:
+    problem = obstacle(width, head_width, batch)
+    if problem is not None:
+        raise ValueError(f"{op}: {problem}")
+
+
+def _rows(op: str, name: str, tensor: Tensor) -> int:
+    rows = _sizes(op, name, tensor, 2)[0]
+    if not rows:
+        raise ValueError(f"{op}: {name} has no rows")
+    return int(rows)
+
+
+def _length(op: str, name: str, tensor: Tensor) -> int:
+    return int(_sizes(op, name, tensor, 1)[0])
+
+
+def _sizes(op: str, name: str, tensor: Tensor, dimensions: int) -> tuple[int, ...]:
+    if tensor.dim() != dimensions:
+        raise ValueError(f"{op}: {name} must have {dimensions} dimensions, not {tensor.dim()}")
+    return tuple(tensor.shape)
+
+
+def _require(
+    op: str, name: str, tensor: Tensor, sizes: tuple[int, ...], like: Tensor, dtype: torch.dtype = torch.float16
+) -> None:
+    """Raise ValueError unless the tensor is as it must be; it lies where `like` does."""
+    if tensor.dtype != dtype:
+        raise ValueError(f"{op}: {name} must be {str(dtype)[6:]}, not {str(tensor.dtype)[6:]}")
+    if tuple(tensor.shape) != sizes:
+        raise ValueError(f"{op}: {name} must be {list(sizes)}, not {list(tensor.shape)}")
+    if tensor.device != like.device:
+        raise ValueError(f"{op}: {name} is on {tensor.device}, the others are on {like.device}")
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{op}: there are kernels for cuda and cpu, not for {tensor.device.type}")
+    if not tensor.is_contiguous():
+        raise ValueError(f"{op}: {name} must be contiguous")
+    if dtype == torch.float16 and tensor.storage_offset() % 8:
+        raise ValueError(f"{op}: {name} must begin at a multiple of 16 bytes")
