@@ -60,6 +60,11 @@ class LayerTensors:
     values: Tensor
 
     @property
+    def linears(self) -> tuple[Linear, Linear, Linear, Linear]:
+        """All of them, in order."""
+        return self.qkv, self.projection, self.fc1, self.fc2
+
+    @property
     def cache(self) -> tuple[Tensor, Tensor]:
         """Keys and values."""
         return self.keys, self.values

@@ -1,4 +1,4 @@
-"""How is a decode step run as one kernel? By clusters of blocks that stay on the chip, for one sequence, on Hopper and newer."""
+"""How is a decode step run as one kernel? By clusters of blocks that stay on the chip, for one sequence, from Hopper on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _ABSENT = -1  # the bits of a share that is not there yet
 
 def obstacle(model: ModelTensors) -> str | None:
     """Why the kernel cannot run a model that `ModelTensors.checked_shape` lets pass where it lies, and None where it can."""
-    shape, device, length = model.checked_shape(), model.head.weight.device, model.layers[0].keys.shape[2]
+    shape, device, layers = model.checked_shape(), model.head.weight.device, model.layers
+    length = layers[0].keys.shape[2]
     if device.type != "cuda":
         return f"the kernel runs on CUDA devices, not on {device.type}"
     capability = target(torch.cuda.get_device_capability(device)).capability
@@ -43,7 +44,7 @@ def obstacle(model: ModelTensors) -> str | None:
         return f"the batch must be 1, not {shape.batch}"
     if length > _LONGEST:
         return f"the cache must be at most {_LONGEST} tokens long, not {length}"
-    if any(linear.scale is not None for linear in _linears(model)):
+    if any(linear.scale is not None for linear in (model.head, *(one for layer in layers for one in layer.linears))):
         return "the weights must be FP16"
     most = persistent_kernel(device.index or 0, shape.width).most_clusters(
         KERNEL, _CLUSTER, _THREADS, shared_bytes(shape.width)
@@ -75,9 +76,7 @@ def _up(size: int, alignment: int) -> int:
     return -(-size // alignment) * alignment
 
 
-CONFIGURATIONS = tuple(
-    Configuration("hopper.cu", macros(width), CAPABILITY, {KERNEL: shared_bytes(width)}) for width in WIDTHS
-)
+CONFIGURATIONS = tuple(Configuration("hopper.cu", macros(width), CAPABILITY, {KERNEL: shared_bytes(width)}) for width in WIDTHS)
 
 
 class PersistentDecoder:
@@ -153,10 +152,6 @@ def _packed(rows: Tensor, columns: Tensor, norm: tuple[Tensor, Tensor], row_bias
 def _tensors(linear: Linear) -> tuple[Tensor, Tensor]:
     assert linear.bias is not None
     return linear.weight, linear.bias
-
-
-def _linears(model: ModelTensors) -> tuple[Linear, ...]:
-    return (model.head, *(one for layer in model.layers for one in (layer.qkv, layer.projection, layer.fc1, layer.fc2)))
 
 
 @cache

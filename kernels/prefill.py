@@ -168,7 +168,7 @@ class Prefill:
         batch, length = shape.batch, model.layers[0].keys.shape[2]
         if not 0 < tokens <= length:
             raise ValueError(f"a prompt must have 1 to {length} tokens, as many as the cache holds, not {tokens}")
-        if any(linear.scale is not None for layer in model.layers for linear in (layer.qkv, layer.projection, layer.fc1, layer.fc2)):
+        if any(linear.scale is not None for layer in model.layers for linear in layer.linears):
             raise ValueError("a prefill reads weights in FP16")
         self._model, head = model, model.head.weight
         self.shape = (batch, tokens)

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.library import custom_op
 
 from . import prefill_reference as reference
-from .decode import CAPABILITY, HEAD_WIDTHS, obstacle
+from .compile import CAPABILITY
 from .prefill import FLASH_HEAD_WIDTH, PrefillKernels, prefill_kernels
 from .prefill import flash_attention as flash_kernel
+from .shape import HEAD_WIDTHS, obstacle
 
 
 @custom_op("tracekit::embed_layer_norm", mutates_args=())

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tracekit.collect.fused import in_fp16, model_tensors  # noqa: E402
-from tracekit.collect.gpt2 import PRESETS, GPT2, GPT2Config  # noqa: E402
+from tracekit.collect.gpt2 import GPT2, PRESETS, GPT2Config  # noqa: E402
 from tracekit.collect.graphs import CapturedStep  # noqa: E402
 from tracekit.collect.variants import Demand, eager  # noqa: E402
 from tracekit.collect.weights import build_model, random_state  # noqa: E402
@@ -106,7 +106,10 @@ def test_logits_and_cache_are_the_models(config: GPT2Config, steps: int) -> None
     assert float((squares[0] / squares[1]).sqrt()) < MODEL_BOUND
     for own, other in zip(model.blocks(), plain.blocks(), strict=True):
         for found, wanted in ((own.attn.cache.keys, other.attn.cache.keys), (own.attn.cache.values, other.attn.cache.values)):
-            assert float((found[:, :, :steps].double() - wanted[:, :, :steps]).norm() / wanted[:, :, :steps].double().norm()) < MODEL_BOUND
+            assert (
+                float((found[:, :, :steps].double() - wanted[:, :, :steps]).norm() / wanted[:, :, :steps].double().norm())
+                < MODEL_BOUND
+            )
 
 
 @pytest.mark.gpu
