@@ -53,55 +53,14 @@ union Shared {
   uint4 out[kWarps][kWarpRows][kChunks];
 };
 
-__device__ __forceinline__ float exp2(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
-// Four 8 by 8 matrices, whose rows' addresses the lanes give, eight lanes a matrix. Lane l gets elements 2 (l % 4) and the
-// next of row l / 4; transposed, of column l / 4. Volatile, so that none moves across a barrier.
-__device__ __forceinline__ void load_matrices(const uint4* row, unsigned (&first)[2], unsigned (&second)[2]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(first[0]), "=r"(first[1]), "=r"(second[0]), "=r"(second[1])
-               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row))));
-}
-
-__device__ __forceinline__ void load_transposed(const uint4* row, unsigned (&first)[2], unsigned (&second)[2]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(first[0]), "=r"(first[1]), "=r"(second[0]), "=r"(second[1])
-               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row))));
-}
-
-__device__ __forceinline__ void multiply_8(float (&sums)[4], unsigned a0, unsigned a1, unsigned b) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(a0), "r"(a1), "r"(b));
-}
-
-__device__ __forceinline__ void multiply_16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-// sums[n] += a * b[n], of 16 by 16 and 16 by 8; either one's registers come in two halves of the inner dimension.
+// sums[n] += a * b[n].
 template <int kCount>
 __device__ __forceinline__ void multiply(float (&sums)[kCount][4], const unsigned (&a)[4], const unsigned (&b)[kCount][2]) {
-#if __CUDA_ARCH__ >= 800
 #pragma unroll
   for (int n = 0; n < kCount; ++n) multiply_16(sums[n], a, b[n]);
-#else
-#pragma unroll
-  for (int n = 0; n < kCount; ++n) multiply_8(sums[n], a[0], a[1], b[n][0]);
-#pragma unroll
-  for (int n = 0; n < kCount; ++n) multiply_8(sums[n], a[2], a[3], b[n][1]);
-#endif
 }
 
-__device__ __forceinline__ void group_barrier(int group) {
-  asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "r"(kGroupThreads) : "memory");
-}
+__device__ __forceinline__ void group_barrier(int group) { barrier(group + 1, kGroupThreads); }
 
 // ---- a tile on its way: global memory, registers, shared memory
 

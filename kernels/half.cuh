@@ -1,31 +1,19 @@
-// FP16 as it is stored, and FP32 as it is computed with: the pieces that the prefill's sources share.
+// FP16 as it is stored, and FP32 as it is computed with: what the prefill's sources share.
 
 typedef unsigned short half_bits;  // an FP16 number
+
+#include "instructions.cuh"
 
 #define FULL_WARP 0xffffffffu
 
 __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
 __device__ __forceinline__ int warp() { return threadIdx.x / 32; }
 
-__device__ __forceinline__ void unpack(unsigned pair, float& low, float& high) {
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}" : "=f"(low), "=f"(high) : "r"(pair));
-}
-
 __device__ __forceinline__ void unpack(const uint4& packed, float (&values)[8]) {
   unpack(packed.x, values[0], values[1]);
   unpack(packed.y, values[2], values[3]);
   unpack(packed.z, values[4], values[5]);
   unpack(packed.w, values[6], values[7]);
-}
-
-__device__ __forceinline__ unsigned pack(float low, float high) {
-  unsigned pair;
-#if __CUDA_ARCH__ >= 800
-  asm("cvt.rn.f16x2.f32 %0, %2, %1;" : "=r"(pair) : "f"(low), "f"(high));
-#else
-  asm("{.reg .b16 l, h; cvt.rn.f16.f32 l, %1; cvt.rn.f16.f32 h, %2; mov.b32 %0, {l, h};}" : "=r"(pair) : "f"(low), "f"(high));
-#endif
-  return pair;
 }
 
 __device__ __forceinline__ uint4 pack(const float (&values)[8]) {

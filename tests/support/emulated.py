@@ -1,0 +1,55 @@
+"""CUDA sources on a CPU: compiled as C++ around emulator/cuda.h, launched as `tracekit.kernels.launch.Kernels` are.
+
+That tests all of a kernel but its inline assembly, and its launch: sizes, indices, barriers. It takes g++ 12 on Linux.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tracekit.kernels import compile as compiler
+
+_HERE = Path(__file__).resolve().parent / "emulator"
+
+
+def available() -> bool:
+    """Whether there is a compiler that knows _Float16."""
+    found = shutil.which("g++")
+    return found is not None and int(subprocess.check_output([found, "-dumpversion"], text=True).split(".")[0]) >= 12
+
+
+@cache
+def _library(source: str, macros: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as directory:
+        for name in (source, "half.cuh"):  # which do not find the room's own instructions.cuh there
+            shutil.copy(Path(compiler.__file__).parent / name, directory)
+        shutil.copy(_HERE / "instructions.cuh", directory)
+        text = f'#include "{_HERE / "cuda.h"}"\n#include "{source}"\n'
+        definitions = [f"-D{name}={value}" for name, value in macros]
+        command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", *definitions, "-x", "c++", "-", "-o", "kernels.so"]
+        subprocess.run(command, input=text, text=True, cwd=directory, check=True)
+        return ctypes.CDLL(str(Path(directory) / "kernels.so"))
+
+
+class EmulatedKernels:
+    """In the place of `Kernels`."""
+
+    multiprocessors = 40  # a T4's
+
+    def __init__(self, source: str, device: torch.device, macros: dict[str, int]) -> None:
+        self._library = _library(source, tuple(sorted(macros.items())))
+
+    def launch(self, name: str, grid: tuple[int, int], threads: int, arguments: Sequence[Tensor | int]) -> None:
+        """Run it, block by block."""
+        values = [one.data_ptr() if isinstance(one, Tensor) else one for one in arguments]
+        kernel = ctypes.cast(getattr(self._library, name), ctypes.c_void_p)
+        self._library.emulate(kernel, *grid, threads, (ctypes.c_long * 12)(*values))
