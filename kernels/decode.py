@@ -19,11 +19,11 @@ Arguments = tuple[Tensor | int, ...]
 _ATTENTION_WARPS = 16  # as in decode.cu
 _HEAD_BLOCKS = 2  # of a multiprocessor
 
-# GPT-2's four sizes, the other widths of a head, and widths whose last warps are part empty. The batch decides how much
-# a lane holds: 1 and 8 are the least and the most of a group of eight, 9 begins the second one.
+# GPT-2's four sizes, the other widths of a head, and one whose last warps are part empty. The batch decides how many outputs
+# a block has, and whether a lane holds one sequence or two.
 _SHAPES = ((768, 64), (1024, 64), (1280, 64), (1600, 64), (64, 32), (256, 128), (1056, 32))
 CONFIGURATIONS = tuple(
-    Configuration("decode.cu", Shape(*shape, batch).macros) for shape in _SHAPES for batch in (1, 2, 8, 9, MOST_SEQUENCES)
+    Configuration("decode.cu", Shape(*shape, batch).macros) for shape in _SHAPES for batch in (1, 8, MOST_SEQUENCES)
 )
 
 
