@@ -12,7 +12,7 @@ from torch import Tensor
 from .compile import CAPABILITY as CAPABILITY
 from .configuration import Configuration
 from .launch import Kernels
-from .shape import MOST_SEQUENCES, Shape, obstacle
+from .shape import MOST_SEQUENCES, Rows, Shape, obstacle
 
 Arguments = tuple[Tensor | int, ...]
 
@@ -206,13 +206,15 @@ class DecodeKernels:
         return torch.empty(shape, device=device), torch.empty(shape, dtype=torch.int32, device=device)
 
     def _launch_norm(self, name: str, linear: Linear, arguments: Arguments, chained: bool) -> None:
-        rows = self.shape.fp16_rows if linear.scale is None else self.shape.int8_rows
-        grid = (-(-len(linear.weight) // rows), 1)
+        grid = (-(-len(linear.weight) // self._rows(linear).norm), 1)
         self._kernels.launch(name + linear.suffix, grid, 32 * self.shape.warps, arguments, chained)
 
     def _launch_residual(self, name: str, linear: Linear, warps: int, arguments: Arguments, chained: bool) -> None:
-        grid = (self.shape.width // self.shape.residual_rows, 1)
+        grid = (self.shape.width // self._rows(linear).residual, 1)
         self._kernels.launch(name + linear.suffix, grid, 32 * warps, arguments, chained)
+
+    def _rows(self, linear: Linear) -> Rows:
+        return self.shape.fp16_rows if linear.scale is None else self.shape.int8_rows
 
 
 @cache
