@@ -146,7 +146,7 @@ __device__ __forceinline__ unsigned half_pair(unsigned bytes, unsigned selector)
 struct Fp16 {
   typedef half_bits Number;
   static constexpr int kPacked = 8;  // numbers in 16 bytes
-  static constexpr int kNormRows = FP16_ROWS;
+  static constexpr int kNormRows = FP16_NORM_ROWS, kResidualRows = FP16_RESIDUAL_ROWS;  // outputs of a block
   const Number* weight;
 
   __device__ __forceinline__ float scale(int) const { return 1.0f; }
@@ -159,7 +159,7 @@ struct Fp16 {
 struct Int8 {
   typedef signed char Number;
   static constexpr int kPacked = 16;
-  static constexpr int kNormRows = INT8_ROWS;
+  static constexpr int kNormRows = INT8_NORM_ROWS, kResidualRows = INT8_RESIDUAL_ROWS;
   const Number* weight;
   const float* scales;  // of each output
 
@@ -524,10 +524,10 @@ __device__ __forceinline__ void norm_fc1_gelu(const Weights& weights, const half
 template <int kInputs, int kOwnWarps, class Weights>
 __device__ __forceinline__ void linear_residual(const Weights& weights, const half_bits* x, const half_bits* bias,
                                                 const half_bits* residual, half_bits* out) {
-  typedef Tile<Weights, kInputs, kOwnWarps, RESIDUAL_ROWS> Layer;
+  typedef Tile<Weights, kInputs, kOwnWarps, Weights::kResidualRows> Layer;
   __shared__ typename Layer::Partial partial;
   release_next();
-  const int first = blockIdx.x * RESIDUAL_ROWS;
+  const int first = blockIdx.x * Weights::kResidualRows;
   Layer layer;
   Finish<Layer> finish;
   layer.point(weights, first, WIDTH);

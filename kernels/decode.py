@@ -12,18 +12,18 @@ from torch import Tensor
 from .compile import CAPABILITY as CAPABILITY
 from .configuration import Configuration
 from .launch import Kernels
-from .shape import MOST_SEQUENCES, Shape, obstacle
+from .shape import MOST_SEQUENCES, Rows, Shape, obstacle
 
 Arguments = tuple[Tensor | int, ...]
 
 _ATTENTION_WARPS = 16  # as in decode.cu
 _HEAD_BLOCKS = 2  # of a multiprocessor
 
-# GPT-2's four sizes, the other widths of a head, and widths whose last warps are part empty. The batch decides how much
-# a lane holds: 1 and 8 are the least and the most of a group of eight, 9 begins the second one.
+# GPT-2's four sizes, the other widths of a head, and one whose last warps are part empty. The batch decides how many outputs
+# a block has, and whether a lane holds one sequence or two.
 _SHAPES = ((768, 64), (1024, 64), (1280, 64), (1600, 64), (64, 32), (256, 128), (1056, 32))
 CONFIGURATIONS = tuple(
-    Configuration("decode.cu", Shape(*shape, batch).macros) for shape in _SHAPES for batch in (1, 2, 8, 9, MOST_SEQUENCES)
+    Configuration("decode.cu", Shape(*shape, batch).macros) for shape in _SHAPES for batch in (1, 8, MOST_SEQUENCES)
 )
 
 
@@ -209,13 +209,15 @@ class DecodeKernels:
         return torch.empty(shape, device=device), torch.empty(shape, dtype=torch.int32, device=device)
 
     def _launch_norm(self, name: str, linear: Linear, arguments: Arguments, chained: bool) -> None:
-        rows = self.shape.fp16_rows if linear.scale is None else self.shape.int8_rows
-        grid = (-(-len(linear.weight) // rows), 1)
+        grid = (-(-len(linear.weight) // self._rows(linear).norm), 1)
         self._kernels.launch(name + linear.suffix, grid, 32 * self.shape.warps, arguments, chained)
 
     def _launch_residual(self, name: str, linear: Linear, warps: int, arguments: Arguments, chained: bool) -> None:
-        grid = (self.shape.width // self.shape.residual_rows, 1)
+        grid = (self.shape.width // self._rows(linear).residual, 1)
         self._kernels.launch(name + linear.suffix, grid, 32 * warps, arguments, chained)
+
+    def _rows(self, linear: Linear) -> Rows:
+        return self.shape.fp16_rows if linear.scale is None else self.shape.int8_rows
 
 
 @cache

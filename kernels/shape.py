@@ -21,6 +21,17 @@ def obstacle(width: int, head_width: int, batch: int) -> str | None:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Outputs of a block, multiples of 8: of a layer behind a layer norm, and of one before a residual connection.
+
+    The latter divide the width.
+    """
+
+    norm: int
+    residual: int
+
+
+@dataclass(frozen=True)
 class Shape:
     """A model's shape and the batch, without `obstacle`, and how the work is shared out: what decode.cu is compiled for."""
 
@@ -43,22 +54,21 @@ class Shape:
         """Of a block of the layer with four times as many inputs."""
         return 16
 
-    # Outputs of a block, a multiple of 8: as measured on an H100, see docs/kernels.md.
+    @property
+    def fp16_rows(self) -> Rows:
+        """For FP16 weights, as measured on an H100 (docs/kernels.md).
+
+        With one sequence, twice the blocks stream weights sooner; with more, each block reads all of their activations,
+        and with two sequences a lane the norm is worth sharing among more outputs.
+        """
+        if self.batch == 1:
+            return Rows(norm=16, residual=8)
+        return Rows(norm=16 if self.batch <= 8 else 24, residual=16)
 
     @property
-    def fp16_rows(self) -> int:
-        """Of a layer behind a layer norm with FP16 weights: more where more sequences share the norm's cost."""
-        return 16 if self.batch <= 8 else 24
-
-    @property
-    def int8_rows(self) -> int:
-        """Of a layer behind a layer norm with INT8 weights."""
-        return 32 if self.batch == 1 else 16
-
-    @property
-    def residual_rows(self) -> int:
-        """Of a layer before a residual connection, which has few outputs: more where each block reads more inputs."""
-        return 8 if self.batch == 1 else 16
+    def int8_rows(self) -> Rows:
+        """The same for INT8 weights; with one sequence, twice the outputs, which are as many bytes."""
+        return Rows(norm=32 if self.batch == 1 else 16, residual=16)
 
     @property
     def macros(self) -> dict[str, int]:
@@ -69,7 +79,8 @@ class Shape:
             "BATCH": self.batch,
             "WARPS": self.warps,
             "WIDE_WARPS": self.wide_warps,
-            "FP16_ROWS": self.fp16_rows,
-            "INT8_ROWS": self.int8_rows,
-            "RESIDUAL_ROWS": self.residual_rows,
+            "FP16_NORM_ROWS": self.fp16_rows.norm,
+            "FP16_RESIDUAL_ROWS": self.fp16_rows.residual,
+            "INT8_NORM_ROWS": self.int8_rows.norm,
+            "INT8_RESIDUAL_ROWS": self.int8_rows.residual,
         }
