@@ -8,6 +8,7 @@ from typing import Any
 from tracekit import __version__
 
 from .compare import Comparison
+from .fusions import Fusion
 from .side import Side
 from .waterfall import Part
 
@@ -40,8 +41,8 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "layers": comparison.layers.records(),
         "kernels": comparison.kernels.records(),
         "copies": comparison.copies.records(),
-        "fused": [asdict(fusion) for fusion in comparison.fused],
-        "unfused": [asdict(fusion) for fusion in comparison.unfused],
+        "fused": [_fusion(fusion) for fusion in comparison.fused],
+        "unfused": [_fusion(fusion) for fusion in comparison.unfused],
     }
 
 
@@ -51,3 +52,7 @@ def _side(side: Side) -> dict[str, Any]:
 
 def _part(part: Part) -> dict[str, Any]:
     return {**asdict(part), "delta_ns": part.delta_ns}
+
+
+def _fusion(fusion: Fusion) -> dict[str, Any]:
+    return {**asdict(fusion), "into": list(fusion.into)}

@@ -9,6 +9,7 @@ from typing import Any
 
 from tracekit.bundle import DOCUMENT
 from tracekit.errors import BundleError, TraceError, TracekitError
+from tracekit.manifest import MANIFEST_SUFFIX, manifest_path
 from tracekit.taxonomy import Taxonomy
 
 from .analysis import Analysis
@@ -65,9 +66,9 @@ def _label(file: Path, directory: Path) -> str:
 
 
 def _choose(names: Mapping[str, str], wanted: str | None, directory: Path, error: type[TracekitError]) -> str:
-    """The label whose name, or which itself, is the one wanted; else the one whose name begins so, if it is the only one."""
+    """The label that is wanted, by itself or by its name, with or without `.json.gz`; else the only one that begins so."""
     if wanted:
-        exact = [label for label, name in names.items() if wanted in (label, name)]
+        exact = [label for label, name in names.items() if wanted in (label, name, _run(name))]
         found = exact or [label for label, name in names.items() if name.startswith(wanted)]
         if len(found) == 1:
             return found[0]
@@ -76,3 +77,8 @@ def _choose(names: Mapping[str, str], wanted: str | None, directory: Path, error
     listed = ", ".join(choices[:NAMED]) + (f" and {len(choices) - NAMED} more" if len(choices) > NAMED else "")
     what = f"holds {len(names)} traces" if not wanted else f"{wanted!r} does not choose one of its {len(names)} traces"
     raise error(f"{what}: {listed}", where=directory, mend=f"choose one, as in {directory}:{choices[0]}")
+
+
+def _run(name: str) -> str:
+    """A trace's name without what all traces' names end in."""
+    return manifest_path(Path(name)).name.removesuffix(MANIFEST_SUFFIX)
