@@ -30,8 +30,8 @@ def _lines(view: View) -> Iterator[str]:
     for condition in view.conditions:
         a, b = (code(value) if value is not None else "not said" for value in (condition.a, condition.b))
         yield f"- ⚠ {condition.name} differs: {a} → {b}"
-    for caution in view.cautions:
-        yield f"- ⚠ {plain(caution)}"
+    for caution, quoted in view.cautions:
+        yield f"- ⚠ {caution}{code(quoted.text) if quoted else ''}"
     if view.facts:
         yield ""
     for fact in view.facts:
@@ -71,8 +71,3 @@ def code(text: str) -> str:
     """Text from a trace as a span of code that fits into a cell of a table, on one line."""
     safe = "".join("�" if c in SPECIAL else c for c in printable(text)).strip()
     return "`{}`".format(safe.replace("|", "\\|")) if safe else "–"
-
-
-def plain(text: str) -> str:
-    """A sentence that may quote a trace, of which nothing is mark-up."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#|~@!&" else c for c in printable(text))

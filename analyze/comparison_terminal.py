@@ -28,8 +28,8 @@ def show_comparison(view: View, console: Console) -> None:
         console.print(Text.assemble((f"{label}  ", "bold"), printable(name.text)), overflow="fold")
     for condition in view.conditions:
         console.print(Text(f"! differs: {_condition(condition)}", style="yellow"), overflow="fold")
-    for caution in view.cautions:
-        console.print(Text(f"! {printable(caution)}", style="yellow"), overflow="fold")
+    for caution, quoted in view.cautions:
+        console.print(Text(f"! {caution}{printable(quoted.text) if quoted else ''}", style="yellow"), overflow="fold")
     console.print(Text(f"\n{view.headline}", style="bold"))
     for fact in view.facts:
         console.print(Text(fact, style="dim"))

@@ -51,12 +51,15 @@ class Section:
 
 @dataclass(frozen=True)
 class View:
-    """All that is shown: the traces' names, what forbids or limits comparing them, the answer, and tables."""
+    """All that is shown: the traces' names, what forbids or limits comparing them, the answer, and tables.
+
+    A caution is our words and, if it quotes a trace, what it quotes.
+    """
 
     a: Name
     b: Name
     conditions: tuple[Condition, ...]
-    cautions: tuple[str, ...]
+    cautions: tuple[tuple[str, Name | None], ...]
     headline: str
     facts: tuple[str, ...]
     sections: tuple[Section, ...]
@@ -110,16 +113,17 @@ def _scale(comparison: Comparison) -> _Scale:
     return _Scale(steps.a, steps.b, f" a {STEP[steps.kind]}")
 
 
-def _cautions(comparison: Comparison) -> Iterator[str]:
+def _cautions(comparison: Comparison) -> Iterator[tuple[str, Name | None]]:
     if comparison.unknown_conditions:
-        yield f"{comparison.unknown_conditions} without a run manifest: whether the conditions were the same is not known"
+        who = comparison.unknown_conditions
+        yield f"{who} without a run manifest: whether the conditions were the same is not known", None
     sides = (("A", comparison.a), ("B", comparison.b))
     for label, side in sides:
         for missing in side.missing:
-            yield f"{label} is incomplete: {missing}"
+            yield f"{label} is incomplete: ", Name(missing)
     if comparison.section == "host":
         lacking = " and ".join(label for label, side in sides if not side.has("gpu"))
-        yield f"{lacking} without GPU events: what the host did is compared"
+        yield f"{lacking} without GPU events: what the host did is compared", None
 
 
 def _headline(comparison: Comparison, scale: _Scale) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,15 @@ def read_document(directory: Path) -> dict[str, Any]:
     return document
 
 
-def read_tables(directory: Path, entry: Mapping[str, Any], names: Iterable[str] = COLUMNS) -> dict[str, pa.Table]:
-    """These tables of one of the document's traces, with at least the columns that the contract names. Raises BundleError."""
+def read_tables(
+    directory: Path, entry: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]] = COLUMNS
+) -> dict[str, pa.Table]:
+    """These tables of one of the document's traces, with at least these columns of each. Raises BundleError."""
     folder = entry.get("folder")
     # A bundle may come from anybody: its folder must not lead out of it.
     if not isinstance(folder, str) or not folder or Path(folder).name != folder or folder == "..":
         raise BundleError(f"a trace has no usable folder ({folder!r})", where=directory / DOCUMENT, mend=AGAIN)
-    return {name: _read_table(directory / folder / f"{name}.parquet", COLUMNS[name]) for name in names}
+    return {name: _read_table(directory / folder / f"{name}.parquet", wanted) for name, wanted in columns.items()}
 
 
 def _read_json(directory: Path) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from synthetic import TraceBuilder
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.compare import NO_OPERATOR, Comparison, compare
 from tracekit.analyze.comparison_document import comparison_document
+from tracekit.analyze.comparison_view import view
 from tracekit.analyze.loader import load
 from tracekit.analyze.side import Side, analysed
+from tracekit.analyze.sides import open_side
 from tracekit.analyze.steps import Steps
 from tracekit.errors import TraceError
 from tracekit.taxonomy import Taxonomy
@@ -111,6 +113,14 @@ def test_what_torch_compile_fused_in_the_shipped_traces():
     assert found.steps == Steps("decode", 8, 8)
     assert found.timed is not None
     assert found.timed.b_ns < found.timed.a_ns < 10**9
+
+
+def test_the_example_of_the_readme_is_true():
+    lines = (Path(__file__).resolve().parents[2] / "README.md").read_text().splitlines()
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("    $ tracekit diff ")]
+    a, b = (open_side(str(SHIPPED[0].parent) + name.removeprefix("traces"), TAXONOMY) for name in lines[place].split()[3:])
+
+    assert lines[place + 1].strip() == view(compare(a, b)).headline
 
 
 # --- Traces made up ---------------------------------------------------------------------------------------------------

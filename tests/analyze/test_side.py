@@ -153,9 +153,12 @@ def test_what_else_a_bundle_may_say_is_taken_as_it_is(directory):
     assert (side.name, side.device, side.manifest, side.missing) == ("7", None, {}, ())
 
 
-def test_only_the_tables_that_are_compared_are_needed(directory):
+def test_only_what_is_compared_is_needed(directory):
+    """So that a bundle of an earlier version, with fewer tables and columns, still does as a baseline."""
     for path in (directory / "00-t").iterdir():
         if path.stem not in TABLES:
             path.unlink()
+            continue
+        pq.write_table(pq.read_table(path).select(TABLES[path.stem]), path)
 
     assert len(from_bundle(directory).tables) == len(TABLES)
