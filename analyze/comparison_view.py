@@ -217,7 +217,7 @@ def _mover(row: dict[str, Any], noun: str, scale: _Scale, figure: str, counted: 
 
 def _fusions(title: str, found: Sequence[Fusion]) -> Section:
     rows = [
-        (Name(one.operator), time(one.time_ns), time(one.into_time_ns), Name(", ".join(one.into[:1])), f"{len(one.into):,}")
+        (Name(one.operator), time(one.time_ns), time(one.into_time_ns), Name(one.into[0]), f"{len(one.into):,}")
         for one in found[:ROWS]
     ]
     columns = ("operator", "own kernels", "generated", "such as", "of")

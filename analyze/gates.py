@@ -85,7 +85,7 @@ def _known(side: Side, other: Side | None, metric: Metric) -> int:
         return found
     if metric.match is None:
         section = metric.name.split(".")[0]
-        events = "GPU" if section == "gpu" else "host"
+        events = "GPU" if section in ("gpu", "idle") else "host"
         raise TracekitError(
             f"has no {events} events: {metric} cannot be checked", where=side.name, mend="record both activities"
         )
@@ -101,4 +101,6 @@ def _unit(kind: str) -> str:
 
 
 def _shown(number: Fraction, metric: Metric) -> str:
-    return time(round(number)) if metric.is_time else f"{float(number):,g}"
+    if metric.is_time:
+        return time(round(number))
+    return f"{number.numerator:,}" if number.denominator == 1 else f"{float(number):,.2f}"

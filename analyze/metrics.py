@@ -72,7 +72,9 @@ def checked_metric(name: str, match: str | None, where: object) -> Metric:
 def value(side: Side, metric: Metric) -> int | None:
     """The metric's value; None where the trace has no such figure, or no row that the pattern matches."""
     if metric.match is None:
-        return side.figures.get(metric.name)
+        # Without GPU events nothing was idle either, but that is not to be known.
+        section = metric.name.split(".")[0]
+        return side.figures.get(metric.name) if section != "idle" or side.has("gpu") else None
     name, column = metric.name.split(".")
     table, key = side.tables["kernels" if name == FAMILIES else name], KEYS[name]
     found = _matches(table, key, metric.match)

@@ -123,6 +123,12 @@ def test_of_unequal_steps_a_step_is_held_against_a_step():
     assert not gate(run(1000, steps=4, annotate=False), run(1000, steps=2, annotate=False), budget).passed
 
 
+def test_large_and_broken_counts_are_shown_whole():
+    new = replace(run(steps=3), figures=run().figures | {"gpu.kernels": 1_234_567})
+
+    assert gate(new, None, Budget(Metric("gpu.kernels"), maximum=FIVE)).reason == "gpu.kernels: 1,234,567, at most 0.05"
+
+
 def test_a_maximum_of_a_step():
     metric = Metric("kernels.time_ns", "softmax*")
 
@@ -169,6 +175,7 @@ def test_what_cannot_be_held_against_a_budget_is_one_line():
     for new, old, budget, words in (
         (bare, run(), Budget(Metric("gpu.busy_ns"), regression=FIVE), "host.json: has no GPU events: gpu.busy_ns"),
         (run(), bare, Budget(Metric("gpu.busy_ns"), regression=FIVE), "host.json: has no GPU events: gpu.busy_ns"),
+        (bare, None, Budget(Metric("idle.dispatch_ns"), maximum=FIVE), "host.json: has no GPU events: idle.dispatch_ns"),
         (run(), None, Budget(Metric("gpu.busy_ns"), regression=FIVE), "needs an old trace"),
         (run(), None, nowhere, "trace.json: no name in kernels is like 'nonsense*'"),
         (run(), bare, nowhere, "trace.json and host.json: no name in kernels is like 'nonsense*'"),
