@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from tracekit.bundle import COLUMNS, DOCUMENT, REAL, TEXT
 from tracekit.errors import BundleError
 from tracekit.files import unwritable
-from tracekit.manifest import manifest_path
+from tracekit.manifest import raw_manifest
 from tracekit.table import Table
 
 from .analysis import Analysis
@@ -80,7 +79,7 @@ def _write(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: 
     for number, (analysis, entry) in enumerate(zip(analyses, whole["traces"], strict=True)):
         folder = f"{number:02d}-{_slug(analysis.trace.name)}"
         entry["folder"] = folder
-        entry["manifest"] = _manifest(Path(analysis.trace.path))
+        entry["manifest"] = raw_manifest(Path(analysis.trace.path))
         (directory / folder).mkdir()
         for name, table in analysis.tables().items():
             pq.write_table(_arrow(name, table), directory / folder / f"{name}.parquet")
@@ -91,15 +90,6 @@ def _slug(name: str) -> str:
     """The trace's name as a folder's: short, and safe on any file system."""
     stem = re.sub(r"(\.pt)?(\.trace)?\.json(\.gz)?\Z", "", name)
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:60].strip("-") or "trace"
-
-
-def _manifest(trace: Path) -> dict[str, Any] | None:
-    """The run manifest that lies beside the trace, whole; None if there is none or it is no manifest."""
-    try:
-        manifest = json.loads(manifest_path(trace).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return manifest if isinstance(manifest, dict) else None
 
 
 def _arrow(name: str, table: Table) -> pa.Table:

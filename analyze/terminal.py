@@ -17,6 +17,8 @@ from tracekit.names import shorten
 from tracekit.table import Table
 
 from .analysis import Analysis
+from .cells import name_cell as _name
+from .cells import printable as _printable
 from .findings import Finding
 from .layers import OUTSIDE
 from .projection import DecodeProjection, Projection
@@ -361,19 +363,6 @@ def _table(title: str, *columns: str) -> RichTable:
     for column in columns:
         table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
     return table
-
-
-def _name(name: str, width: int) -> Text:
-    """A name from the trace, shortened to `width` cells: numbers are not to be cut for it."""
-    width = max(width, 16)
-    short = shorten(_printable(name), width)
-    # Shortened by characters; some take two cells.
-    return Text(short if cell_len(short) <= width else f"{set_cell_size(short, width - 1)}…")
-
-
-def _printable(text: str) -> str:
-    """The text without control characters: a terminal must not be told what to do by a kernel's name."""
-    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _bar(part: float, width: int = 8) -> Text:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tracekit.bundle import COLUMNS, DOCUMENT, SCHEMA_VERSION
-from tracekit.errors import BundleError
-
-_AGAIN = "run `tracekit analyze` again"
+from tracekit.saved import read_document, read_tables
 
 
 @dataclass(frozen=True)
@@ -77,66 +72,11 @@ class Bundle:
 
 def read_bundle(directory: Path) -> Bundle:
     """Read and validate `directory`. Raises BundleError, naming what is wrong, where, and the mend."""
-    document = _read_document(directory)
-    entries = document.get("traces")
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise BundleError("has no list of traces", where=directory / DOCUMENT, mend=_AGAIN)
-    if not entries:
-        raise BundleError("holds no trace", where=directory, mend="run `tracekit analyze` on at least one trace")
-    traces = tuple(_read_trace(directory, entry) for entry in entries)
+    document = read_document(directory)
+    traces = tuple(TraceBundle(entry, read_tables(directory, entry)) for entry in document["traces"])
     return Bundle(str(document.get("tracekit_version") or "unknown"), traces, _skipped(document.get("skipped")))
 
 
 def _skipped(entries: object) -> tuple[Skipped, ...]:
     known = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     return tuple(Skipped(str(entry.get("path")), str(entry.get("reason"))) for entry in known)
-
-
-def _read_document(directory: Path) -> dict[str, Any]:
-    path = directory / DOCUMENT
-    if not directory.exists():
-        raise BundleError("no such directory", where=directory, mend="run `tracekit analyze` first, or name its output")
-    if not path.is_file():
-        raise BundleError(
-            "is not an analysis bundle (no bundle.json)",
-            where=directory,
-            mend="name the directory that `tracekit analyze` wrote",
-        )
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise BundleError(f"cannot be read ({error.strerror})", where=path, mend="check its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"is not valid JSON ({error})", where=path, mend=_AGAIN) from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or version is None:
-        raise BundleError("is not an analysis bundle (no schema_version)", where=path, mend=_AGAIN)
-    if version != SCHEMA_VERSION:
-        mend = f"{_AGAIN} with this version, which reads schema version {SCHEMA_VERSION}"
-        raise BundleError(f"has the unknown schema version {version!r}", where=path, mend=mend)
-    return document
-
-
-def _read_trace(directory: Path, entry: dict[str, Any]) -> TraceBundle:
-    folder = entry.get("folder")
-    # A bundle may come from anybody: its folder must not lead out of it.
-    if not isinstance(folder, str) or not folder or Path(folder).name != folder or folder == "..":
-        raise BundleError(f"a trace has no usable folder ({folder!r})", where=directory / DOCUMENT, mend=_AGAIN)
-    tables = {name: _read_table(directory / folder / f"{name}.parquet", columns) for name, columns in COLUMNS.items()}
-    return TraceBundle(entry, tables)
-
-
-def _read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    if not path.is_file():
-        raise BundleError("this table of the bundle is missing", where=path, mend=_AGAIN)
-    try:
-        # Without threads: these tables are small, and starting a pool costs more than reading them.
-        with pq.ParquetFile(path) as file:
-            table = file.read(use_threads=False)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise BundleError(f"is not a readable Parquet table ({reason})", where=path, mend=_AGAIN) from error
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
-        raise BundleError(f"lacks the column {', '.join(missing)}", where=path, mend=_AGAIN)
-    return table

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -31,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+GATE_FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -216,9 +217,7 @@ def analyze(
     if as_json:
         from tracekit.analyze.document import document
 
-        json.dump(document(analyses, skipped), sys.stdout, allow_nan=False)
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        _print_json(document(analyses, skipped))
         return
     from rich.console import Console
 
@@ -238,6 +237,98 @@ def report(
     from tracekit.report.render import render
 
     print(render(bundle, output))
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tracekit diff before.json.gz after.json.gz\n\n"
+    "tracekit diff analysis:gpt2-fp16-h100 analysis:gpt2-graphs\n\n"
+    "tracekit diff main/ branch/ --markdown > comment.md"
+)
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A trace, a directory with one, or a bundle; BUNDLE:NAME of several.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same, to be compared with A.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a pull request instead.")] = False,
+    rules: Annotated[Path | None, typer.Option(help="A TOML file of your own kernel rules, tried first.")] = None,
+) -> None:
+    """Compare two traces: what got faster or slower, and what explains it."""
+    if as_json and as_markdown:
+        raise TracekitError("cannot be given along with --json", where="--markdown", mend="leave one out")
+    from tracekit.analyze.compare import compare
+    from tracekit.analyze.sides import open_side
+    from tracekit.taxonomy import Taxonomy
+
+    taxonomy = Taxonomy.load(rules)
+    comparison = compare(open_side(a, taxonomy), open_side(b, taxonomy))
+    if as_json:
+        from tracekit.analyze.comparison_document import comparison_document
+
+        _print_json(comparison_document(comparison))
+        return
+    from tracekit.analyze.comparison_view import view
+
+    if as_markdown:
+        from tracekit.analyze.comparison_markdown import markdown
+
+        print(markdown(view(comparison)))
+        return
+    from rich.console import Console
+
+    from tracekit.analyze.comparison_terminal import show_comparison
+
+    show_comparison(view(comparison), Console(highlight=False))
+
+
+@app.command(
+    epilog="[bold]Examples[/]\n\n"
+    "tracekit check new.json.gz --against old.json.gz\n\n"
+    "tracekit check new.json.gz --against old-bundle --max-regression 10%\n\n"
+    "tracekit check new.json.gz --budget budgets.toml"
+)
+def check(
+    new: Annotated[
+        str, typer.Argument(metavar="NEW", help="A trace, a directory with one, or a bundle; BUNDLE:NAME of several.")
+    ],
+    against: Annotated[str | None, typer.Option(metavar="OLD", help="The same: what NEW may not be slower than.")] = None,
+    max_regression: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="By how much NEW may be slower; 5% without --budget.")
+    ] = None,
+    budget: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file of budgets.")] = None,
+    allow_incomplete: Annotated[
+        bool, typer.Option("--allow-incomplete", help="Check NEW even where the profiler lost events.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
+    rules: Annotated[Path | None, typer.Option(help="A TOML file of your own kernel rules, tried first.")] = None,
+) -> None:
+    """Hold a trace against another one or against budgets; exits 1 if it fails."""
+    from tracekit.analyze.budgets import choose_budgets
+    from tracekit.analyze.gate_report import cautions, document, lines
+    from tracekit.analyze.gates import complete, hold
+    from tracekit.analyze.sides import open_side
+    from tracekit.taxonomy import Taxonomy
+
+    taxonomy = Taxonomy.load(rules)
+    old = open_side(against, taxonomy) if against is not None else None
+    budgets = choose_budgets(budget, max_regression, old)
+    side = open_side(new, taxonomy)
+    gates = (*(() if allow_incomplete else (complete(side),)), *hold(side, old, budgets))
+    for caution in cautions(side, old):
+        _tell(caution, style="yellow")
+    if as_json:
+        _print_json(document(side, old, gates))
+    else:
+        for line in lines(gates):
+            print(line)
+    if not all(gate.passed for gate in gates):
+        raise typer.Exit(GATE_FAILED)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    """Print one document to standard output, and nothing else."""
+    json.dump(document, sys.stdout, allow_nan=False)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

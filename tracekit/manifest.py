@@ -274,6 +274,15 @@ def find_manifest(trace: Path) -> Path | None:
     return path if path != trace and path.is_file() else None
 
 
+def raw_manifest(trace: Path) -> dict[str, Any] | None:
+    """The manifest beside a trace as it was written, whatever it says; None if there is none or it is no JSON object."""
+    try:
+        manifest = json.loads(manifest_path(trace).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
 class _InvalidError(Exception):
     """What is wrong with a document, and what would mend it."""
 

@@ -67,12 +67,12 @@ def example() -> TraceBuilder:
 def test_help_is_light(tmp_path: Path) -> None:
     assert modules_after(["--help"], tmp_path) == set()
     done = tracekit("--help", cwd=tmp_path)
-    for command in ("collect", "analyze", "report"):
+    for command in ("collect", "analyze", "report", "diff", "check"):
         assert command in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("command", ["collect", "analyze", "report"])
+@pytest.mark.parametrize("command", ["collect", "analyze", "report", "diff", "check"])
 def test_every_command_has_examples(command: str, tmp_path: Path) -> None:
     done = tracekit(command, "--help", cwd=tmp_path)
     assert done.returncode == 0
@@ -203,6 +203,71 @@ def test_a_projection_stands_in_the_dossier(work: Path) -> None:
     tracekit("analyze", cwd=work)
     tracekit("report", cwd=work)
     assert "Projected onto" not in (work / "report.html").read_text()
+
+
+@pytest.fixture
+def two(work: Path) -> Path:
+    """A second trace beside traces/one.json.gz, which takes 3,000 ns longer, and a bundle of both."""
+    builder = example()
+    builder.kernel(121_000, 3_000, "volta_sgemm_128x64_tn")
+    builder.write(work / "traces" / "two.json.gz")
+    assert tracekit("analyze", cwd=work).returncode == 0
+    return work
+
+
+def test_diff_prints_tables_markdown_or_a_document(two: Path) -> None:
+    paths = ("traces/one.json.gz", "traces/two.json.gz")
+    shown = tracekit("diff", *paths, cwd=two)
+    assert shown.returncode == 0, shown.stderr
+    assert "more GPU span" in shown.stdout
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    assert "| part | A | B |" in tracekit("diff", *paths, "--markdown", cwd=two).stdout
+    document = json.loads(tracekit("diff", *paths, "--json", cwd=two).stdout)
+    assert document["waterfall"]["delta_ns"] == 3_000
+    bundled = tracekit("diff", "analysis:one", "traces:two", "--json", cwd=two)
+    assert json.loads(bundled.stdout) == document
+    assert json.loads(tracekit("diff", "analysis:one", paths[0], "--json", cwd=two).stdout)["empty"]
+
+
+def test_check_exits_1_with_its_reasons_when_a_gate_fails(two: Path) -> None:
+    incomplete = ("--allow-incomplete",)  # the longer one has a kernel that nothing launched
+    failed = tracekit("check", "analysis:two", "--against", "traces:one", *incomplete, cwd=two)
+    assert failed.returncode == 1
+    assert "FAILED  gpu.busy_ns: 27.0 µs → 30.0 µs, +11.1 %, at most +5 %" in failed.stdout.splitlines()
+    assert (
+        tracekit("check", "analysis:two", "--against", "traces:one", "--max-regression", "12%", *incomplete, cwd=two).returncode
+        == 0
+    )
+    assert tracekit("check", "traces:one", "--against", "analysis:two", cwd=two).returncode == 0
+    lost = tracekit("check", "analysis:two", "--against", "traces:one", "--max-regression", "12%", "--json", cwd=two)
+    assert lost.returncode == 1
+    assert [one["metric"] for one in json.loads(lost.stdout)["gates"] if not one["passed"]] == ["complete"]
+
+
+def test_check_by_budgets_alone(two: Path) -> None:
+    (two / "budgets.toml").write_text('[[budget]]\nmetric = "families.time_ns"\nmatch = "gemm"\nmax = "27 us"\n')
+    assert tracekit("check", "traces:one", "--budget", "budgets.toml", cwd=two).returncode == 0
+    (two / "budgets.toml").write_text('[[budget]]\nmetric = "families.time_ns"\nmatch = "gemm"\nmax = "26.999 us"\n')
+    assert tracekit("check", "traces:one", "--budget", "budgets.toml", cwd=two).returncode == 1
+
+
+def test_bad_input_of_diff_and_check_is_one_line(two: Path) -> None:
+    one = "traces/one.json.gz"
+    assert_one_line(tracekit("diff", one, cwd=two), "B")
+    assert_one_line(tracekit("diff", one, "nowhere.json", cwd=two), "nowhere.json", "no such file")
+    assert_one_line(tracekit("diff", one, "analysis", cwd=two), "2 traces", "one.json.gz, two.json.gz", "analysis:one.json.gz")
+    assert_one_line(tracekit("diff", one, one, "--json", "--markdown", cwd=two), "--markdown")
+    assert_one_line(tracekit("check", one, cwd=two), "--against")
+    assert_one_line(tracekit("check", one, "--against", one, "--max-regression", "nan", cwd=two), "--max-regression", "5%")
+    assert_one_line(tracekit("check", one, "--budget", "no.toml", cwd=two), "no.toml", "cannot be read")
+    (two / "budgets.toml").write_text('[[budget]]\nmetric = "gpu.buzzy_ns"\nmax = "1 ms"\n')
+    assert_one_line(tracekit("check", one, "--budget", "budgets.toml", cwd=two), "budget 1", "gpu.busy_ns")
+
+
+def test_diff_and_check_never_import_torch_or_a_dataframe_library(two: Path) -> None:
+    one = "traces/one.json.gz"
+    assert modules_after(["diff", one, one], two) == {"msgspec", "numpy"}
+    assert modules_after(["check", one, "--against", one], two) == {"msgspec", "numpy"}
 
 
 def test_a_closed_pipe_is_no_error(work: Path) -> None:

@@ -1,0 +1,142 @@
+"""What may a trace cost at most, and how much more than another one? Budgets: the default ones, or those of a TOML file."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from tracekit.bundle import CAUSES
+from tracekit.errors import TracekitError
+
+from .metrics import Metric, checked_metric
+from .side import Side
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+UNITS: Mapping[str, int] = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9}
+NUMBER = r"(?P<number>\d+(?:\.\d+)?)"
+TIME = re.compile(rf"{NUMBER}\s*(?P<unit>{'|'.join(UNITS)})")
+PERCENT = re.compile(rf"{NUMBER}\s*%")
+KEYS = ("metric", "match", "max", "max_regression", "of", "per")
+REGRESSION = "5%"
+WATCHED: Mapping[str, tuple[str, ...]] = {
+    "gpu": (
+        "gpu.span_ns",
+        "gpu.busy_ns",
+        "gpu.kernel_time_ns",
+        "launches.kernel_launches",
+        *(f"idle.{cause}_ns" for cause in CAUSES),
+    ),
+    "host": ("host.span_ns", "host.operator_self_ns", "host.operators"),
+}
+"""The metrics that the default budgets watch, of a trace with GPU events and of one without."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A metric's limits: `maximum` for its value (ns of a time), `regression` for its growth over the old trace.
+
+    The maximum is the whole trace's, or a step's if `per_step`. The growth is a share of the old value of `of`, or of the
+    metric's own.
+    """
+
+    metric: Metric
+    maximum: Fraction | None = None
+    regression: Fraction | None = None
+    of: Metric | None = None
+    per_step: bool = False
+
+
+def choose_budgets(path: Path | None, regression: str | None, old: Side | None) -> tuple[Budget, ...]:
+    """The budgets of the file, if one is given, and the default ones, if none is or a regression is. Raises TracekitError."""
+    budgets = read_budgets(path) if path is not None else ()
+    if path is not None and regression is None:
+        return budgets
+    if old is None:
+        where, what = ("--max-regression", "needs an old trace") if regression else (None, "there is nothing to check against")
+        raise TracekitError(what, where=where, mend="give --against OLD, or --budget FILE alone")
+    return budgets + default_budgets(old, parse_percent(REGRESSION if regression is None else regression, "--max-regression"))
+
+
+def default_budgets(old: Side, regression: Fraction) -> tuple[Budget, ...]:
+    """Nothing that is watched grows by more than this; a cause of idle time by no more than this share of the old span."""
+    section = "gpu" if old.has("gpu") else "host"
+    span = Metric(f"{section}.span_ns")
+    return tuple(
+        Budget(Metric(name), regression=regression, of=span if name.startswith("idle.") else None) for name in WATCHED[section]
+    )
+
+
+def read_budgets(path: Path) -> tuple[Budget, ...]:
+    """The budgets of a TOML file, `[[budget]]` each. Raises TracekitError, naming the file and the budget."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TracekitError(f"cannot be read ({error.strerror})", where=path, mend="check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise TracekitError(f"is not valid TOML ({error})", where=path, mend="see docs/diff.md for an example") from error
+    entries = document.get("budget")
+    unknown = sorted(document.keys() - {"budget"})
+    if unknown or not isinstance(entries, list) or not entries:
+        what = f"has the unknown key {unknown[0]!r}" if unknown else "has no budget"
+        raise TracekitError(what, where=path, mend="write [[budget]] before each; see docs/diff.md")
+    return tuple(_budget(entry, f"{path}, budget {number}") for number, entry in enumerate(entries, start=1))
+
+
+def parse_percent(text: object, where: object) -> Fraction:
+    """A share such as `5%`. Raises TracekitError for all else: a bare number may be meant either way."""
+    found = PERCENT.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None:
+        raise TracekitError(
+            f"{str(text)[:40]!r} is not a share in per cent", where=where, mend="write it as 5%, not below zero"
+        )
+    return Fraction(found["number"]) / 100
+
+
+def _budget(entry: Any, where: str) -> Budget:
+    if not isinstance(entry, dict):
+        raise TracekitError("is not a table", where=where, mend="write [[budget]] before it")
+    if unknown := sorted(entry.keys() - set(KEYS)):
+        raise TracekitError(f"has the unknown key {unknown[0]!r}", where=where, mend=f"there is {', '.join(KEYS)}")
+    texts = {key: _text(entry.get(key), key, where) for key in ("metric", "match", "of", "per")}
+    metric = checked_metric(texts["metric"] or "", texts["match"], where)
+    of = checked_metric(texts["of"], None, where) if texts["of"] is not None else None
+    if "max" not in entry and "max_regression" not in entry:
+        raise TracekitError("limits nothing", where=where, mend="give it max or max_regression")
+    if of is not None and "max_regression" not in entry:
+        raise TracekitError("`of` is what max_regression is a share of", where=where, mend="give it max_regression as well")
+    if texts["per"] is not None and (texts["per"] != "step" or "max" not in entry):
+        raise TracekitError("`per` says that `max` is a step's", where=where, mend='write per = "step" beside max')
+    return Budget(
+        metric=metric,
+        maximum=_maximum(entry["max"], metric, where) if "max" in entry else None,
+        regression=parse_percent(entry["max_regression"], where) if "max_regression" in entry else None,
+        of=of,
+        per_step=texts["per"] is not None,
+    )
+
+
+def _text(value: Any, key: str, where: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TracekitError(f"`{key}` is not a text", where=where, mend=f'write it as {key} = "…"')
+    return value
+
+
+def _maximum(value: Any, metric: Metric, where: str) -> Fraction:
+    """A time with its unit, of a metric that is a time; else a number."""
+    if metric.is_time:
+        found = TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+        if found is None:
+            raise TracekitError(f"`max` of {metric.name} is not a time", where=where, mend='write it as "3 ms", not below zero')
+        return Fraction(found["number"]) * UNITS[found["unit"]]
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):  # which NaN is not
+        raise TracekitError(f"`max` of {metric.name} is not a number from 0 on", where=where, mend="write it as max = 100")
+    return Fraction(value)

@@ -1,0 +1,86 @@
+"""Which parts make one trace's span longer or shorter than another's, to the nanosecond?
+
+A GPU's span is busy or idle. Busy time is that of the kernels by family and of the copies, less what they take at the same
+time: `overlap`, of several streams or, on one, of a kernel that begins while the one before it still runs. Idle time has six
+causes. All of these add up to the span, and so their differences add up to its difference. A host's span is the self time of
+its operators and the rest: what lies outside of them, less what several threads do at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tracekit.bundle import CAUSES
+from tracekit.taxonomy import Family
+
+from .side import Side
+
+MEMORY = "memory"
+"""The part of copies and fills by the copy engines."""
+
+KINDS = ("busy", "overlap", "idle", "host")
+ORDER = (*(family.value for family in Family), MEMORY, *CAUSES, "operators", "rest")
+
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the span in each trace, in ns; of the kind `overlap` and of the host's rest it may be below zero."""
+
+    name: str
+    kind: str
+    a_ns: int
+    b_ns: int
+
+    @property
+    def delta_ns(self) -> int:
+        """What the part adds to the span of B."""
+        return self.b_ns - self.a_ns
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """How A's span becomes B's: `a_ns` and the differences of the parts add up to `b_ns`."""
+
+    a_ns: int
+    b_ns: int
+    parts: tuple[Part, ...]
+
+    @property
+    def delta_ns(self) -> int:
+        """How much longer B's span is."""
+        return self.b_ns - self.a_ns
+
+
+def waterfall(a: Side, b: Side, section: str) -> Waterfall:
+    """The span of two traces that both have these figures: of the `gpu`, or of the `host`."""
+    parts = _gpu_parts if section == "gpu" else _host_parts
+    of_a, of_b = parts(a), parts(b)
+    keys = sorted(of_a.keys() | of_b.keys(), key=_place)
+    return Waterfall(
+        a_ns=a.figures[f"{section}.span_ns"],
+        b_ns=b.figures[f"{section}.span_ns"],
+        parts=tuple(Part(name, kind, of_a.get((kind, name), 0), of_b.get((kind, name), 0)) for kind, name in keys),
+    )
+
+
+def _gpu_parts(side: Side) -> dict[_Key, int]:
+    busy: dict[_Key, int] = {}
+    kernels = side.tables["kernels"]
+    for family, ns in zip(kernels["family"].tolist(), kernels["time_ns"].tolist(), strict=True):
+        busy["busy", family] = busy.get(("busy", family), 0) + ns
+    busy["busy", MEMORY] = sum(side.tables["copies"]["time_ns"].tolist())
+    overlap = side.figures["gpu.busy_ns"] - sum(busy.values())
+    return busy | {("overlap", "overlap"): overlap} | {("idle", cause): side.figures[f"idle.{cause}_ns"] for cause in CAUSES}
+
+
+def _host_parts(side: Side) -> dict[_Key, int]:
+    operators = side.figures["host.operator_self_ns"]
+    return {("host", "operators"): operators, ("host", "rest"): side.figures["host.span_ns"] - operators}
+
+
+def _place(key: _Key) -> tuple[int, int, str]:
+    """Where a part stands; families that we do not know, of a bundle made with rules of somebody's own, come last."""
+    kind, name = key
+    return KINDS.index(kind), ORDER.index(name) if name in ORDER else len(ORDER), name
