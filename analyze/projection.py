@@ -178,7 +178,7 @@ def _kernels(trace: Trace, work: Table, family_of: Mapping[str, str], compute: F
 
 
 def _steps(trace: Trace, work: Table, projected: Floats, inputs: Inputs) -> Table:
-    labels, of_event, of_call, calls = _outermost(trace)
+    labels, of_event, of_call, calls = outermost(trace)
     of_run = of_event[work["gpu"]]
 
     def total(places: Int64s, values: npt.NDArray[np.float64]) -> Floats:
@@ -209,7 +209,7 @@ def _steps(trace: Trace, work: Table, projected: Floats, inputs: Inputs) -> Tabl
     return table.take(np.flatnonzero(events > 0))
 
 
-def _outermost(trace: Trace) -> tuple[list[str], Int64s, Int64s, Int64s]:
+def outermost(trace: Trace) -> tuple[list[str], Int64s, Int64s, Int64s]:
     """The outermost annotations' names; for each GPU event and each launching call its place among them, or -1; and calls."""
     rows = trace.where(Category.ANNOTATION)
     names = trace.names(rows)

@@ -17,7 +17,7 @@ from tracekit.names import shorten
 from tracekit.table import Table
 
 from .analysis import Analysis
-from .findings import Finding
+from .evidence import CannotTell, Finding
 from .layers import OUTSIDE
 from .projection import DecodeProjection, Projection
 from .roofline import Roofline

@@ -1,0 +1,91 @@
+"""Is attention fused, by the kernels that the device allows?"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from ..evidence import CAPABILITY, KERNELS, OPERATORS, Answer, CannotTell, Evidence, Finding, ms, needs, percent
+
+BATCHED = re.compile(r"aten::(?:bmm|baddbmm|matmul|einsum)\b")
+SOFTMAX = re.compile(r"aten::_?(?:safe_)?(?:masked_)?softmax\b")
+FALLBACK = re.compile(r"aten::(?:_efficient_attention_forward|_scaled_dot_product_(?:efficient_attention|attention_math))")
+AMPERE = 8.0
+
+
+@needs(KERNELS, OPERATORS)
+def unfused_attention(evidence: Evidence) -> Answer:
+    """Scores are written, scaled, masked, normalised and read again between two products, where one kernel could keep them."""
+    softmax = evidence.of_kind("softmax") & evidence.of_family("reduction")
+    hidden = softmax & (evidence.work["operator"] < 0)
+    if softmax.any() and 2 * evidence.time(hidden) > evidence.time(softmax):
+        return CannotTell("unfused_attention", "the operators around the softmax kernels are not known: a graph hides them")
+    order = evidence.in_order
+    products = (evidence.launched_by(BATCHED) & evidence.of_family("gemm"))[order]
+    centres = np.flatnonzero((softmax & evidence.launched_by(SOFTMAX))[order])
+    places = np.flatnonzero(products)
+    if not len(places) or not len(centres):
+        return None
+    after = np.searchsorted(places, centres)
+    centres, after = centres[(after > 0) & (after < len(places))], after[(after > 0) & (after < len(places))]
+    left, right, lane = places[after - 1], places[after], evidence.lane[order]
+    # A chain is short, on one stream, and lies between the products of its own softmax.
+    chained = (right - left - 1 <= evidence.thresholds.attention_steps) & (lane[left] == lane[right])
+    left, right = np.unique(np.stack((left[chained], right[chained])), axis=1)
+    inner = np.zeros(len(order) + 1, dtype=np.int64)
+    np.add.at(inner, left + 1, 1)
+    np.add.at(inner, right, -1)
+    between = np.zeros(len(order), dtype=np.bool_)
+    between[order] = np.cumsum(inner[:-1]) > 0
+    if evidence.work_share(between) < evidence.thresholds.work / 5:
+        return None
+    faster = np.where(between, evidence.work["duration_ns"], 0)
+    saving = evidence.shorter(faster)
+    return Finding(
+        code="unfused_attention",
+        title="Attention runs as separate kernels",
+        severity=evidence.severity(saving),
+        affected_ns=evidence.time(between),
+        saving_ns=saving,
+        evidence=f"{len(left):,} times {int(between.sum()) / max(len(left), 1):.1f} kernels (scale, mask, softmax, copies) lie "
+        f"between two products of one attention: {percent(evidence.work_share(between))} of the kernel time",
+        action="torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), in Transformers "
+        "attn_implementation='sdpa' (or 'flash_attention_2'): one kernel, and the scores never reach memory.",
+        reasoning=f"The kernels between the two products, {ms(evidence.time(between))}, of which {ms(saving)} shorten the span, "
+        "as the host launches; the products themselves are taken to last as long inside the fused kernel. Launches that "
+        "vanish with them are part of the launch overhead, if the GPU waits for it.",
+        rows=(
+            {
+                "chains": len(left),
+                "kernels": int(between.sum()),
+                "time_ns": evidence.time(between),
+                "bytes": int(evidence.work["bytes"][between].sum()),
+            },
+        ),
+    )
+
+
+@needs(KERNELS, OPERATORS, CAPABILITY)
+def flash_unavailable(evidence: Evidence) -> Answer:
+    """PyTorch's FlashAttention needs Ampere: on an older device scaled_dot_product_attention takes another kernel."""
+    capability = evidence.capability
+    assert capability is not None
+    fallback = evidence.launched_by(FALLBACK)
+    if capability >= AMPERE or evidence.work_share(fallback) < evidence.thresholds.work:
+        return None
+    return Finding(
+        code="flash_unavailable",
+        title="FlashAttention is not available on this architecture",
+        severity="low",
+        affected_ns=evidence.time(fallback),
+        saving_ns=None,
+        evidence=f"{percent(evidence.work_share(fallback))} of the kernel time is attention by the memory-efficient or the plain "
+        f"kernel; PyTorch's FlashAttention needs compute capability 8.0, this is {capability:g}",
+        action="Keep the memory-efficient kernel (torch.nn.attention.sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION), or "
+        "xformers.ops.memory_efficient_attention) rather than the plain one; on compute capability 7.5 tracekit's own "
+        "attention kernels (docs/kernels.md), or a FlashAttention made for Turing. It matters for long prompts: a decode step "
+        "reads few keys and values beside its weights.",
+        reasoning="No estimate: no kernel of such a device was measured against another one here.",
+        rows=({"kernels": int(fallback.sum()), "time_ns": evidence.time(fallback), "compute_capability": capability},),
+    )
