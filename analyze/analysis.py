@@ -29,7 +29,8 @@ from . import roofline as rooflines
 from . import timeline as timelines
 from .attribution import WithoutOperator, without_operator
 from .completeness import is_complete, warnings
-from .evidence import CannotTell, Evidence, Finding
+from .evidence import Evidence
+from .finding import CannotTell, Finding
 from .findings import Findings, findings
 from .kernel_work import kernel_work
 from .trace import Trace, TraceWarning

@@ -11,7 +11,7 @@ from tracekit.bundle import SCHEMA_VERSION
 from tracekit.devices import Datasheet
 
 from .analysis import Analysis
-from .evidence import Finding
+from .finding import Finding
 from .inputs import Skipped
 from .projection import DecodeProjection, Projection
 from .roofline import Roofline

@@ -1,17 +1,11 @@
-"""What do the rules look at, and what may one of them answer?
-
-A rule is a function from an Evidence to a Finding, to None (it looked, and there is nothing to find), or to a CannotTell: the
-trace does not say. What a rule needs before it can look at all is declared on it, each need with the reason it gives.
-"""
+"""What do the rules look at, and from when on is something worth a finding?"""
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +13,7 @@ from tracekit.devices import PEAKS, Datasheet
 from tracekit.table import Table
 
 from .gpu import GpuSummary
+from .group import Floats
 from .idle import IdleCauses
 from .launches import Launches
 from .replay import Replay, replay
@@ -61,36 +56,6 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to act on. Times in ns.
-
-    `saving_ns` is an estimate, None where the trace gives no ground for one; `reasoning` says how it was computed and from
-    what. `evidence` is a sentence, `rows` are the figures behind it: plain values, the worst first.
-    """
-
-    code: str
-    title: str
-    severity: str
-    affected_ns: int
-    saving_ns: int | None
-    evidence: str
-    action: str
-    reasoning: str = ""
-    rows: tuple[Mapping[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class CannotTell:
-    """A rule that could not look: its code, and why."""
-
-    code: str
-    because: str
-
-
-Answer = Finding | CannotTell | None
 
 
 @dataclass(frozen=True)
@@ -201,11 +166,17 @@ class Evidence:
         return lane
 
     @cached_property
-    def rows_per_product(self) -> Any:
-        """Rows of the smaller operand of each matrix product, by its intensity: 2·M FLOPs for each weight read; NaN if unknown."""
+    def rows_per_product(self) -> Floats:
+        """Rows that each matrix product multiplies its weights by, from its intensity: 2 FLOPs a weight and row; else NaN."""
         known = self.work["has_flops"] & self.work["has_bytes"] & self.of_family("gemm") & (self.work["flops"] > 0)
-        item = np.select([self.at_peak("fp64"), self.at_peak("fp32", "tf32"), self.at_peak("fp8", "int8")], [8, 4, 1], 2)
-        return np.where(known, self.work["flops"] * item / (2 * np.maximum(self.work["bytes"], 1)), np.nan)
+        rows: Floats = self.work["flops"] * self.item_bytes / (2 * np.maximum(self.work["bytes"], 1))
+        return np.where(known, rows, np.nan)
+
+    @cached_property
+    def item_bytes(self) -> Int64s:
+        """The size of an element of each matrix product's operands, by the peak it is held against."""
+        wide = [self.at_peak("fp64"), self.at_peak("fp32", "tf32"), self.at_peak("fp8", "int8")]
+        return np.select(wide, [8, 4, 1], 2).astype(np.int64)
 
     # --- What would change ------------------------------------------------------------------------------------
 
@@ -218,75 +189,3 @@ class Evidence:
         events = np.zeros(len(self.trace.gpu), dtype=np.int64)
         events[self.work["gpu"]] = saving
         return self._replay.saved_ns(events)
-
-    def worst_operator(self, cause: str) -> str:
-        """The operator or call before whose kernels most of this cause's idle time lies, as a clause; may be empty."""
-        column = self.gap_groups[f"{cause}_ns"]
-        if not len(column) or not column.max():
-            return ""
-        row = int(column.argmax())
-        where = self.gap_groups["operator"][row] or self.gap_groups["call"][row]
-        return f"; most of it before kernels of {where} ({ms(int(column[row]))})" if where else ""
-
-    def worst_groups(self, cause: str, rows: int = 5) -> tuple[Mapping[str, Any], ...]:
-        """What most of this cause's idle time lies before."""
-        column = self.gap_groups[f"{cause}_ns"]
-        order = [row for row in np.argsort(-column, kind="stable")[:rows].tolist() if column[row]]
-        return tuple(
-            {
-                "operator": self.gap_groups["operator"][row],
-                "call": self.gap_groups["call"][row],
-                "idle_ns": int(column[row]),
-            }
-            for row in order
-        )
-
-
-# --- Rules ---------------------------------------------------------------------------------------------------------
-
-Rule = Callable[[Evidence], Answer]
-
-
-@dataclass(frozen=True)
-class Need:
-    """What a rule cannot do without, and what it says where that is missing."""
-
-    because: str
-    met: Callable[[Evidence], bool]
-
-
-def needs(*wanted: Need) -> Callable[[Rule], Rule]:
-    """Let a rule answer CannotTell, with the first reason that holds, before it looks; its name is its code."""
-
-    def declare(rule: Rule) -> Rule:
-        @functools.wraps(rule)
-        def ask(evidence: Evidence) -> Answer:
-            missing = next((need for need in wanted if not need.met(evidence)), None)
-            return CannotTell(rule.__name__, missing.because) if missing else rule(evidence)
-
-        return ask
-
-    return declare
-
-
-GPU = Need("the trace has no GPU events", lambda e: e.gpu is not None)
-KERNELS = Need("the trace has no kernels", lambda e: len(e.work) > 0)
-CALLS = Need("the trace has no runtime calls: what the host did is not known", lambda e: len(e.trace.calls) > 0)
-HOST = Need("the trace has no host operators or annotations", lambda e: e.has_host)
-OPERATORS = Need("no operator launched a kernel", lambda e: bool((e.work["operator"] >= 0).any()))
-SHAPES = Need("the shapes of operators were not recorded (record_shapes=True)", lambda e: bool(e.work["has_bytes"].any()))
-DATASHEET = Need("the device is not in the table of datasheets (--device-table)", lambda e: e.sheet is not None)
-CAPABILITY = Need("the device's compute capability is not known", lambda e: e.capability is not None)
-
-
-# --- Wording -------------------------------------------------------------------------------------------------------
-
-
-def percent(share: float) -> str:
-    """A share as text."""
-    return f"{100 * share:.1f} %"
-
-
-def ms(ns: float) -> str:
-    """A time as text."""
-    return f"{ns / 1e6:,.2f} ms"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .evidence import CannotTell, Evidence, Finding
+from .evidence import Evidence
+from .finding import CannotTell, Finding
 from .rules import RULES
 
 

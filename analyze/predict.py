@@ -4,7 +4,8 @@ Predictions from a trace and the run manifest beside it, by formulas; docs/predi
 
 - On the host's side a step takes what one took without the profiler, if the GPU was not what it waited for: the same operators
   are dispatched in any precision. On the device's side it takes its busy time. The longer of the two is an eager step.
-- A step that is replayed as one CUDA graph takes its busy time and a gap between each two of its GPU events; no host takes part.
+- A step that is replayed as one CUDA graph takes its busy time and a gap between each two of its GPU events: no host takes
+  part.
 - In half precision a kernel's time changes as its roof does (`roofline`): the bytes of floating-point data halve, and matrix
   kernels run at the peak of FP16. They are taken to reach the same share of their roof as before. Other kernels that reach
   little of it wait rather than work: their time stays, and so does that of kernels whose work is not known. The shortest
@@ -41,7 +42,7 @@ MATRIX_FAMILIES = ("gemm", "convolution", "attention")
 
 @dataclass(frozen=True)
 class Change:
-    """What another precision changes: `peaks` maps the peak a matrix product had to its new one; bytes shrink to `bytes_ratio`."""
+    """Another precision: `peaks` maps the peak of matrix kernels to their new one, bytes shrink to `bytes_ratio`."""
 
     peaks: Mapping[str, str]
     bytes_ratio: float = 1.0
@@ -54,7 +55,7 @@ FP16_FROM_BF16 = Change({"bf16": "fp16"})
 
 
 def changed_ns(work: Table, matrix: Bools, sheet: Datasheet, change: Change) -> Int64s:
-    """How long each kernel takes after a change, in ns, given its `work` (as of `kernel_work`) and whether it is a `matrix` one.
+    """How long each kernel takes after a change, in ns, by its `work` (as of `kernel_work`) and whether it is a `matrix` one.
 
     With r the roof, the longer of FLOPs / peak and bytes / bandwidth, a kernel takes floor + (t - floor) · r' / r if it is a
     matrix one or reaches `LATENCY_SHARE` of r; every other one takes as long as before, and none longer. Kernels outside the

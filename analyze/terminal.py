@@ -17,7 +17,7 @@ from tracekit.names import shorten
 from tracekit.table import Table
 
 from .analysis import Analysis
-from .evidence import CannotTell, Finding
+from .finding import CannotTell, Finding
 from .layers import OUTSIDE
 from .projection import DecodeProjection, Projection
 from .roofline import Roofline
@@ -73,6 +73,7 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     )
     yield from _unattributed(analysis)
     yield from _findings(analysis.findings)
+    yield from _undecided(analysis.undecided)
     yield _families(analysis)
     yield _idle(analysis)
     yield _kernels(analysis, width)
@@ -165,6 +166,17 @@ def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
         )
         yield Padding(Text(f"{_printable(finding.evidence)}."), (0, 0, 0, 2))
         yield Padding(Text(f"→ {finding.action}", style="green"), (0, 0, 0, 2))
+
+
+def _undecided(undecided: tuple[CannotTell, ...]) -> Iterable[RenderableType]:
+    """The rules that could not look, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for one in undecided:
+        reasons.setdefault(one.because, []).append(one.code)
+    if reasons:
+        yield Text("")
+    for because, codes in reasons.items():
+        yield Text(f"cannot tell {', '.join(codes)}: {_printable(because)}", style="dim")
 
 
 def _families(analysis: Analysis) -> RichTable:

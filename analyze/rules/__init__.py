@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..evidence import Rule
 from . import attention, communication, fusion, health, host, launching, memory, precision
+from .needs import Rule
 
 RULES: tuple[Rule, ...] = (
     health.incomplete_trace,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..evidence import KERNELS, Answer, CannotTell, Evidence, Finding, ms, needs, percent
+from ..evidence import Evidence
+from ..finding import Answer, CannotTell, Finding
 from ..intervals import merge
 from ..trace import Category
+from .needs import KERNELS, needs
+from .wording import ms, percent
 
 
 @needs(KERNELS)
@@ -46,7 +49,7 @@ def exposed_communication(evidence: Evidence) -> Answer:
 
 def _ranks_told(evidence: Evidence) -> bool:
     """Whether the trace says that it is one of several ranks'."""
-    world = evidence.trace.metadata.get("distributedInfo")
+    world = evidence.trace.metadata.get("distributed")
     return isinstance(world, dict) and type(world.get("world_size")) is int and world["world_size"] > 1
 
 
@@ -77,5 +80,7 @@ def stragglers(evidence: Evidence) -> Answer:
         action="Look at that rank's trace: an uneven batch or shard (DistributedSampler, padding, expert routing), a slower or "
         "throttled device, a data loader that shares its cores. Even out what it is given.",
         reasoning="The slowest rank's computing time less the median: what all ranks would gain if it computed as fast.",
-        rows=tuple({"rank": int(r), "compute_ns": int(c)} for r, c in zip(table["rank"].tolist(), compute.tolist(), strict=True)),
+        rows=tuple(
+            {"rank": int(r), "compute_ns": int(c)} for r, c in zip(table["rank"].tolist(), compute.tolist(), strict=True)
+        ),
     )

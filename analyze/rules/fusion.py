@@ -3,74 +3,73 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from tracekit.inductor import is_generated
 
-from ..evidence import KERNELS, Answer, CannotTell, Evidence, Finding, ms, needs, percent
+from ..evidence import Evidence
+from ..finding import Answer, CannotTell, Finding
+from ..group import group
 from ..trace import Bools, Int64s
+from .needs import KERNELS, needs
+from .wording import kept, kernels, percent
 
 LAYOUT = re.compile(r"(?:nchw|nhwc|ncdhw|ndhwc)_?(?:to|2)_?(?:nchw|nhwc|ncdhw|ndhwc)|batched_transpose_\d", re.IGNORECASE)
 """In the names of cuDNN's and MIOpen's kernels that change a tensor's layout for a convolution."""
 
-WORST = 5
-
 
 @needs(KERNELS)
 def elementwise_chains(evidence: Evidence) -> Answer:
-    """Elementwise kernels one after another on a stream write what the next one reads: one kernel would keep it in registers."""
-    mask = evidence.of_family("elementwise") & ~_generated(evidence)
-    order = evidence.in_order
-    inside, lane = mask[order], evidence.lane[order]
-    begins = inside & ~(np.r_[False, inside[:-1]] & np.r_[False, lane[1:] == lane[:-1]])
-    chain = np.cumsum(begins) - 1
-    rows = order[inside]
-    if not len(rows):
+    """Elementwise kernels one after another write what the next one reads: one kernel would keep it in registers."""
+    chains = _chains(evidence, evidence.of_family("elementwise") & ~_generated(evidence))
+    if evidence.work_share(chains.members) < evidence.thresholds.work:
         return None
-    of = chain[inside]
-    time = evidence.work["duration_ns"][rows]
-    first = np.flatnonzero(np.r_[True, of[1:] != of[:-1]])
-    length = np.diff(np.r_[first, len(of)])
-    longest = np.repeat(np.maximum.reduceat(time, first), length)
-    chained = np.repeat(length > 1, length)
-    affected = int(time[chained].sum())
-    if affected < evidence.thresholds.work * max(int(evidence.work["duration_ns"].sum()), 1):
-        return None
-    faster = np.zeros(len(evidence.work), dtype=np.int64)
-    # The chain takes as long as its longest kernel: each of the others gives up what all but the longest share.
-    part = np.where(chained, time - np.where(_is_longest(time, longest, of), longest, 0), 0)
-    faster[rows] = part
-    saving = evidence.shorter(faster)
-    moved = evidence.work["bytes"][rows][chained & (part > 0)]
-    chains = int((length > 1).sum())
+    saving = evidence.shorter(chains.faster_ns)
+    moved = int(evidence.work["bytes"][chains.faster_ns > 0].sum())
     return Finding(
         code="elementwise_chains",
         title="Elementwise kernels run one after another",
         severity=evidence.severity(saving),
-        affected_ns=affected,
+        affected_ns=evidence.time(chains.members),
         saving_ns=saving,
-        evidence=f"{chains:,} chains of {int(length[length > 1].sum()):,} elementwise kernels take "
-        f"{percent(affected / max(int(evidence.work['duration_ns'].sum()), 1))} of the kernel time"
-        + (f"; fused, {int(moved.sum()) / 1e6:,.1f} MB less would move" if moved.sum() else ""),
+        evidence=f"{chains.count:,} chains of {int(chains.members.sum()):,} elementwise kernels take "
+        f"{percent(evidence.work_share(chains.members))} of the kernel time"
+        + (f"; fused, {moved / 1e6:,.1f} MB less would move" if moved else ""),
         action="torch.compile(model) fuses them; by hand: F.gelu and F.layer_norm instead of their formulas, "
         "optimizers with fused=True (torch.optim.AdamW(..., fused=True)) or foreach=True.",
-        reasoning="Each chain of elementwise kernels that follow each other directly on a stream is taken to last as long as "
-        f"its longest one: {ms(int(part.sum()))} less kernel time, {ms(saving)} less span, as the host launches. An upper "
-        "bound: neighbours need not depend on each other, nor have one shape.",
-        rows=_by_pair(evidence, rows[chained], part[chained]),
+        reasoning="Elementwise kernels with no other kernel between them on their stream are taken to last as long together as "
+        f"the longest of them. {kept(int(chains.faster_ns.sum()), saving)} An upper bound: neighbours need not depend on "
+        "each other, nor have one shape.",
+        rows=kernels(evidence, chains.members, chains.faster_ns),
     )
 
 
-def _is_longest(time: Int64s, longest: Int64s, chain: Int64s) -> Bools:
-    """The first of the longest kernels of each chain."""
-    candidates = np.flatnonzero(time == longest)
-    first = candidates[np.r_[True, chain[candidates][1:] != chain[candidates][:-1]]] if len(candidates) else candidates
-    found = np.zeros(len(time), dtype=np.bool_)
-    found[first] = True
-    return found
+@dataclass(frozen=True)
+class _Chains:
+    """Kernels that follow each other: for each row of `work` whether it is in a chain, and its saving if that is fused."""
+
+    count: int
+    members: Bools
+    faster_ns: Int64s
+
+
+def _chains(evidence: Evidence, mask: Bools) -> _Chains:
+    """Runs of at least two of these kernels without another one between them on their stream; each keeps its longest."""
+    order = evidence.in_order
+    inside, lane = mask[order], evidence.lane[order]
+    follows = np.zeros(len(order), dtype=np.bool_)
+    follows[1:] = inside[1:] & inside[:-1] & (lane[1:] == lane[:-1])
+    rows = order[inside]
+    by_chain = group(np.cumsum(inside & ~follows)[inside].astype(np.int64))
+    chained = by_chain.count[by_chain.code] > 1
+    time = evidence.work["duration_ns"][rows]
+    longest = [some[-1] for some in by_chain.order_by(time) if len(some)]
+    faster, members = np.zeros(len(order), dtype=np.int64), np.zeros(len(order), dtype=np.bool_)
+    faster[rows[chained]], members[rows] = time[chained], chained
+    faster[rows[longest]] = 0
+    return _Chains(int((by_chain.count > 1).sum()), members, faster)
 
 
 def _generated(evidence: Evidence) -> Bools:
@@ -110,9 +109,9 @@ def split_k(evidence: Evidence) -> Answer:
         action="torch.compile(model, mode='max-autotune') chooses among kernels that need none; from PyTorch 2.10 on "
         "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = (False, False) (for bfloat16 allow_bf16_...) "
         "forbids cuBLAS to split. Measure: a product that is not split may take longer.",
-        reasoning=f"The time of these reductions, {ms(evidence.time(beside))}, of which {ms(saving)} shorten the span, as the "
-        "host launches: an upper bound, as if the products took no longer without.",
-        rows=_by_pair(evidence, np.flatnonzero(beside), faster[beside]),
+        reasoning=f"The time of these reductions. {kept(evidence.time(beside), saving)} An upper bound, as if the products "
+        "took no longer without.",
+        rows=kernels(evidence, beside, faster),
     )
 
 
@@ -134,22 +133,7 @@ def layout_conversions(evidence: Evidence) -> Answer:
         f"{percent(evidence.work_share(conversions))} of the kernel time",
         action="model.to(memory_format=torch.channels_last) and inputs.to(memory_format=torch.channels_last), once, before "
         "the loop.",
-        reasoning=f"The time of these kernels, {ms(evidence.time(conversions))}, of which {ms(saving)} shorten the span, as "
-        "the host launches: channels_last keeps tensors in the layout that the convolutions want.",
-        rows=_by_pair(evidence, np.flatnonzero(conversions), faster[conversions]),
+        reasoning=f"The time of these kernels. {kept(evidence.time(conversions), saving)} channels_last keeps tensors in the "
+        "layout that the convolutions want.",
+        rows=kernels(evidence, conversions, faster),
     )
-
-
-def _by_pair(evidence: Evidence, rows: Int64s, faster: Any) -> tuple[Mapping[str, Any], ...]:
-    """The kernels of these rows of `work` by name, those that would save most first."""
-    names, time = evidence.names[rows], evidence.work["duration_ns"][rows]
-    found = [
-        {
-            "kernel": str(evidence.trace.strings[code]),
-            "count": int((names == code).sum()),
-            "time_ns": int(time[names == code].sum()),
-            "faster_ns": int(faster[names == code].sum()),
-        }
-        for code in np.unique(names).tolist()
-    ]
-    return tuple(sorted(found, key=lambda row: (-row["faster_ns"], -row["time_ns"], row["kernel"]))[:WORST])

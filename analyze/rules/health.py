@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..evidence import CALLS, DATASHEET, KERNELS, SHAPES, Answer, Evidence, Finding, Need, needs, percent
+from ..evidence import Evidence
+from ..finding import Answer, Finding
+from .needs import CALLS, DATASHEET, KERNELS, SHAPES, Need, needs
+from .wording import percent
 
 NAMED = 3
 """So many operators are named in a finding about them."""
@@ -71,7 +74,8 @@ def _peak_reached(row: dict[str, Any]) -> str:
 def profiler_inflation(evidence: Evidence) -> Answer:
     """The profiler made the host so slow that shares of this trace's span are not the run's."""
     run = evidence.manifest
-    assert run is not None and run.profile is not None
+    assert run is not None
+    assert run.profile is not None
     profile = run.profile
     if profile.inflation < evidence.thresholds.inflation:
         return None

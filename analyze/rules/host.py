@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..evidence import CALLS, GPU, HOST, Answer, Evidence, Finding, ms, needs, percent
+from ..evidence import Evidence
+from ..finding import Answer, Finding
 from ..idle import blocking_calls, gaps
 from ..intervals import merge
 from ..trace import Category, Int64s, Trace
+from .needs import CALLS, GPU, HOST, needs
+from .wording import ms, percent, places, worst_place
 
 LOADER = re.compile(r"enumerate\(DataLoader\)#")
 """What PyTorch calls fetching a DataLoader's next batch."""
@@ -39,7 +42,7 @@ def host_sync(evidence: Evidence) -> Answer:
         affected_ns=waited,
         saving_ns=waited,
         evidence=f"{percent(evidence.share(waited))} of the span is idle inside blocking calls of the launching thread"
-        + evidence.worst_operator("host_sync")
+        + worst_place(evidence, "host_sync")
         + _longest(rows)
         + (f", at {line}" if line else ""),
         action="Take .item(), .cpu(), print(tensor), boolean masks and torch.cuda.synchronize() out of the loop; keep flags "
@@ -107,12 +110,12 @@ def host_late(evidence: Evidence) -> Answer:
         affected_ns=late,
         saving_ns=late,
         evidence=f"{percent(evidence.share(late))} of the span is idle while the launching thread is in no operator"
-        + evidence.worst_operator("host_other"),
+        + worst_place(evidence, "host_other"),
         action="Look at the Python between the operators: logging, tokenising, a Python loop over tokens, a data pipeline "
         "other than DataLoader. Profile with with_stack=True to see its lines.",
         reasoning="The idle time in which the launching thread was in no operator and in no blocking call, less what a "
         "DataLoader took of it: an upper bound, as if all of that Python went away.",
-        rows=evidence.worst_groups("host_other"),
+        rows=places(evidence, "host_other"),
     )
 
 

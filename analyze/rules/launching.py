@@ -9,9 +9,12 @@ from typing import Any
 
 from tracekit.names import shorten_path
 
-from ..evidence import CALLS, GPU, Answer, Evidence, Finding, Need, ms, needs, percent
+from ..evidence import Evidence
+from ..finding import Answer, Finding
 from ..launches import graph_kernels
 from ..predict import GRAPH_GAP_NS, steps
+from .needs import CALLS, GPU, Need, needs
+from .wording import ms, percent, worst_place
 
 NAMED = 3
 """So many layers are named in a finding about them."""
@@ -42,7 +45,7 @@ def launch_overhead(evidence: Evidence) -> Answer:
         saving_ns=saving,
         evidence=f"{percent(evidence.share(overhead))} of the span is idle while the host dispatches "
         f"({ms(evidence.idle.dispatch_ns)}) or a launch is under way ({ms(evidence.idle.launch_latency_ns)}), over "
-        f"{launches:,} launches" + evidence.worst_operator("dispatch"),
+        f"{launches:,} launches" + worst_place(evidence, "dispatch"),
         action="Launch a whole step at once: torch.compile(model, mode='reduce-overhead'), or torch.cuda.CUDAGraph with static "
         "shapes and buffers; else fuse small operators (torch.compile) or give each launch more work (a larger batch).",
         reasoning=f"All of this idle time ({ms(overhead)}), less a gap of {GRAPH_GAP_NS} ns (quoted: NVIDIA, V100) for each of "
@@ -98,7 +101,7 @@ def layer_launch_cost(evidence: Evidence) -> Answer:
         evidence=named + more,
         action="Judge these layers by their GPU time. What they cost the host is operators and launches: fuse them with their "
         "neighbours (torch.compile) or replay the step as a CUDA graph; a faster kernel would not show.",
-        reasoning="No saving of its own: it is part of the launch overhead, if the GPU waits for it, and nothing if it does not.",
+        reasoning="No saving of its own: it is part of the launch overhead, if the GPU waits for it; else it costs nothing.",
         rows=tuple(
             {"path": layer.path, "host_ns": layer.host_ns, "host_share": layer.host_share, "gpu_share": layer.gpu_share}
             for layer in found[:10]

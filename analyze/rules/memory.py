@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..evidence import DATASHEET, GPU, KERNELS, SHAPES, Answer, CannotTell, Evidence, Finding, ms, needs, percent
+from ..evidence import Evidence
+from ..finding import Answer, CannotTell, Finding
 from ..intervals import merge
 from ..roofline import LATENCY_SHARE
-from ..trace import Bools, Category, Int64s, Trace
+from ..trace import Category, Int64s, Trace
+from .needs import DATASHEET, GPU, KERNELS, SHAPES, needs
+from .wording import kept, kernels, ms, percent
 
 PAGEABLE = re.compile(r"Memcpy.*Pageable")
 TRANSFER = re.compile(r"(?:Memcpy|Copy\w*) ?(?:HtoD|DtoH|PtoP|HostToDevice|DeviceToHost)")
@@ -32,11 +35,9 @@ def memory_bound_gemv(evidence: Evidence) -> Answer:
     if evidence.work_share(bound) < evidence.thresholds.gemv:
         return None
     floor = int(time.min())
-    ratio = np.select([evidence.at_peak("fp64"), evidence.at_peak("fp32", "tf32"), evidence.at_peak("fp8", "int8")], [8, 4, 1], 2)
-    faster = np.where(bound, np.rint((time - floor) * (1 - 1 / ratio)), 0).astype(np.int64)
+    faster = np.where(bound, np.rint((time - floor) * (1 - 1 / evidence.item_bytes)), 0).astype(np.int64)
     saving = evidence.shorter(faster)
     rate = int(moved[bound].sum()) / max(evidence.time(bound), 1)
-    rest = "" if saving >= faster.sum() else f", of which launches by the host let {ms(saving)} shorten the span"
     return Finding(
         code="memory_bound_gemv",
         title="Matrix-vector products wait for memory",
@@ -49,25 +50,9 @@ def memory_bound_gemv(evidence: Evidence) -> Answer:
         "with torch.compile), use half precision if it is not yet, or batch requests, so that one reading of the weights "
         "serves them all. A faster arithmetic does not.",
         reasoning="Weights of one byte each: the time of these products over the shortest kernel's shrinks as the bytes of an "
-        f"element do. Together {ms(int(faster.sum()))}{rest}. Scales and the cost of dequantising are not counted.",
-        rows=_by_name(evidence, bound, faster),
+        f"element do. {kept(int(faster.sum()), saving)} Scales and the cost of dequantising are not counted.",
+        rows=kernels(evidence, bound, faster),
     )
-
-
-def _by_name(evidence: Evidence, mask: Bools, faster: Any, rows: int = 5) -> tuple[Mapping[str, Any], ...]:
-    found = []
-    for code in np.unique(evidence.names[mask]).tolist():
-        mine = mask & (evidence.names == code)
-        found.append(
-            {
-                "kernel": str(evidence.trace.strings[code]),
-                "count": int(mine.sum()),
-                "time_ns": evidence.time(mine),
-                "bytes": int(evidence.work["bytes"][mine].sum()),
-                "faster_ns": int(faster[mine].sum()),
-            }
-        )
-    return tuple(sorted(found, key=lambda row: (-row["time_ns"], row["kernel"]))[:rows])
 
 
 @needs(GPU)
@@ -112,8 +97,8 @@ def _copies(evidence: Evidence, rows: Int64s, *, code: str, title: str, what: st
     """A finding on these copies, if the GPU does nothing else for long enough while they run."""
     trace = evidence.trace
     mine = merge(trace.start_ns[rows], trace.end_ns[rows])
-    kernels = merge(trace.start_ns[trace.kernels], trace.end_ns[trace.kernels])
-    exposed = mine.total - int(kernels.within(mine.start, mine.end).sum())
+    computing = merge(trace.start_ns[trace.kernels], trace.end_ns[trace.kernels])
+    exposed = mine.total - int(computing.within(mine.start, mine.end).sum())
     if not len(rows) or evidence.share(exposed) < evidence.thresholds.transfers:
         return None
     sizes = dict(zip(trace.gpu["event"].tolist(), trace.gpu["bytes"].tolist(), strict=True))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from ..evidence import CAPABILITY, DATASHEET, KERNELS, SHAPES, Answer, CannotTell, Evidence, Finding, Need, ms, needs, percent
+from ..evidence import Evidence
+from ..finding import Answer, CannotTell, Finding
 from ..predict import FP16, FP16_FROM_BF16, MATRIX_FAMILIES, TF32, Change, changed_ns
 from ..roofline import peak_tflops
-from ..trace import Bools
+from ..trace import Bools, Int64s
+from .needs import CAPABILITY, DATASHEET, KERNELS, SHAPES, Need, needs
+from .wording import kept, kernels, percent
 
 AMPERE, VOLTA = 8.0, 7.0
 BF16_NAME = re.compile(r"BFloat16|bfloat16|(?<![a-z])bf16(?![a-z])")
-WORST = 5
 
 MATRIX_CORES = Need(
     "the device's datasheet has no FP16 peak above that of FP32",
@@ -47,8 +47,8 @@ def fp32_gemm(evidence: Evidence) -> Answer:
         "8.0 on), with torch.amp.GradScaler to train in float16. Compare the outputs with FP32's.",
         reasoning="By the roofline, each product's time over the shortest kernel's changes as its roof does: half the bytes "
         "where memory binds it, FP16's peak where arithmetic does, nothing where neither does. "
-        f"{_kept(evidence, faster, saving)} Casts that autocast adds are not counted.",
-        rows=_worst(evidence, wide, faster),
+        f"{kept(int(faster.sum()), saving)} Casts that autocast adds are not counted.",
+        rows=kernels(evidence, wide, faster),
     )
 
 
@@ -56,7 +56,8 @@ def fp32_gemm(evidence: Evidence) -> Answer:
 def tf32_off(evidence: Evidence) -> Answer:
     """FP32 matrix products that could round their operands to TF32 run on the ordinary cores."""
     capability, sheet = evidence.capability, evidence.sheet
-    assert capability is not None and sheet is not None
+    assert capability is not None
+    assert sheet is not None
     if capability < AMPERE or "tf32" not in sheet.tflops:
         return None
     products = evidence.of_family("gemm", "convolution")
@@ -78,9 +79,9 @@ def tf32_off(evidence: Evidence) -> Answer:
         action="torch.set_float32_matmul_precision('high') (before it: torch.backends.cuda.matmul.allow_tf32 = True, and "
         "torch.backends.cudnn.allow_tf32 = True for convolutions). Inputs keep 10 bits of mantissa: compare the outputs.",
         reasoning="By the roofline, the time over the shortest kernel's of products that arithmetic binds changes as the peaks "
-        f"do, FP32 to TF32; TF32 moves as many bytes as FP32. {_kept(evidence, faster, saving)} Instead of half "
+        f"do, FP32 to TF32; TF32 moves as many bytes as FP32. {kept(int(faster.sum()), saving)} Instead of half "
         "precision, not beside it.",
-        rows=_worst(evidence, plain, faster),
+        rows=kernels(evidence, plain, faster),
     )
 
 
@@ -97,7 +98,6 @@ def bf16_emulated(evidence: Evidence) -> Answer:
     products = narrow & evidence.of_family("gemm") & evidence.at_peak("bf16")
     can_estimate = evidence.sheet is not None and capability >= VOLTA and bool(products.any())
     faster, saving = _faster(evidence, products, FP16_FROM_BF16) if can_estimate else (None, None)
-    known = faster is not None and saving is not None
     return Finding(
         code="bf16_emulated",
         title="BF16 is emulated on this device",
@@ -110,11 +110,11 @@ def bf16_emulated(evidence: Evidence) -> Answer:
         "takes as many bytes and has matrix cores from compute capability 7.0 on.",
         reasoning=(
             "By the roofline, products that arithmetic binds change as the peaks do, FP32's, in which BF16 is emulated, to "
-            f"FP16's. {_kept(evidence, faster, saving)}"
+            f"FP16's. {kept(int(faster.sum()), saving)}"
         )
-        if known and faster is not None and saving is not None
+        if faster is not None and saving is not None
         else "No estimate: the work of the products, or the device's peaks, are not known.",
-        rows=() if faster is None else _worst(evidence, products, faster),
+        rows=() if faster is None else kernels(evidence, products, faster),
     )
 
 
@@ -126,37 +126,10 @@ def _mostly_unknown(evidence: Evidence, products: Bools, code: str) -> CannotTel
     return CannotTell(code, "the operands of most matrix products are not known: a graph or compiled code hides their shapes")
 
 
-def _faster(evidence: Evidence, mask: Bools, change: Change) -> tuple[Any, int]:
+def _faster(evidence: Evidence, mask: Bools, change: Change) -> tuple[Int64s, int]:
     """How much less each of these kernels takes after a change, in ns, and how much shorter that makes the GPU's span."""
     assert evidence.sheet is not None
     time = evidence.work["duration_ns"]
     changed = changed_ns(evidence.work, evidence.of_family(*MATRIX_FAMILIES), evidence.sheet, change)
     faster = np.where(mask, time - changed, 0)
     return faster, evidence.shorter(faster)
-
-
-def _kept(evidence: Evidence, faster: Any, saving: int) -> str:
-    """What becomes of the kernels' gain, as a sentence."""
-    gain = int(faster.sum())
-    if saving >= gain:
-        return f"Together {ms(gain)}."
-    return (
-        f"Together {ms(gain)}, of which the span gets {ms(saving)} shorter, because the GPU would wait for the host's next "
-        "launch: the rest comes once launches do not limit."
-    )
-
-
-def _worst(evidence: Evidence, mask: Bools, faster: Any) -> tuple[Mapping[str, Any], ...]:
-    """The kernels with most time, by name."""
-    found = []
-    for code in np.unique(evidence.names[mask]).tolist():
-        mine = mask & (evidence.names == code)
-        found.append(
-            {
-                "kernel": str(evidence.trace.strings[code]),
-                "count": int(mine.sum()),
-                "time_ns": evidence.time(mine),
-                "faster_ns": int(faster[mine].sum()),
-            }
-        )
-    return tuple(sorted(found, key=lambda row: (-row["time_ns"], row["kernel"]))[:WORST])

@@ -1,6 +1,8 @@
-"""What to do next: each rule just at its threshold and just below it."""
+"""What to do next: the engine, and the rules about idle time and layers just at their thresholds and just below them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +10,13 @@ from operator_calls import recorded, t
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.findings import Finding, findings
+from tracekit.analyze.evidence import Evidence
+from tracekit.analyze.finding import Finding
+from tracekit.analyze.findings import findings
 from tracekit.analyze.gpu import GpuSummary
 from tracekit.analyze.idle import IdleCauses
+from tracekit.analyze.kernel_work import kernel_work
+from tracekit.analyze.kernels import kernels
 from tracekit.analyze.launches import Latency, Launches
 from tracekit.bundle import CAUSES
 from tracekit.devices import Datasheet
@@ -47,19 +53,40 @@ def nested(*layers: tuple[str, int, int, int]) -> Table:
     )
 
 
-def found(
-    *, missing: int = 0, span: int = SPAN, gap_groups: Table | None = None, layers: Table | None = None, **idle: int
-) -> tuple[Finding, ...]:
+def seen(
+    *,
+    missing: int = 0,
+    span: int = SPAN,
+    gap_groups: Table | None = None,
+    layers: Table | None = None,
+    has_gpu: bool = True,
+    **idle: int,
+) -> Evidence:
+    """What the rules see of these figures; the trace itself has one call that launched nothing."""
     causes = IdleCauses(**{f"{cause}_ns": idle.get(cause, 0) for cause in CAUSES})
     busy = span - causes.total_ns
-    return findings(
-        GpuSummary(span, busy, causes.total_ns, busy, kernels=50, unique_kernels=5, memcpys=0, memsets=0),
-        causes,
-        Launches(400, 2, missing, 0, Latency(None, None, None, None)),
-        groups() if gap_groups is None else gap_groups,
-        nested() if layers is None else layers,
-        (),
+    builder = TraceBuilder()
+    builder.call(0, 5, "cudaFree")
+    trace = builder.trace()
+    gpu = GpuSummary(span, busy, causes.total_ns, busy, kernels=50, unique_kernels=5, memcpys=0, memsets=0)
+    return Evidence(
+        trace=trace,
+        gpu=gpu if has_gpu else None,
+        idle=causes,
+        launches=Launches(400, 2, missing, 0, Latency(None, None, None, None)),
+        gap_groups=groups() if gap_groups is None else gap_groups,
+        layers=nested() if layers is None else layers,
+        kernels=kernels(trace, Taxonomy([])),
+        work=kernel_work(trace),
     )
+
+
+def found(**figures: Any) -> tuple[Finding, ...]:
+    return findings(seen(**figures)).found
+
+
+def undecided(**figures: Any) -> dict[str, str]:
+    return {one.code: one.because for one in findings(seen(**figures)).undecided}
 
 
 def test_a_busy_gpu_needs_no_advice():
@@ -67,10 +94,29 @@ def test_a_busy_gpu_needs_no_advice():
     assert found(device_wait=900_000) == ()
 
 
-def test_no_gpu_no_advice():
-    idle = IdleCauses(**{f"{cause}_ns": 0 for cause in CAUSES})
+def test_no_gpu_no_advice_but_the_reason():
+    assert found(has_gpu=False) == ()
+    because = undecided(has_gpu=False)
+    assert {because[code] for code in ("launch_overhead", "host_sync", "host_late", "layer_launch_cost")} == {
+        "the trace has no GPU events"
+    }
+    assert "incomplete_trace" not in because  # it has calls, and each has its kernel
 
-    assert findings(None, idle, Launches(0, 0, 0, 0, Latency(None, None, None, None)), groups(), nested(), ()) == ()
+
+def test_without_calls_nothing_is_known_of_the_host():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    analysis = Analysis(builder.trace(), Taxonomy([]))
+
+    because = {one.code: one.because for one in analysis.undecided}
+    assert analysis.findings == ()
+    for code in ("incomplete_trace", "launch_overhead", "host_sync", "host_late", "data_loader"):
+        assert because[code] == "the trace has no runtime calls: what the host did is not known"
+
+
+def test_a_rule_that_could_not_look_is_no_rule_that_found_nothing():
+    assert undecided()["layer_launch_cost"] == "no annotation or module tells layers"
+    assert "layer_launch_cost" not in undecided(layers=mlp((10, 10, 0)))
 
 
 @pytest.mark.parametrize(
