@@ -33,8 +33,8 @@ CHANGES: dict[tuple[str, str], Change | None] = {
 class Pair:
     """A decode step of one run, predicted from another one's trace; times in ns.
 
-    `measured_ns` is the median of the runs without the profiler. `busy_ns` is the GPU's busy time in the trace of the run
-    that is predicted, profiler on: None where that trace is not at hand.
+    `measured_ns` is the median of the runs without the profiler, `busy_ns` the GPU's busy time in the trace of the run that
+    is predicted, profiler on. `known_share` is how much of the source's kernel time has known work.
     """
 
     source: str
@@ -45,8 +45,8 @@ class Pair:
     measured_ns: int
     error_percent: float
     predicted_busy_ns: int
-    busy_ns: int | None
-    busy_error_percent: float | None
+    busy_ns: int
+    busy_error_percent: float
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,15 @@ def short(run: str) -> str:
     return run.removeprefix("gpt2-").removesuffix("-h100-80gb-hbm3")
 
 
+def line(one: Pair) -> str:
+    """A pair as a row of the table in docs/predictions.md."""
+    return (
+        f"| `{short(one.source)}` | `{short(one.target)}` | {one.change} | {one.predicted_ns / 1e6:.3f} |"
+        f" {one.measured_ns / 1e6:.3f} | {one.error_percent:+.1f} % | {one.predicted_busy_ns / 1e6:.3f} |"
+        f" {one.busy_ns / 1e6:.3f} | {one.busy_error_percent:+.1f} % |"
+    )
+
+
 def main() -> None:
     """Print the table, and keep it if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -148,11 +157,7 @@ def main() -> None:
     print("| from | predicts | change | predicted, ms | measured, ms | error | busy predicted, ms | busy traced, ms | error |")
     print("|---|---|---|---:|---:|---:|---:|---:|---:|")
     for one in table:
-        print(
-            f"| `{short(one.source)}` | `{short(one.target)}` | {one.change} | {one.predicted_ns / 1e6:.3f} |"
-            f" {one.measured_ns / 1e6:.3f} | {one.error_percent:+.1f} % | {one.predicted_busy_ns / 1e6:.3f} |"
-            f" {(one.busy_ns or 0) / 1e6:.3f} | {one.busy_error_percent:+.1f} % |"
-        )
+        print(line(one))
     if arguments.keep:
         devices = sorted({run.manifest.device.name for run in found})
         kept = {"devices": devices, "pairs": [asdict(one) for one in table]}

@@ -40,8 +40,8 @@ def unfused_attention(evidence: Evidence) -> Answer:
         f"between two products of one attention: {percent(evidence.work_share(between))} of the kernel time",
         action="torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), in Transformers "
         "attn_implementation='sdpa' (or 'flash_attention_2'): one kernel, and the scores never reach memory.",
-        reasoning=f"The kernels between the two products. {kept(evidence.time(between), saving)} The products are taken to last "
-        "as long inside the fused kernel; launches that vanish are part of the launch overhead, if the GPU waits for it.",
+        reasoning=f"The kernels between the two products. {kept(evidence.time(between), saving)} The products are taken to "
+        "last as long inside the fused kernel; launches that vanish are part of the launch overhead, if the GPU waits for it.",
         rows=(
             {
                 "chains": times,

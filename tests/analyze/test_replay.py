@@ -83,9 +83,7 @@ def test_without_gpu_events():
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 60), st.integers(1, 30), st.integers(1, 80), st.integers(0, 80)), min_size=1, max_size=25
-    )
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30), st.integers(1, 80), st.integers(0, 80)), min_size=1, max_size=25)
 )
 def test_it_is_what_the_same_launches_of_shorter_kernels_take(items):
     """Played by the same rules with the shorter kernels, the last kernel ends sooner by exactly as much."""

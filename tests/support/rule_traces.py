@@ -58,9 +58,7 @@ def queued(*kernels: K, capability: tuple[int, int] | None = (9, 0), name: str =
     begin = 100 * len(kernels)
     for place, kernel in enumerate(kernels):
         builder.operator(100 * place, 90, kernel.operator, **(recorded(*kernel.inputs) if kernel.inputs else {}))
-        builder.launch(
-            call=(100 * place + 10, 20), kernel=(begin, kernel.duration), name=kernel.name, stream=kernel.stream
-        )
+        builder.launch(call=(100 * place + 10, 20), kernel=(begin, kernel.duration), name=kernel.name, stream=kernel.stream)
         begin += kernel.duration
     return builder
 

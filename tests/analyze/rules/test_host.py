@@ -14,7 +14,9 @@ def synced(wait: int = 100, *, stack: bool = False) -> TraceBuilder:
     if stack:
         builder.event(0, 2_000, cat="python_function", name="train.py(40): main", pid=100, tid=1, args={})
         builder.event(20, 1_500, cat="python_function", name="train.py(12): step", pid=100, tid=1, args={})
-        builder.event(25, 900, cat="python_function", name="/lib/python3.12/site-packages/torch/_tensor.py(9): item", pid=100, tid=1)
+        builder.event(
+            25, 900, cat="python_function", name="/lib/python3.12/site-packages/torch/_tensor.py(9): item", pid=100, tid=1
+        )
         builder.event(30, 800, cat="python_function", name="<built-in method item>", pid=100, tid=1, args={})
     builder.launch(call=(0, 5), kernel=(10, 500))
     builder.operator(35, 475 + wait, "aten::item")
