@@ -160,9 +160,10 @@ class Evidence:
     @cached_property
     def lane(self) -> Int64s:
         """Each kernel's device and stream, as a number."""
-        gpu = self.work["gpu"]
-        pairs = np.stack((self.trace.gpu["device"][gpu], self.trace.gpu["stream"][gpu]))
-        lane: Int64s = np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        gpu = self.work["gpu"][self.in_order]
+        device, stream = self.trace.gpu["device"][gpu], self.trace.gpu["stream"][gpu]
+        lane = np.zeros(len(gpu), dtype=np.int64)
+        lane[self.in_order[1:]] = np.cumsum((np.diff(device) != 0) | (np.diff(stream) != 0))
         return lane
 
     @cached_property

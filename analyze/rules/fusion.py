@@ -11,7 +11,6 @@ from tracekit.inductor import is_generated
 
 from ..evidence import Evidence
 from ..finding import Answer, CannotTell, Finding
-from ..group import group
 from ..trace import Bools, Int64s
 from .needs import KERNELS, needs
 from .wording import kept, kernels, percent
@@ -61,15 +60,14 @@ def _chains(evidence: Evidence, mask: Bools) -> _Chains:
     inside, lane = mask[order], evidence.lane[order]
     follows = np.zeros(len(order), dtype=np.bool_)
     follows[1:] = inside[1:] & inside[:-1] & (lane[1:] == lane[:-1])
-    rows = order[inside]
-    by_chain = group(np.cumsum(inside & ~follows)[inside].astype(np.int64))
-    chained = by_chain.count[by_chain.code] > 1
-    time = evidence.work["duration_ns"][rows]
-    longest = [some[-1] for some in by_chain.order_by(time) if len(some)]
+    rows, chain = order[inside], np.cumsum(inside & ~follows)[inside] - 1
+    length = np.bincount(chain)
+    time, chained = evidence.work["duration_ns"][rows], length[chain] > 1
+    longest = np.lexsort((time, chain))[np.cumsum(length) - 1]
     faster, members = np.zeros(len(order), dtype=np.int64), np.zeros(len(order), dtype=np.bool_)
     faster[rows[chained]], members[rows] = time[chained], chained
     faster[rows[longest]] = 0
-    return _Chains(int((by_chain.count > 1).sum()), members, faster)
+    return _Chains(int((length > 1).sum()), members, faster)
 
 
 def _generated(evidence: Evidence) -> Bools:
