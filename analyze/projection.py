@@ -224,12 +224,12 @@ def outermost(trace: Trace) -> tuple[list[str], Int64s, Int64s, Int64s]:
     top[rows] = rows
     while len(inner := rows[around[top[rows]] >= 0]):
         top[inner] = around[top[inner]]
-    outermost = rows[top[rows] == rows]
-    texts = [STEP_NUMBER.sub("", str(name)) for name in trace.names(outermost)]
+    tops = rows[top[rows] == rows]
+    texts = [STEP_NUMBER.sub("", str(name)) for name in trace.names(tops)]
     labels = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     place = np.full(len(trace) + 1, -1, dtype=np.int64)
-    place[outermost] = [labels[text] for text in texts]
-    calls = np.bincount(place[outermost], minlength=len(labels)).astype(np.int64)
+    place[tops] = [labels[text] for text in texts]
+    calls = np.bincount(place[tops], minlength=len(labels)).astype(np.int64)
     events, launches = trace.enclosing(forest, trace.call_of_gpu), trace.enclosing(forest, launching)
     return list(labels), place[top[events]], place[top[launches]], calls
 

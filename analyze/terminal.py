@@ -157,15 +157,21 @@ def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
     for finding in findings:
         if finding.code == "incomplete_trace":  # the warning above says it already
             continue
-        saving = f" — saves at most {time(finding.saving_ns)}" if finding.saving_ns is not None else ""
         yield Text.assemble(
             "\n",
             (f"[{finding.severity}] ", SEVERITY_STYLE.get(finding.severity, "")),
             (finding.title, "bold"),
-            saving,
+            _saving(finding.saving_ns),
         )
         yield Padding(Text(f"{_printable(finding.evidence)}."), (0, 0, 0, 2))
         yield Padding(Text(f"→ {finding.action}", style="green"), (0, 0, 0, 2))
+
+
+def _saving(ns: int | None) -> str:
+    """The estimate as a clause; empty where there is none."""
+    if ns is None:
+        return ""
+    return f" — saves about {time(ns)}" if ns else " — saves nothing as the host launches now"
 
 
 def _undecided(undecided: tuple[CannotTell, ...]) -> Iterable[RenderableType]:
