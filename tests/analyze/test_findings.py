@@ -355,3 +355,16 @@ def test_the_shipped_traces_say_what_they_are_known_for():
     assert "fp32_gemm" not in codes("fp16")
     assert "unfused_attention" in codes("baseline-explicit-layers")
     assert "unfused_attention" not in codes("baseline")
+
+
+def test_the_page_shows_how_to_write_a_rule():
+    code = (ROOT / "docs" / "findings.md").read_text().partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    rule = names["many_sorts"]
+    builder = TraceBuilder()
+    builder.kernel(0, 900, "void at::native::(anonymous namespace)::bitonicSortKVInPlace<int>")
+    builder.kernel(900, 8_100, "sgemm")
+
+    finding = rule(Analysis(builder.trace(), Taxonomy.default()).evidence)
+    assert (finding.code, finding.affected_ns, finding.saving_ns) == ("many_sorts", 900, 900)

@@ -69,7 +69,7 @@ def test_after_a_call_that_does_not_wait_it_does_not():
 
 def test_nodes_of_a_graph_wait_for_no_host():
     builder = TraceBuilder()
-    builder.graph(call=(0, 50), kernels=[(60, 10), (75, 10), (90, 10)])
+    builder.graph(call=(0, 200), kernels=[(60, 10), (75, 10), (90, 10)])
 
     assert saved(builder, 4, 4, 4) == 12
 
