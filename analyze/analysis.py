@@ -29,7 +29,9 @@ from . import roofline as rooflines
 from . import timeline as timelines
 from .attribution import WithoutOperator, without_operator
 from .completeness import is_complete, warnings
-from .findings import Finding, findings
+from .evidence import Evidence
+from .finding import CannotTell, Finding
+from .findings import Findings, findings
 from .kernel_work import kernel_work
 from .trace import Trace, TraceWarning
 
@@ -109,7 +111,6 @@ class Analysis:
     @cached_property
     def manifest(self) -> RunManifest | None:
         """The run manifest beside the trace; None where there is none that this version can read."""
-        # Imported here: only projections look at it, and it takes a while.
         from tracekit.manifest import find_manifest, read_manifest
 
         found = find_manifest(Path(self.trace.path))
@@ -177,9 +178,36 @@ class Analysis:
         return gap_tables.gap_groups(self.trace)
 
     @cached_property
+    def evidence(self) -> Evidence:
+        """All of this as the rules see it."""
+        return Evidence(
+            trace=self.trace,
+            gpu=self.gpu,
+            idle=self.idle,
+            launches=self.launches,
+            gap_groups=self.gap_groups,
+            layers=self.layers,
+            kernels=self.kernels,
+            work=self.work,
+            roofline=self.roofline,
+            sheet=self.datasheet,
+            warnings=self.warnings,
+            manifest=self.manifest,
+        )
+
+    @cached_property
+    def _judged(self) -> Findings:
+        return findings(self.evidence)
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
         """What to do, the largest saving first."""
-        return findings(self.gpu, self.idle, self.launches, self.gap_groups, self.layers, self.warnings, self.roofline)
+        return self._judged.found
+
+    @property
+    def undecided(self) -> tuple[CannotTell, ...]:
+        """What the rules could not tell, each with its reason."""
+        return self._judged.undecided
 
     def tables(self) -> dict[str, Table]:
         """The bundle's tables by name; their columns are described in docs/bundle.md."""

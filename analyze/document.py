@@ -11,6 +11,7 @@ from tracekit.bundle import SCHEMA_VERSION
 from tracekit.devices import Datasheet
 
 from .analysis import Analysis
+from .finding import Finding
 from .inputs import Skipped
 from .projection import DecodeProjection, Projection
 from .roofline import Roofline
@@ -59,8 +60,13 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "generated_kernels": analysis.generated_kernels.records(),
         "roofline": _roofline(analysis.roofline) if analysis.roofline else None,
         "projection": _projection(analysis.projection) if analysis.projection else None,
-        "findings": [asdict(finding) for finding in analysis.findings],
+        "findings": [_finding(finding) for finding in analysis.findings],
+        "undecided": [asdict(one) for one in analysis.undecided],
     }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {**_plain(finding), "rows": [dict(row) for row in finding.rows]}
 
 
 def _device(device: Device, sheet: Datasheet | None) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def _kernels(trace: Trace, work: Table, family_of: Mapping[str, str], compute: F
 
 
 def _steps(trace: Trace, work: Table, projected: Floats, inputs: Inputs) -> Table:
-    labels, of_event, of_call, calls = _outermost(trace)
+    labels, of_event, of_call, calls = outermost(trace)
     of_run = of_event[work["gpu"]]
 
     def total(places: Int64s, values: npt.NDArray[np.float64]) -> Floats:
@@ -209,7 +209,7 @@ def _steps(trace: Trace, work: Table, projected: Floats, inputs: Inputs) -> Tabl
     return table.take(np.flatnonzero(events > 0))
 
 
-def _outermost(trace: Trace) -> tuple[list[str], Int64s, Int64s, Int64s]:
+def outermost(trace: Trace) -> tuple[list[str], Int64s, Int64s, Int64s]:
     """The outermost annotations' names; for each GPU event and each launching call its place among them, or -1; and calls."""
     rows = trace.where(Category.ANNOTATION)
     names = trace.names(rows)
@@ -224,12 +224,12 @@ def _outermost(trace: Trace) -> tuple[list[str], Int64s, Int64s, Int64s]:
     top[rows] = rows
     while len(inner := rows[around[top[rows]] >= 0]):
         top[inner] = around[top[inner]]
-    outermost = rows[top[rows] == rows]
-    texts = [STEP_NUMBER.sub("", str(name)) for name in trace.names(outermost)]
+    tops = rows[top[rows] == rows]
+    texts = [STEP_NUMBER.sub("", str(name)) for name in trace.names(tops)]
     labels = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     place = np.full(len(trace) + 1, -1, dtype=np.int64)
-    place[outermost] = [labels[text] for text in texts]
-    calls = np.bincount(place[outermost], minlength=len(labels)).astype(np.int64)
+    place[tops] = [labels[text] for text in texts]
+    calls = np.bincount(place[tops], minlength=len(labels)).astype(np.int64)
     events, launches = trace.enclosing(forest, trace.call_of_gpu), trace.enclosing(forest, launching)
     return list(labels), place[top[events]], place[top[launches]], calls
 

@@ -19,7 +19,7 @@ from tracekit.table import Table
 from .analysis import Analysis
 from .cells import name_cell as _name
 from .cells import printable as _printable
-from .findings import Finding
+from .finding import CannotTell, Finding
 from .layers import OUTSIDE
 from .projection import DecodeProjection, Projection
 from .roofline import Roofline
@@ -75,6 +75,7 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     )
     yield from _unattributed(analysis)
     yield from _findings(analysis.findings)
+    yield from _undecided(analysis.undecided)
     yield _families(analysis)
     yield _idle(analysis)
     yield _kernels(analysis, width)
@@ -158,15 +159,32 @@ def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
     for finding in findings:
         if finding.code == "incomplete_trace":  # the warning above says it already
             continue
-        saving = f" — saves at most {time(finding.saving_ns)}" if finding.saving_ns is not None else ""
         yield Text.assemble(
             "\n",
             (f"[{finding.severity}] ", SEVERITY_STYLE.get(finding.severity, "")),
             (finding.title, "bold"),
-            saving,
+            _saving(finding.saving_ns),
         )
         yield Padding(Text(f"{_printable(finding.evidence)}."), (0, 0, 0, 2))
         yield Padding(Text(f"→ {finding.action}", style="green"), (0, 0, 0, 2))
+
+
+def _saving(ns: int | None) -> str:
+    """The estimate as a clause; empty where there is none."""
+    if ns is None:
+        return ""
+    return f" — saves about {time(ns)}" if ns else " — saves nothing as the host launches now"
+
+
+def _undecided(undecided: tuple[CannotTell, ...]) -> Iterable[RenderableType]:
+    """The rules that could not look, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for one in undecided:
+        reasons.setdefault(one.because, []).append(one.code)
+    if reasons:
+        yield Text("")
+    for because, codes in reasons.items():
+        yield Text(f"cannot tell {', '.join(codes)}: {_printable(because)}", style="dim")
 
 
 def _families(analysis: Analysis) -> RichTable:

@@ -68,6 +68,7 @@ class TraceView:
     charts: dict[str, Chart]
     tables: dict[str, tables.TableView]
     findings: list[dict[str, Any]]
+    undecided: list[tuple[str, list[str]]]
     layers: LayersView
     roofline: RooflineView | None
     projection: ProjectionView | None
@@ -121,6 +122,7 @@ def view(key: str, label: str, trace: TraceBundle) -> TraceView:
         charts={chart.key: chart for chart in _charts(trace, parts)},
         tables={table.key: table for table in _tables(trace, parts) if table.rows},
         findings=trace.documents("findings"),
+        undecided=_undecided(trace),
         layers=layers_view(trace),
         roofline=roofline_view(trace),
         projection=projection_view(trace),
@@ -185,6 +187,14 @@ def _without_operator(trace: TraceBundle) -> Iterator[KeyFigure]:
     }
     most = max(reasons, key=lambda key: figure(alone, key))
     yield KeyFigure("No operator", units.percent(alone.get("share")), f"of kernel time, mostly {reasons[most]}")
+
+
+def _undecided(trace: TraceBundle) -> list[tuple[str, list[str]]]:
+    """The rules that could not look, by their reason, in the order of the bundle."""
+    reasons: dict[str, list[str]] = {}
+    for one in trace.documents("undecided"):
+        reasons.setdefault(str(one.get("because", "")), []).append(str(one.get("code", "")))
+    return list(reasons.items())
 
 
 def _launches(launches: dict[str, Any]) -> str:

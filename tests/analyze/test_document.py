@@ -100,8 +100,11 @@ CONTRACT: dict[str, Any] = {
             "saving_ns": (int, type(None)),
             "evidence": str,
             "action": str,
+            "reasoning": str,
+            "rows": list,
         }
     ],
+    "undecided": [{"code": str, "because": str}],
     "without_operator": {
         **dict.fromkeys(("kernels", "time_ns", "replayed_ns", "outside_ns", "unlaunched_ns"), int),
         "share": float,

@@ -1,6 +1,10 @@
-"""What to do next: each rule just at its threshold and just below it."""
+"""What to do next: the engine, and the rules about idle time and layers just at their thresholds and just below them."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,15 +12,23 @@ from operator_calls import recorded, t
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.findings import Finding, findings
+from tracekit.analyze.document import entry
+from tracekit.analyze.evidence import Evidence
+from tracekit.analyze.finding import Finding
+from tracekit.analyze.findings import findings
 from tracekit.analyze.gpu import GpuSummary
 from tracekit.analyze.idle import IdleCauses
+from tracekit.analyze.kernel_work import kernel_work
+from tracekit.analyze.kernels import kernels
 from tracekit.analyze.launches import Latency, Launches
+from tracekit.analyze.loader import load
+from tracekit.analyze.rules import RULES
 from tracekit.bundle import CAUSES
 from tracekit.devices import Datasheet
 from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 
+ROOT = Path(__file__).resolve().parents[2]
 SPAN = 1_000_000
 NOTHING = dict.fromkeys(CAUSES, 0)
 
@@ -47,19 +59,40 @@ def nested(*layers: tuple[str, int, int, int]) -> Table:
     )
 
 
-def found(
-    *, missing: int = 0, span: int = SPAN, gap_groups: Table | None = None, layers: Table | None = None, **idle: int
-) -> tuple[Finding, ...]:
+def seen(
+    *,
+    missing: int = 0,
+    span: int = SPAN,
+    gap_groups: Table | None = None,
+    layers: Table | None = None,
+    has_gpu: bool = True,
+    **idle: int,
+) -> Evidence:
+    """What the rules see of these figures; the trace itself has one call that launched nothing."""
     causes = IdleCauses(**{f"{cause}_ns": idle.get(cause, 0) for cause in CAUSES})
     busy = span - causes.total_ns
-    return findings(
-        GpuSummary(span, busy, causes.total_ns, busy, kernels=50, unique_kernels=5, memcpys=0, memsets=0),
-        causes,
-        Launches(400, 2, missing, 0, Latency(None, None, None, None)),
-        groups() if gap_groups is None else gap_groups,
-        nested() if layers is None else layers,
-        (),
+    builder = TraceBuilder()
+    builder.call(0, 5, "cudaFree")
+    trace = builder.trace()
+    gpu = GpuSummary(span, busy, causes.total_ns, busy, kernels=50, unique_kernels=5, memcpys=0, memsets=0)
+    return Evidence(
+        trace=trace,
+        gpu=gpu if has_gpu else None,
+        idle=causes,
+        launches=Launches(400, 2, missing, 0, Latency(None, None, None, None)),
+        gap_groups=groups() if gap_groups is None else gap_groups,
+        layers=nested() if layers is None else layers,
+        kernels=kernels(trace, Taxonomy([])),
+        work=kernel_work(trace),
     )
+
+
+def found(**figures: Any) -> tuple[Finding, ...]:
+    return findings(seen(**figures)).found
+
+
+def undecided(**figures: Any) -> dict[str, str]:
+    return {one.code: one.because for one in findings(seen(**figures)).undecided}
 
 
 def test_a_busy_gpu_needs_no_advice():
@@ -67,10 +100,29 @@ def test_a_busy_gpu_needs_no_advice():
     assert found(device_wait=900_000) == ()
 
 
-def test_no_gpu_no_advice():
-    idle = IdleCauses(**{f"{cause}_ns": 0 for cause in CAUSES})
+def test_no_gpu_no_advice_but_the_reason():
+    assert found(has_gpu=False) == ()
+    because = undecided(has_gpu=False)
+    assert {because[code] for code in ("launch_overhead", "host_sync", "host_late", "layer_launch_cost")} == {
+        "the trace has no GPU events"
+    }
+    assert "incomplete_trace" not in because  # it has calls, and each has its kernel
 
-    assert findings(None, idle, Launches(0, 0, 0, 0, Latency(None, None, None, None)), groups(), nested(), ()) == ()
+
+def test_without_calls_nothing_is_known_of_the_host():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    analysis = Analysis(builder.trace(), Taxonomy([]))
+
+    because = {one.code: one.because for one in analysis.undecided}
+    assert analysis.findings == ()
+    for code in ("incomplete_trace", "launch_overhead", "host_sync", "host_late", "data_loader"):
+        assert because[code] == "the trace has no runtime calls: what the host did is not known"
+
+
+def test_a_rule_that_could_not_look_is_no_rule_that_found_nothing():
+    assert undecided()["layer_launch_cost"] == "no annotation or module tells layers"
+    assert "layer_launch_cost" not in undecided(layers=mlp((10, 10, 0)))
 
 
 @pytest.mark.parametrize(
@@ -236,3 +288,83 @@ def test_at_the_peak_from_the_cache_or_on_an_unknown_device_nothing_is_wrong():
     assert rates(compute=1.0, memory=0.1) == ()
     assert rates(compute=None, memory=1.5, cache_mb=12) == ()
     assert rates(compute=1.25, memory=None) == ()
+
+
+# --- All of them together --------------------------------------------------------------------------------------------
+
+
+def healthy() -> TraceBuilder:
+    """What no rule has anything to say about: half precision, fused attention, everything queued in time."""
+    half = {"dtype": "c10::Half"}
+    builder = TraceBuilder(deviceProperties=[{"id": 0, "name": "NVIDIA H100 80GB HBM3", "computeMajor": 9, "computeMinor": 0}])
+    builder.annotation(0, 990, "step")
+    kernels = [
+        # 1.4e11 FLOPs take 139,000 ns at 989 TFLOP/s.
+        ("nvjet_hsh_128x256", "aten::mm", recorded(t(4096, 4096, **half), t(4096, 4096, **half)), 200_000),
+        ("flash_fwd_kernel", "aten::_flash_attention_forward", {}, 50_000),
+        ("vectorized_elementwise_kernel", "aten::gelu", recorded(t(4096, 4096, **half)), 30_000),
+        ("nvjet_hsh_128x256", "aten::mm", recorded(t(4096, 4096, **half), t(4096, 4096, **half)), 200_000),
+        ("vectorized_layer_norm_kernel", "aten::native_layer_norm", {}, 25_000),
+    ]
+    begin = 1_000
+    for place, (name, operator, inputs, duration) in enumerate(kernels):
+        builder.operator(100 * place, 90, operator, **inputs)
+        builder.launch(call=(100 * place + 10, 20), kernel=(begin, duration), name=name)
+        begin += duration
+    return builder
+
+
+def test_a_healthy_trace_yields_none():
+    analysis = Analysis(healthy().trace(), Taxonomy.default())
+
+    assert analysis.findings == ()
+    assert [one.code for one in analysis.undecided] == ["profiler_inflation"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "traces").glob("*.json.gz")), ids=lambda path: path.name.split(".")[0])
+def test_the_same_trace_gives_the_same_bytes(path):
+    def told() -> str:
+        return json.dumps({key: entry(Analysis(load(path), Taxonomy.default()))[key] for key in ("findings", "undecided")})
+
+    assert told() == told()
+
+
+def test_every_rule_answers_with_its_own_code_and_every_finding_says_how_it_reckons():
+    codes = [rule.__name__ for rule in RULES]
+    page = (ROOT / "docs" / "findings.md").read_text()
+
+    assert len(set(codes)) == len(codes)
+    assert [code for code in codes if f"| `{code}` |" not in page] == []
+    for path in (ROOT / "traces").glob("*.json.gz"):
+        analysis = Analysis(load(path), Taxonomy.default())
+        for finding in analysis.findings:
+            assert finding.code in codes
+            assert finding.reasoning
+            assert finding.rows
+            assert finding.saving_ns is None or 0 <= finding.saving_ns <= analysis.gpu.span_ns
+        assert {one.code for one in analysis.undecided} <= set(codes) - {finding.code for finding in analysis.findings}
+
+
+def test_the_shipped_traces_say_what_they_are_known_for():
+    def codes(variant: str) -> set[str]:
+        path = ROOT / "traces" / f"gpt2-{variant}-h100-80gb-hbm3.pt.trace.json.gz"
+        return {finding.code for finding in Analysis(load(path), Taxonomy.default()).findings}
+
+    assert codes("baseline") >= {"launch_overhead", "fp32_gemm", "memory_bound_gemv", "profiler_inflation"}
+    assert "split_k" in codes("fp16")
+    assert "fp32_gemm" not in codes("fp16")
+    assert "unfused_attention" in codes("baseline-explicit-layers")
+    assert "unfused_attention" not in codes("baseline")
+
+
+def test_the_page_shows_how_to_write_a_rule():
+    code = (ROOT / "docs" / "findings.md").read_text().partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    rule = names["many_sorts"]
+    builder = TraceBuilder()
+    builder.kernel(0, 900, "void at::native::(anonymous namespace)::bitonicSortKVInPlace<int>")
+    builder.kernel(900, 8_100, "sgemm")
+
+    finding = rule(Analysis(builder.trace(), Taxonomy.default()).evidence)
+    assert (finding.code, finding.affected_ns, finding.saving_ns) == ("many_sorts", 900, 900)

@@ -117,6 +117,16 @@ def test_what_one_needs_to_see():
     assert "(the 10 worst of 14)" in text
 
 
+def test_what_could_not_be_told_is_a_line_a_reason():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    text = shown(builder, width=200)
+
+    assert text.count("cannot tell ") == len({line for line in text.splitlines() if "cannot tell " in line})
+    assert "cannot tell incomplete_trace, launch_overhead" in text
+    assert "the trace has no runtime calls" in text
+
+
 def test_the_roofline_in_short():
     text = shown(full(), 200)
 

@@ -269,7 +269,10 @@ def test_a_failing_export_leaves_nothing(options: CollectOptions, console, monke
         ({"temperature": float("nan")}, "--temperature: is nan"),
         ({"top_k": 0}, "--top-k: is 0; use 1 or more"),
         ({"variants": ("graphs",)}, "variant graphs: CUDA graphs need a CUDA device"),
-        ({"variants": ("graphs",), "workload": "recompute", "new_tokens": None}, "variant graphs: captures a decode step"),
+        (
+            {"variants": ("graphs",), "workload": "recompute", "new_tokens": None},
+            "variant graphs: captures steps of fixed shape",
+        ),
         ({"batch": 0}, "--batch: is 0"),
         ({"prompt": "Hello"}, "--prompt-tokens: cannot be given along with --prompt"),
         ({"prompt": "Hello", "prompt_tokens": None}, "tiny has no tokenizer"),

@@ -12,7 +12,10 @@ CPU = Device("cpu", "a CPU")
 H100 = Device("cuda", "NVIDIA H100", compute_capability="9.0")
 T4 = Device("cuda", "Tesla T4", compute_capability="7.5")
 P100 = Device("cuda", "Tesla P100", compute_capability="6.0")
-NAMES = ["baseline", "fp16", "bf16", "compiled", "fp16-compiled", "graphs", "fp16-compiled-graphs", "fused", "fused-int8"]
+NAMES = [
+    *("baseline", "fp16", "bf16", "compiled", "fp16-compiled", "graphs", "fp16-compiled-graphs"),
+    *("fused", "fused-layers", "fused-int8"),
+]
 
 
 def test_the_registry_names_explains_and_finds_every_variant() -> None:
@@ -29,8 +32,8 @@ def test_the_registry_names_explains_and_finds_every_variant() -> None:
     [
         (H100, []),
         (T4, []),
-        (P100, ["compiled", "fp16-compiled", "fp16-compiled-graphs", "fused", "fused-int8"]),
-        (CPU, ["compiled", "fp16-compiled", "graphs", "fp16-compiled-graphs", "fused", "fused-int8"]),
+        (P100, ["compiled", "fp16-compiled", "fp16-compiled-graphs", "fused", "fused-layers", "fused-int8"]),
+        (CPU, ["compiled", "fp16-compiled", "graphs", "fp16-compiled-graphs", "fused", "fused-layers", "fused-int8"]),
     ],
     ids=lambda value: value.name if isinstance(value, Device) else "",
 )

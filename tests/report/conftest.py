@@ -572,6 +572,8 @@ def trace_parts(
                 "saving_ns": 700_000,
                 "evidence": f"400 launches {label}",
                 "action": "Use a CUDA graph.",
+                "reasoning": f"All idle time less the gaps {label}",
+                "rows": [{"step": label, "busy_ns": 1}],
             },
             {
                 "code": "small_kernels",
@@ -582,6 +584,11 @@ def trace_parts(
                 "evidence": "Median 3 µs",
                 "action": "Fuse them.",
             },
+        ],
+        "undecided": [
+            {"code": "fp32_gemm", "because": f"no shapes {label}"},
+            {"code": "stragglers", "because": "one rank alone"},
+            {"code": "tf32_off", "because": f"no shapes {label}"},
         ],
         "manifest": manifest(),
     }

@@ -120,6 +120,15 @@ def test_hostile_names_are_text(dossiers: dict[str, Path], hostile: tuple[str, .
     assert not [tag for tag, _ in page.tags if tag in ("b", "i", "img", "svg")]
 
 
+def test_findings_say_how_they_reckon_and_what_could_not_be_told(dossiers: dict[str, Path]) -> None:
+    text = re.sub(r"\s+", " ", "".join(Page(dossiers["plain"].read_text()).text))
+    assert "All idle time less the gaps aten::addmm" in text
+    assert "Cannot tell fp32_gemm, tf32_off: no shapes aten::addmm." in text
+    assert "Cannot tell stragglers: one rank alone." in text
+    hostile = Page(dossiers["hostile"].read_text())
+    assert "All idle time less the gaps" in "".join(hostile.text)
+
+
 def test_hostile_names_are_escaped_for_plotly(dossiers: dict[str, Path]) -> None:
     page = Page(dossiers["hostile"].read_text())
     labels = []

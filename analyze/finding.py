@@ -1,0 +1,38 @@
+"""What may a rule answer?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to act on. Times in ns.
+
+    `saving_ns` is an estimate, None where the trace gives no ground for one; `reasoning` says how it was computed and from
+    what. `evidence` is a sentence, `rows` are the figures behind it: plain values, the worst first.
+    """
+
+    code: str
+    title: str
+    severity: str
+    affected_ns: int
+    saving_ns: int | None
+    evidence: str
+    action: str
+    reasoning: str = ""
+    rows: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class CannotTell:
+    """A rule that could not look: its code, and why."""
+
+    code: str
+    because: str
+
+
+Answer = Finding | CannotTell | None
+"""None: the rule looked, and there is nothing to find."""

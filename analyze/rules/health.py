@@ -1,0 +1,96 @@
+"""Can the figures be trusted?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..evidence import Evidence
+from ..finding import Answer, Finding
+from .needs import CALLS, DATASHEET, KERNELS, SHAPES, Need, needs
+from .wording import percent
+
+NAMED = 3
+"""So many operators are named in a finding about them."""
+
+PROFILED = Need(
+    "no run manifest beside the trace tells how long it took without the profiler",
+    lambda e: e.manifest is not None and e.manifest.profile is not None,
+)
+
+
+@needs(CALLS)
+def incomplete_trace(evidence: Evidence) -> Answer:
+    """Launches whose kernels were not recorded make every GPU figure too low."""
+    missing = evidence.launches.launches_without_kernel
+    if not missing:
+        return None
+    return Finding(
+        code="incomplete_trace",
+        title="The trace lost GPU events",
+        severity="high",
+        affected_ns=evidence.gpu.span_ns if evidence.gpu else 0,
+        saving_ns=None,
+        evidence=f"{missing:,} of {evidence.launches.kernel_launches:,} launches have no kernel",
+        action="Profile a shorter window (fewer steps, after a warm-up) and call torch.cuda.synchronize() before the profiler "
+        "stops; until then read GPU times as lower bounds.",
+        reasoning="No saving: what is missing is not known. Launches are counted whose correlation no GPU event carries.",
+        rows=({"launches": evidence.launches.kernel_launches, "without_kernel": missing},),
+    )
+
+
+@needs(KERNELS, DATASHEET, SHAPES)
+def above_peak(evidence: Evidence) -> Answer:
+    """Nothing is faster than its device: the count of its work is wrong, or the clock is, or the datasheet."""
+    roofline = evidence.roofline
+    found = [row for row in roofline.operators.records() if row["flag"] == "above_peak"] if roofline else []
+    if roofline is None or not found:
+        return None
+    named = "; ".join(f"{row['operator']} {row['shapes'] or ''}: {_peak_reached(row)}" for row in found[:NAMED])
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return Finding(
+        code="above_peak",
+        title="Kernels seem faster than the device can be: the model or the clock is wrong",
+        severity="low",
+        affected_ns=sum(row["known_ns"] for row in found),
+        saving_ns=None,
+        evidence=named + more,
+        action=f"Do not trust the roofline of these rows. Check that the device is {roofline.device} and not another "
+        "model of that name, and whether FP32 was computed as TF32 (a kernel's name tells it only sometimes); a table of "
+        "your own peaks goes into --device-table.",
+        reasoning="No saving: FLOPs and bytes by the recorded shapes, over the kernels' time, exceed the datasheet's peaks.",
+        rows=tuple(
+            {key: row[key] for key in ("operator", "shapes", "known_ns", "compute_share", "memory_share")} for row in found[:10]
+        ),
+    )
+
+
+def _peak_reached(row: dict[str, Any]) -> str:
+    """By how much the row is above the device's peak, the worse of the two."""
+    compute, memory = row["compute_share"] or 0.0, row["memory_share"] or 0.0
+    return f"{percent(compute)} of its {row['peak']} peak" if compute > memory else f"{percent(memory)} of its bandwidth"
+
+
+@needs(PROFILED)
+def profiler_inflation(evidence: Evidence) -> Answer:
+    """The profiler made the host so slow that shares of this trace's span are not the run's."""
+    run = evidence.manifest
+    assert run is not None
+    assert run.profile is not None
+    profile = run.profile
+    if profile.inflation < evidence.thresholds.inflation:
+        return None
+    profiled = profile.prefill_ns + profile.decode_ns
+    return Finding(
+        code="profiler_inflation",
+        title=f"Profiling made a step {profile.inflation:.2f} times as long",
+        severity="low",
+        affected_ns=round(profiled * (1 - 1 / profile.inflation)),
+        saving_ns=None,
+        evidence=f"a profiled step took {profile.inflation:.2f} times the median of one without the profiler, as the run "
+        "manifest tells; the host's part of idle time is inflated, kernel times are not",
+        action="Judge speed by the timings without the profiler, and idle time by its causes rather than its length; for a "
+        "trace closer to the run leave out record_shapes, with_stack, profile_memory and layer annotations.",
+        reasoning="No saving: nothing of this is lost without the profiler. Affected is the profiled window less what it "
+        "would have taken at the pace of the runs that were timed without.",
+        rows=({"inflation": profile.inflation, "prefill_ns": profile.prefill_ns, "decode_ns": profile.decode_ns},),
+    )

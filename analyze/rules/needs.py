@@ -1,0 +1,47 @@
+"""What can a rule not do without?
+
+Needs are declared on a rule; where one is not met it answers CannotTell, with the need's reason, and does not look.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..evidence import Evidence
+from ..finding import Answer, CannotTell
+
+Rule = Callable[[Evidence], Answer]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a rule cannot do without, and what it says where that is missing."""
+
+    because: str
+    met: Callable[[Evidence], bool]
+
+
+def needs(*wanted: Need) -> Callable[[Rule], Rule]:
+    """Let a rule answer CannotTell, with the first reason that holds, before it looks; its name is its code."""
+
+    def declare(rule: Rule) -> Rule:
+        @functools.wraps(rule)
+        def ask(evidence: Evidence) -> Answer:
+            missing = next((need for need in wanted if not need.met(evidence)), None)
+            return CannotTell(rule.__name__, missing.because) if missing else rule(evidence)
+
+        return ask
+
+    return declare
+
+
+GPU = Need("the trace has no GPU events", lambda e: e.gpu is not None)
+KERNELS = Need("the trace has no kernels", lambda e: len(e.work) > 0)
+CALLS = Need("the trace has no runtime calls: what the host did is not known", lambda e: len(e.trace.calls) > 0)
+HOST = Need("the trace has no host operators or annotations", lambda e: e.has_host)
+OPERATORS = Need("no operator launched a kernel", lambda e: bool((e.work["operator"] >= 0).any()))
+SHAPES = Need("the shapes of operators were not recorded (record_shapes=True)", lambda e: bool(e.work["has_bytes"].any()))
+DATASHEET = Need("the device is not in the table of datasheets (--device-table)", lambda e: e.sheet is not None)
+CAPABILITY = Need("the device's compute capability is not known", lambda e: e.capability is not None)
