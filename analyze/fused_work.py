@@ -40,7 +40,8 @@ def _iterations(call: OperatorCall) -> int:
     return found
 
 
-# Our own, as kernels/ops.py has their arguments.
+# Our own, as kernels/ops.py and kernels/prefill_ops.py have their arguments. Weights may be INT8, with a scale for each output
+# as the last argument: products are then still those of the activations' type.
 
 
 def _linear_flops(rows: TensorInput, weight: TensorInput) -> int:
@@ -51,49 +52,85 @@ def _linear_flops(rows: TensorInput, weight: TensorInput) -> int:
 
 
 def embed_norm_qkv(call: OperatorCall) -> Work:
-    """`embed_norm_qkv` (tokens, position, embeddings of both, gamma, beta, weight, bias, keys, values).
+    """`embed_norm_qkv` (tokens, position, embeddings of both, gamma, beta, weight, bias, keys, values, scale).
 
     A row of each embedding is read for a token; hidden state, query, key and value are written.
     """
     tokens, position, table, places, gamma, beta, weight, bias = (call.tensor(at) for at in range(8))
-    hidden = TensorInput((tokens.elements, *gamma.shape), weight.dtype)
+    hidden = TensorInput((tokens.elements, *gamma.shape), gamma.dtype)
     rows = 2 * hidden.size + bytes_of(tokens, position)
     flops = _linear_flops(hidden, weight) + (LAYER_NORM_FLOPS + 1) * hidden.elements
     if table.shape[1:] != gamma.shape or places.shape[1:] != gamma.shape:
         raise UnrecordedError("embeddings of another width")
-    return Work(flops, rows + bytes_of(gamma, beta, weight, bias) + 4 * hidden.size, weight.dtype.name)
+    moved = rows + bytes_of(gamma, beta, weight, bias, call.optional(10)) + 4 * hidden.size
+    return Work(flops, moved, hidden.dtype.name)
 
 
 def norm_qkv(call: OperatorCall) -> Work:
-    """`norm_qkv` (hidden, position, gamma, beta, weight, bias, keys, values): query, key and value are written."""
+    """`norm_qkv` (hidden, position, gamma, beta, weight, bias, keys, values, scale): query, key and value are written."""
     hidden, position, gamma, beta, weight, bias = (call.tensor(at) for at in range(6))
     flops = _linear_flops(hidden, weight) + LAYER_NORM_FLOPS * hidden.elements
-    moved = bytes_of(hidden, position, gamma, beta, weight, bias) + 3 * hidden.size
-    return Work(flops, moved, weight.dtype.name)
+    moved = bytes_of(hidden, position, gamma, beta, weight, bias, call.optional(8)) + 3 * hidden.size
+    return Work(flops, moved, hidden.dtype.name)
 
 
 def linear_residual(call: OperatorCall) -> Work:
-    """`linear_residual` (x, weight, bias, residual)."""
+    """`linear_residual` (x, weight, bias, residual, scale)."""
     x, weight, bias, residual = (call.tensor(at) for at in range(4))
     flops = _linear_flops(x, weight) + residual.elements
-    return Work(flops, bytes_of(x, weight, bias, residual) + residual.size, weight.dtype.name)
+    return Work(flops, bytes_of(x, weight, bias, residual, call.optional(4)) + residual.size, x.dtype.name)
 
 
 def norm_fc1_gelu(call: OperatorCall) -> Work:
-    """`norm_fc1_gelu` (hidden, gamma, beta, weight, bias)."""
+    """`norm_fc1_gelu` (hidden, gamma, beta, weight, bias, scale)."""
     hidden, gamma, beta, weight, bias = (call.tensor(at) for at in range(5))
     out = TensorInput((*hidden.shape[:1], *weight.shape[:1]), hidden.dtype)
     flops = _linear_flops(hidden, weight) + LAYER_NORM_FLOPS * hidden.elements + out.elements
-    return Work(flops, bytes_of(hidden, gamma, beta, weight, bias) + out.size, weight.dtype.name)
+    return Work(flops, bytes_of(hidden, gamma, beta, weight, bias, call.optional(5)) + out.size, hidden.dtype.name)
 
 
 def norm_lm_head(call: OperatorCall) -> Work:
-    """`norm_lm_head` (hidden, gamma, beta, weight): logits and tokens are written."""
+    """`norm_lm_head` (hidden, gamma, beta, weight, scale): logits and tokens are written."""
     hidden, gamma, beta, weight = (call.tensor(at) for at in range(4))
     logits = TensorInput((*hidden.shape[:1], *weight.shape[:1]), hidden.dtype)
     flops = _linear_flops(hidden, weight) + LAYER_NORM_FLOPS * hidden.elements + logits.elements
-    moved = bytes_of(hidden, gamma, beta, weight) + logits.size + hidden.shape[0] * INT64.bytes
-    return Work(flops, moved, weight.dtype.name)
+    moved = bytes_of(hidden, gamma, beta, weight, call.optional(4)) + logits.size + hidden.shape[0] * INT64.bytes
+    return Work(flops, moved, hidden.dtype.name)
+
+
+def embed_layer_norm(call: OperatorCall) -> Work:
+    """`embed_layer_norm` (tokens, positions, embeddings of both, gamma, beta): the sum and its layer norm are written.
+
+    A row of the tokens' embedding is read for each token, one of the positions' for each position.
+    """
+    tokens, positions, _, _, gamma, beta = (call.tensor(at) for at in range(6))
+    hidden = TensorInput((tokens.elements, *gamma.shape), gamma.dtype)
+    read = bytes_of(tokens, positions, gamma, beta) + hidden.size + positions.elements * gamma.size
+    return Work((LAYER_NORM_FLOPS + 1) * hidden.elements, read + 2 * hidden.size, vector_peak(hidden.dtype))
+
+
+def bias_residual_layer_norm(call: OperatorCall) -> Work:
+    """`bias_residual_layer_norm` (product, bias, hidden, gamma, beta): the sum, in place, and its layer norm are written."""
+    product, bias, hidden, gamma, beta = (call.tensor(at) for at in range(5))
+    moved = bytes_of(product, bias, hidden, gamma, beta) + 2 * hidden.size
+    return Work((LAYER_NORM_FLOPS + 2) * hidden.elements, moved, vector_peak(hidden.dtype))
+
+
+def bias_gelu(call: OperatorCall) -> Work:
+    """`bias_gelu` (x, bias), in place."""
+    x, bias = call.tensor(0), call.tensor(1)
+    return Work(2 * x.elements, bytes_of(x, bias) + x.size, vector_peak(x.dtype))
+
+
+def flash_attention(call: OperatorCall) -> Work:
+    """`flash_attention` (qkv, keys, values): causal, of whole prompts; what is gathered, keys and values are written."""
+    qkv, keys = call.tensor(0), call.tensor(1)
+    if len(qkv.shape) != 2 or len(keys.shape) != 4:
+        raise UnrecordedError("attention of other than rows and a cache")
+    batch, heads, _, width = keys.shape
+    tokens = qkv.shape[0] // batch
+    pairs = batch * heads * tokens * (tokens + 1) // 2
+    return Work(4 * pairs * width, 2 * qkv.size, qkv.dtype.name)
 
 
 # vLLM's
@@ -125,6 +162,10 @@ FORMULAS: Mapping[str, Formula] = {
     "tracekit::linear_residual": linear_residual,
     "tracekit::norm_fc1_gelu": norm_fc1_gelu,
     "tracekit::norm_lm_head": norm_lm_head,
+    "tracekit::embed_layer_norm": embed_layer_norm,
+    "tracekit::bias_residual_layer_norm": bias_residual_layer_norm,
+    "tracekit::bias_gelu": bias_gelu,
+    "tracekit::flash_attention": flash_attention,
     "_C::rms_norm": vllm_rms_norm,
     "_C::fused_add_rms_norm": vllm_add_rms_norm,
     "_C_cache_ops::reshape_and_cache_flash": vllm_cache_store,

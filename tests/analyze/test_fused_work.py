@@ -85,17 +85,53 @@ def test_our_own_kernels_by_hand() -> None:
     assert work("tracekit::decode_attention", hidden, position, cache, cache) is None
 
 
+def test_int8_weights_are_bytes_and_scales_and_the_products_those_of_the_activations() -> None:
+    hidden, norm, scale = h(B, D), (h(D), h(D)), t(4 * D, dtype="float")
+    weight = t(4 * D, D, dtype="signed char")
+    assert work("tracekit::norm_fc1_gelu", hidden, *norm, weight, h(4 * D), scale) == Work(
+        2 * B * 4 * D * D + 8 * 16 + 64, 2 * (16 + 8 + 8 + 32) + 256 + 4 * 32 + 2 * 64, "fp16"
+    )
+    assert work("tracekit::linear_residual", h(B, D), t(D, D, dtype="signed char"), h(D), hidden, t(D, dtype="float")) == Work(
+        2 * B * D * D + 16, 2 * (16 + 8 + 16) + 64 + 4 * 8 + 2 * 16, "fp16"
+    )
+    # Not given: FP16 weights.
+    assert work("tracekit::norm_fc1_gelu", hidden, *norm, h(4 * D, D), h(4 * D), None) == work(
+        "tracekit::norm_fc1_gelu", hidden, *norm, h(4 * D, D), h(4 * D)
+    )
+
+
+def test_our_own_prefill_by_hand() -> None:
+    """Width 8, two prompts of three tokens: 6 rows of 48 elements of 2 bytes."""
+    tokens, positions, norm, rows = t(2, 3, dtype=LONG), t(3, dtype=LONG), (h(D), h(D)), h(6, D)
+    assert work("tracekit::embed_layer_norm", tokens, positions, h(50, D), h(20, D), *norm) == Work(
+        9 * 48, 8 * (6 + 3) + 2 * (8 + 8) + 2 * 48 + 2 * 3 * 8 + 2 * 2 * 48, "fp32"
+    )
+    assert work("tracekit::bias_residual_layer_norm", rows, h(D), rows, *norm) == Work(
+        10 * 48, 2 * (48 + 8 + 48 + 8 + 8) + 2 * 2 * 48, "fp32"
+    )
+    assert work("tracekit::bias_gelu", h(6, 4 * D), h(4 * D)) == Work(2 * 192, 2 * (192 + 32 + 192), "fp32")
+    # Two heads 4 wide; 1 + 2 + 3 pairs of tokens in each of four heads of prompts, 2 products of 2 FLOPs each.
+    cache = h(2, 2, 10, 4)
+    assert work("tracekit::flash_attention", h(6, 3 * D), cache, cache) == Work(4 * 4 * 6 * 4, 2 * 2 * 144, "fp16")
+
+
 def test_our_own_kernels_look_where_the_operators_have_their_arguments() -> None:
-    ops = pytest.importorskip("tracekit.kernels.ops")
+    pytest.importorskip("tracekit.kernels.ops")
+    from tracekit.kernels import ops, prefill_ops
+
     expected = {
-        "embed_norm_qkv": "tokens position token_embedding position_embedding gamma beta weight bias keys values",
-        "norm_qkv": "hidden position gamma beta weight bias keys values",
-        "linear_residual": "x weight bias residual",
-        "norm_fc1_gelu": "hidden gamma beta weight bias",
-        "norm_lm_head": "hidden gamma beta weight",
+        "embed_norm_qkv": "tokens position token_embedding position_embedding gamma beta weight bias keys values scale",
+        "norm_qkv": "hidden position gamma beta weight bias keys values scale",
+        "linear_residual": "x weight bias residual scale",
+        "norm_fc1_gelu": "hidden gamma beta weight bias scale",
+        "norm_lm_head": "hidden gamma beta weight scale",
+        "embed_layer_norm": "tokens positions token_embedding position_embedding gamma beta",
+        "bias_residual_layer_norm": "product bias hidden gamma beta",
+        "bias_gelu": "x bias",
+        "flash_attention": "qkv keys values",
     }
     for name, arguments in expected.items():
-        schema = getattr(ops, name)._opoverload._schema
+        schema = getattr(prefill_ops if hasattr(prefill_ops, name) else ops, name)._opoverload._schema
         assert [argument.name for argument in schema.arguments] == arguments.split()
 
 
