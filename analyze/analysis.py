@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from tracekit.errors import ManifestError
 from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 
+from . import communication as communicating
 from . import compiled as compiling
 from . import gaps as gap_tables
 from . import gpu as gpu_time
@@ -24,6 +25,7 @@ from . import kernels as kernel_tables
 from . import launches as launching
 from . import layers as layering
 from . import operators as host_time
+from . import phases as phasing
 from . import projection as projecting
 from . import roofline as rooflines
 from . import timeline as timelines
@@ -33,6 +35,8 @@ from .evidence import Evidence
 from .finding import CannotTell, Finding
 from .findings import Findings, findings
 from .kernel_work import kernel_work
+from .loop_steps import find_steps
+from .selection import Selection
 from .trace import Trace, TraceWarning
 
 if TYPE_CHECKING:
@@ -43,13 +47,16 @@ if TYPE_CHECKING:
 class Analysis:
     """A trace and what the analyses say about it; each is computed when first asked for.
 
-    `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected.
+    `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected. `selection`
+    tells the steps that the trace was restricted to, if it was; `divided`, whether `rows` and `tables` have columns per step.
     """
 
     trace: Trace
     taxonomy: Taxonomy
     datasheets: tuple[Datasheet, ...] = field(default_factory=datasheets)
     target: Datasheet | None = None
+    selection: Selection | None = None
+    divided: bool = False
 
     @cached_property
     def gpu(self) -> gpu_time.GpuSummary | None:
@@ -149,6 +156,30 @@ class Analysis:
         return without_operator(self.trace)
 
     @cached_property
+    def phases(self) -> phasing.Phases:
+        """The steps of the trace, or those that were chosen, and how they differ."""
+        return phasing.phases(self.trace, self.selection.steps if self.selection else find_steps(self.trace))
+
+    @cached_property
+    def communication(self) -> communicating.Communication | None:
+        """How long it communicates, and whether it computes meanwhile; None without a GPU event."""
+        return communicating.communication(self.trace, self._family_of)
+
+    @cached_property
+    def collectives(self) -> Table:
+        """Collectives by kind, process group and size."""
+        found = self.communication
+        return communicating.collective_groups(found.collectives) if found else _empty("collectives")
+
+    def per_step(self, table: Table) -> Table:
+        """A table of this analysis with a column `…_per_step` for each that adds up; unchanged if the trace has no steps."""
+        return phasing.per_step(table, len(self.phases.steps) - 1)
+
+    def rows(self, table: Table) -> list[dict[str, Any]]:
+        """A table of this analysis as it is shown: with columns per step if that was asked for."""
+        return (self.per_step(table) if self.divided else table).records()
+
+    @cached_property
     def graph_launches(self) -> Table:
         """CUDA graphs, launch by launch."""
         return graphing.graph_launches(self.trace)
@@ -225,13 +256,17 @@ class Analysis:
             "graph_launches": self.graph_launches,
             "compiled_regions": self.compiled_regions,
             "generated_kernels": self.generated_kernels,
+            "steps": self.phases.steps,
+            "phases": self.phases.groups,
+            "collectives": self.collectives,
             "timeline": timelines.timeline(self.trace, self._family_of),
         }
         if self.roofline:
             found |= {"roofline_kernels": self.roofline.kernels, "roofline_operators": self.roofline.operators}
         if self.projection:
             found |= {"projection_kernels": self.projection.kernels, "projection_steps": self.projection.steps}
-        return {name: found[name] if name in found else _empty(name) for name in COLUMNS}
+        whole = {name: found[name] if name in found else _empty(name) for name in COLUMNS}
+        return {name: self.per_step(table) if self.divided else table for name, table in whole.items()}
 
     @cached_property
     def _family_of(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracekit.bundle import COLUMNS, DOCUMENT, REAL, TEXT
+from tracekit.bundle import COLUMNS, DOCUMENT, REAL, RUN_COLUMNS, TEXT
 from tracekit.errors import BundleError
 from tracekit.files import unwritable
 from tracekit.manifest import raw_manifest
@@ -21,12 +21,14 @@ from tracekit.table import Table
 from .analysis import Analysis
 from .document import document
 from .inputs import Skipped
+from .phases import PER_STEP
+from .ranks import Run
 
-FOLDER = re.compile(r"\d\d+-")
-"""How the name of a trace's folder begins."""
+FOLDER = re.compile(r"(?:run-)?\d\d+-")
+"""How the name of a trace's folder begins, and that of a run of several."""
 
 
-def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path) -> Path:
+def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[Run] = ()) -> Path:
     """Write a bundle as `directory`, replacing an older bundle there only once the new one is whole.
 
     Raises BundleError if something that is no bundle stands there, TracekitError if it cannot be written.
@@ -39,7 +41,7 @@ def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], direc
     except OSError as error:
         raise unwritable(directory, error) from error
     try:
-        _write(analyses, skipped, scratch / "new")
+        _write(analyses, skipped, scratch / "new", runs)
         _replace(directory, scratch / "new", scratch / "old")
     except OSError as error:
         raise unwritable(directory, error) from error
@@ -73,16 +75,21 @@ def _refuse_to_destroy(directory: Path) -> None:
     raise BundleError(what, where=directory, mend="choose another directory with -o")
 
 
-def _write(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path) -> None:
+def _write(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[Run]) -> None:
     directory.mkdir()
-    whole = document(analyses, skipped)
+    whole = document(analyses, skipped, runs)
     for number, (analysis, entry) in enumerate(zip(analyses, whole["traces"], strict=True)):
         folder = f"{number:02d}-{_slug(analysis.trace.name)}"
         entry["folder"] = folder
         entry["manifest"] = raw_manifest(Path(analysis.trace.path))
         (directory / folder).mkdir()
         for name, table in analysis.tables().items():
-            pq.write_table(_arrow(name, table), directory / folder / f"{name}.parquet")
+            pq.write_table(_arrow(COLUMNS[name], table), directory / folder / f"{name}.parquet")
+    for number, (run, entry) in enumerate(zip(runs, whole["runs"], strict=True)):
+        entry["folder"] = folder = f"run-{number:02d}-{_slug(run.name)}"
+        (directory / folder).mkdir()
+        for name, table in (("ranks", run.ranks), ("collectives", run.groups)):
+            pq.write_table(_arrow(RUN_COLUMNS[name], table), directory / folder / f"{name}.parquet")
     (directory / DOCUMENT).write_text(json.dumps(whole, allow_nan=False), encoding="ascii")
 
 
@@ -92,9 +99,10 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:60].strip("-") or "trace"
 
 
-def _arrow(name: str, table: Table) -> pa.Table:
+def _arrow(columns: Sequence[str], table: Table) -> pa.Table:
     """The table with a fixed type a column, so that an empty or all-null column has one too."""
-    types = {column: _type(column) for column in COLUMNS[name]}
+    more = [column for column in table.columns if column.endswith(PER_STEP)]
+    types = {column: _type(column) for column in (*columns, *more)}
     arrays = [pa.array(table[column].tolist(), type=kind) for column, kind in types.items()]
     return pa.table(arrays, names=list(types))
 
@@ -102,4 +110,4 @@ def _arrow(name: str, table: Table) -> pa.Table:
 def _type(column: str) -> pa.DataType:
     if column in TEXT:
         return pa.string()
-    return pa.float64() if column in REAL else pa.int64()
+    return pa.float64() if column in REAL or column.endswith(PER_STEP) else pa.int64()

@@ -13,17 +13,21 @@ from tracekit.devices import Datasheet
 from .analysis import Analysis
 from .finding import Finding
 from .inputs import Skipped
+from .phases import Phases
 from .projection import DecodeProjection, Projection
+from .ranks import Run
 from .roofline import Roofline
+from .selection import Selection
 from .trace import Device
 
 
-def document(analyses: Iterable[Analysis], skipped: Sequence[Skipped] = ()) -> dict[str, Any]:
+def document(analyses: Iterable[Analysis], skipped: Sequence[Skipped] = (), runs: Sequence[Run] = ()) -> dict[str, Any]:
     """The whole document, of JSON values only."""
     return {
         "schema_version": SCHEMA_VERSION,
         "tracekit_version": __version__,
         "traces": [entry(analysis) for analysis in analyses],
+        "runs": [_plain(run, "ranks", "groups") for run in runs],
         "skipped": [asdict(one) for one in skipped],
     }
 
@@ -40,7 +44,7 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "complete": analysis.complete,
         "warnings": [asdict(warning) for warning in analysis.warnings],
         "gpu": asdict(analysis.gpu) if analysis.gpu else None,
-        "families": analysis.families.records(),
+        "families": analysis.rows(analysis.families),
         "idle": asdict(analysis.idle),
         "launches": {
             "kernel_launches": launches.kernel_launches,
@@ -50,16 +54,18 @@ def entry(analysis: Analysis) -> dict[str, Any]:
             "latency_ns": asdict(launches.latency),
         },
         "host": asdict(analysis.host) if analysis.host else None,
-        "kernels": analysis.kernels.records(),
-        "operators": analysis.operators.records(),
-        "layers": analysis.layers.records(),
+        "kernels": analysis.rows(analysis.kernels),
+        "operators": analysis.rows(analysis.operators),
+        "layers": analysis.rows(analysis.layers),
         "layer_sources": asdict(analysis.layer_sources),
         "without_operator": asdict(analysis.without_operator) if analysis.without_operator else None,
-        "graphs": analysis.graphs.records(),
-        "compiled_regions": analysis.compiled_regions.records(),
-        "generated_kernels": analysis.generated_kernels.records(),
+        "graphs": analysis.rows(analysis.graphs),
+        "compiled_regions": analysis.rows(analysis.compiled_regions),
+        "generated_kernels": analysis.rows(analysis.generated_kernels),
         "roofline": _roofline(analysis.roofline) if analysis.roofline else None,
         "projection": _projection(analysis.projection) if analysis.projection else None,
+        "steps": _steps(analysis.phases, analysis.selection),
+        "communication": _communication(analysis),
         "findings": [_finding(finding) for finding in analysis.findings],
         "undecided": [asdict(one) for one in analysis.undecided],
     }
@@ -83,6 +89,20 @@ def _device(device: Device, sheet: Datasheet | None) -> dict[str, Any]:
         else None
     )
     return {**asdict(device), "datasheet": quoted}
+
+
+def _steps(phases: Phases, selection: Selection | None) -> dict[str, Any]:
+    """The steps, and which of them the whole entry is about."""
+    chosen = selection and {key: getattr(selection, key) for key in ("asked", "numbers", "count", "of")}
+    return {**_plain(phases, "steps", "groups"), "chosen": chosen}
+
+
+def _communication(analysis: Analysis) -> dict[str, Any] | None:
+    """The time of communication, and its collectives by kind and size; null where nothing communicates."""
+    found = analysis.communication
+    if found is None or not len(found.collectives):
+        return None
+    return {**_plain(found), "collectives": analysis.rows(analysis.collectives)}
 
 
 def _roofline(roofline: Roofline) -> dict[str, Any]:

@@ -10,10 +10,14 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 Time = TypeVar("Time")
+Entry = TypeVar("Entry")
 
 LARGEST_US = 2**61 // 1000
 """Larger times are not times; as nanoseconds, the distance of two of these and a duration still add up within int64."""
 
+
+METADATA_BYTES = 1 << 17
+"""So much of a file's beginning and end is looked at for what it says of the run."""
 
 NOTHING = msgspec.Raw(b"")
 """Stands for a field that an event does not have."""
@@ -44,6 +48,19 @@ class Args(msgspec.Struct, gc=False):
     concrete: msgspec.Raw = msgspec.field(default=NOTHING, name="Concrete Inputs")
 
 
+class CollectiveArgs(Args, gc=False):
+    """The same, and what a collective's host call and kernel say of it: read for in traces of distributed runs alone."""
+
+    collective: Any = msgspec.field(default=None, name="Collective name")
+    process_group: Any = msgspec.field(default=None, name="Process Group Name")
+    group_ranks: Any = msgspec.field(default=None, name="Process Group Ranks")
+    group_size: Any = msgspec.field(default=None, name="Group size")
+    sequence: Any = msgspec.field(default=None, name="Seq")
+    in_elements: Any = msgspec.field(default=None, name="In msg nelems")
+    out_elements: Any = msgspec.field(default=None, name="Out msg nelems")
+    dtype: Any = None
+
+
 class Event(msgspec.Struct, Generic[Time], gc=False):
     """One entry of `traceEvents`; `ts` and `dur` in microseconds."""
 
@@ -57,12 +74,19 @@ class Event(msgspec.Struct, Generic[Time], gc=False):
     args: Args | None = None
 
 
-class Document(msgspec.Struct, Generic[Time]):
+class CollectiveEvent(Event[Time], Generic[Time], gc=False):
+    """The same with a collective's arguments."""
+
+    args: CollectiveArgs | None = None
+
+
+class Document(msgspec.Struct, Generic[Entry]):
     """The file, as far as we read it; what is not about events is decoded apart, so that it may be anything."""
 
-    events: list[Event[Time]] = msgspec.field(name="traceEvents")
+    events: list[Entry] = msgspec.field(name="traceEvents")
     device_properties: msgspec.Raw = msgspec.field(name="deviceProperties", default=msgspec.Raw(b"null"))
     distributed_info: msgspec.Raw = msgspec.field(name="distributedInfo", default=msgspec.Raw(b"null"))
+    base_time: msgspec.Raw = msgspec.field(name="baseTimeNanoseconds", default=msgspec.Raw(b"null"))
 
 
 @dataclass(frozen=True)
@@ -76,6 +100,8 @@ class Parsed:
     entries: int
     repaired: int
     """How many entries had to be cleaned or dropped."""
+    base_time: Any = None
+    """What the events' times are counted from, in ns since 1970, where the file says it."""
 
 
 def parse_typed(data: bytes, time: type) -> Parsed:
@@ -84,14 +110,21 @@ def parse_typed(data: bytes, time: type) -> Parsed:
     if data[:64].lstrip()[:1] == b"[":
         entries = msgspec.json.Decoder(list[Event[kind]]).decode(data)
         return Parsed(complete(entries), None, None, len(entries), 0)
-    document = msgspec.json.Decoder(Document[kind]).decode(data)
+    entry: Any = CollectiveEvent if _is_distributed(data) else Event
+    document = msgspec.json.Decoder(Document[entry[kind]]).decode(data)
     return Parsed(
         complete(document.events),
         _lenient(document.device_properties),
         _lenient(document.distributed_info),
         len(document.events),
         0,
+        _lenient(document.base_time),
     )
+
+
+def _is_distributed(data: bytes) -> bool:
+    """Whether the file says which rank it is: before its events, as the profiler writes it, or after them."""
+    return any(b'"distributedInfo"' in part for part in (data[:METADATA_BYTES], data[-METADATA_BYTES:]))
 
 
 def complete(entries: Sequence[Event[Any]]) -> list[Event[Any]]:

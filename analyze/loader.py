@@ -25,10 +25,23 @@ import numpy.typing as npt
 from tracekit.errors import TraceError
 from tracekit.table import Table
 
-from .events import LARGEST_US, NOTHING, Args, Event, Parsed, parse_typed, small_int
+from .events import LARGEST_US, NOTHING, Args, CollectiveArgs, Event, Parsed, parse_typed, small_int
 from .repair import parse_tolerant
 from .source import EXPORT_HINT, read_bytes
-from .trace import CATEGORIES, GPU, NO_CORRELATION, Category, Device, Int64s, Objects, Signature, Trace, TraceWarning
+from .trace import (
+    CATEGORIES,
+    COLLECTIVE,
+    GPU,
+    HOST_CALL,
+    NO_CORRELATION,
+    Category,
+    Device,
+    Int64s,
+    Objects,
+    Signature,
+    Trace,
+    TraceWarning,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -124,6 +137,8 @@ def build(parsed: Parsed, path: Path) -> Trace:
         events=table,
         gpu=gpu,
         signatures=tuple(signatures),
+        collectives=_collectives(events, np.flatnonzero((category == Category.KERNEL) | _named(strings, names, HOST_CALL))),
+        origin_ns=(parsed.base_time if type(parsed.base_time) is int else 0) + int(start.min()),
         warnings=tuple(_warnings(parsed, has_start, has_duration, duration)),
         metadata={"distributed": distributed} if distributed else {},
     )
@@ -221,6 +236,36 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> 
             "label": _objects([None if a.graph_node is None else _graph_label(a) for a in args]),
         }
     )
+
+
+def _named(strings: Sequence[str | None], names: npt.NDArray[np.int32], name: str) -> npt.NDArray[np.bool_]:
+    """Which events have this name."""
+    found: npt.NDArray[np.bool_] = names == (strings.index(name) if name in strings else -1)
+    return found
+
+
+def _collectives(events: Sequence[Event[Any]], rows: npt.NDArray[np.intp]) -> Table:
+    """Those of these rows (kernels and host calls) that say of which collective they are."""
+    places = rows.tolist() if _told_collectives(events) else []
+    args: list[Any] = [events[row].args for row in places]
+    found = [(row, a) for row, a in zip(places, args, strict=True) if a is not None and a.collective is not None]
+    texts, numbers = COLLECTIVE[1:5], COLLECTIVE[5:]
+    return Table(
+        {
+            "event": np.array([row for row, _ in found], dtype=np.int64),
+            **{name: _objects([_text(getattr(a, name)) for _, a in found]) for name in texts},
+            **{name: _objects([small_int(getattr(a, name)) for _, a in found]) for name in numbers},
+        }
+    )
+
+
+def _told_collectives(events: Sequence[Event[Any]]) -> bool:
+    """Whether the events were read for what they say of collectives: all of them or none."""
+    return isinstance(next((event.args for event in events if event.args is not None), None), CollectiveArgs)
+
+
+def _text(value: Any) -> str | None:
+    return _encodable(value) if isinstance(value, str) else None
 
 
 def _graph_label(args: Args) -> str | None:

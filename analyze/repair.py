@@ -12,7 +12,7 @@ import msgspec
 
 from tracekit.errors import TraceError
 
-from .events import NOTHING, Args, Event, Parsed, complete, finite_number, small_int
+from .events import NOTHING, CollectiveArgs, Event, Parsed, complete, finite_number, small_int
 from .source import EXPORT_HINT, first_line
 
 
@@ -32,6 +32,7 @@ def parse_tolerant(data: bytes, path: Path) -> Parsed:
         outer.get("distributedInfo"),
         len(entries),
         sum(odd for _, odd in cleaned),
+        outer.get("baseTimeNanoseconds"),
     )
 
 
@@ -111,10 +112,10 @@ def _cleaned(entry: Any) -> tuple[Event[Any] | None, bool]:
     return event, any(entry.get(key) is not None and getattr(event, key) is None for key in read)
 
 
-def _cleaned_args(args: dict[Any, Any]) -> Args:
+def _cleaned_args(args: dict[Any, Any]) -> CollectiveArgs:
     """The fields of `args` that have their type; integers may come as text."""
     occupancy = finite_number(args.get("est. achieved occupancy %"))
-    return Args(
+    return CollectiveArgs(
         correlation=small_int(args.get("correlation")),
         device=small_int(args.get("device")),
         stream=small_int(args.get("stream")),
@@ -132,6 +133,14 @@ def _cleaned_args(args: dict[Any, Any]) -> Args:
         types=_raw(args, "Input type"),
         strides=_raw(args, "Input Strides"),
         concrete=_raw(args, "Concrete Inputs"),
+        collective=args.get("Collective name"),
+        process_group=args.get("Process Group Name"),
+        group_ranks=args.get("Process Group Ranks"),
+        group_size=args.get("Group size"),
+        sequence=args.get("Seq"),
+        in_elements=args.get("In msg nelems"),
+        out_elements=args.get("Out msg nelems"),
+        dtype=args.get("dtype"),
     )
 
 

@@ -21,11 +21,14 @@ from .cells import name_cell as _name
 from .cells import printable as _printable
 from .finding import CannotTell, Finding
 from .layers import OUTSIDE
+from .phases import Phases
 from .projection import DecodeProjection, Projection
+from .ranks import Run
 from .roofline import Roofline
 
 ROWS = 10
 ROOFLINE_ROWS = 6
+RANK_ROWS = 16
 LAYER_ROWS = 20
 MAX_INDENT = 8
 HOW_TO_LAYER = "wrap parts of the model in torch.profiler.record_function(name), or profile with_stack=True for its nn.Modules"
@@ -54,6 +57,31 @@ def show(analysis: Analysis, console: Console) -> None:
     console.print(Group(*parts))
 
 
+def show_run(run: Run, console: Console) -> None:
+    """Print what the ranks of a run do to each other; of one rank alone its own figures say all."""
+    if len(run.ranks) > 1:
+        console.print(Group(*_run_parts(run)))
+
+
+def _run_parts(run: Run) -> Iterable[RenderableType]:
+    found = f"\n{len(run.ranks)} ranks" + (f" of {run.world_size}" if run.world_size else "") + f" (by {run.grouped_by})"
+    how = f" by {run.matched_by}" if run.matched_by else ""
+    yield Text.assemble((found, "bold"), f": {_counted(run.collectives, 'collective')} matched{how}")
+    for note in run.notes:
+        yield Text(f"! {_printable(note)}", style="yellow")
+    if run.straggler is not None and run.straggler_share is not None:
+        told = f"rank {run.straggler} comes last at {share(run.straggler_share)} of {run.decided:,} collectives"
+        yield Text.assemble(("Straggler: ", "bold"), told)
+    rows = sorted(run.ranks.records(), key=lambda row: (-row["last"], row["rank"]))
+    title = "Ranks" if len(rows) <= RANK_ROWS else f"Ranks (the {RANK_ROWS} that come last most often, of {len(rows):,})"
+    table = _table(title, "rank", "busy", "compute", "comm.", "overlap", "exposed", "wait", "last")
+    for row in sorted(rows[:RANK_ROWS], key=lambda row: row["rank"]):
+        figures = ("busy_ns", "compute_ns", "communication_ns", "overlap_ns", "exposed_ns")
+        cells = ("–" if row[key] is None else time(row[key]) for key in figures)
+        table.add_row(str(row["rank"]), *cells, time(row["wait_ns"]), f"{row['last']:,}")
+    yield table
+
+
 def _header(analysis: Analysis) -> Text:
     trace = analysis.trace
     about = [f"{trace.entries:,} events"]
@@ -61,6 +89,8 @@ def _header(analysis: Analysis) -> Text:
         about.insert(0, trace.device.name)
     if trace.rank is not None:
         about.append(f"rank {trace.rank}")
+    if chosen := analysis.selection:
+        about.append(f"{chosen.count:,} of {chosen.of:,} steps ({chosen.numbers}) alone")
     return Text.assemble("\n", (_printable(trace.name), "bold"), "\n", (_printable(", ".join(about)), "dim"))
 
 
@@ -74,6 +104,7 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
         f"{gpu.memcpys:,} copies, {gpu.memsets:,} fills",
     )
     yield from _unattributed(analysis)
+    yield from _communication(analysis)
     yield from _findings(analysis.findings)
     yield from _undecided(analysis.undecided)
     yield _families(analysis)
@@ -86,6 +117,7 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     if len(analysis.gap_groups):
         yield _gaps(analysis, width)
     yield _layers(analysis, width)
+    yield from _phases(analysis.phases, analysis.gpu is not None)
     launches = analysis.launches
     latency = launches.latency
     if latency.p50 is not None and latency.p99 is not None:
@@ -110,6 +142,7 @@ def _host_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     )
     yield _operators(analysis.operators, host.operator_self_ns, width)
     yield _layers(analysis, width)
+    yield from _phases(analysis.phases, on_gpu=False)
 
 
 def _unattributed(analysis: Analysis) -> Iterable[RenderableType]:
@@ -124,6 +157,38 @@ def _unattributed(analysis: Analysis) -> Iterable[RenderableType]:
     }
     told = ", ".join(f"{reason} {time(ns)}" for reason, ns in reasons.items() if ns)
     yield Text.assemble("No operator for ", (share(alone.share), "bold"), f" of the kernel time: {told}")
+
+
+def _communication(analysis: Analysis) -> Iterable[RenderableType]:
+    """How long it communicates, and how much of that no computing hides."""
+    found = analysis.communication
+    if found is None or not found.communication_ns:
+        return
+    yield Text.assemble(
+        "Communication ",
+        (share(found.communication_ns / max(found.span_ns, 1)), "bold"),
+        f" of the span, {time(found.communication_ns)}: {time(found.overlap_ns)} while computing, ",
+        (f"{time(found.exposed_ns)} exposed", "bold"),
+    )
+
+
+def _phases(phases: Phases, on_gpu: bool) -> Iterable[RenderableType]:
+    """The steps by phase and state, medians, or why there are none."""
+    if phases.source is None:
+        yield Text(f"No steps: {_printable(phases.told)}", style="dim")
+        return
+    labels = {"device": "GPU time", "busy": "busy", "idle": "idle", "host": "host time"} if on_gpu else {"host": "host time"}
+    table = _table("Steps, medians", "steps", "state", "count", *labels.values(), "unlike")
+    for row in phases.groups.records():
+        table.add_row(
+            row["phase"] or "all",
+            row["state"] or "–",
+            f"{row['steps']:,}",
+            *(time(row[f"{measure}_median_ns"]) for measure in labels),
+            f"{row['outliers']:,}" if row["outliers"] else "",
+        )
+    table.caption, table.caption_justify = Text(f"told by {_printable(phases.told)}", style="dim"), "left"
+    yield table
 
 
 def _graphs(analysis: Analysis) -> Iterable[RenderableType]:
@@ -372,6 +437,7 @@ def _titled(title: str, table: Table) -> str:
 NUMBERS = frozenset(
     {"time", "share", "kernels", "count", "median", "idle", "gaps", "self", "total"}
     | {"GPU time", "GPU", "busy", "host time", "host"}
+    | {"rank", "compute", "comm.", "overlap", "exposed", "wait", "last", "unlike"}
     | {"TFLOP/s", "GB/s", "of roof", "kernels here", "step there"}
 )
 

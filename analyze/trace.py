@@ -22,6 +22,14 @@ Objects = npt.NDArray[np.object_]
 Signature = tuple[bytes, bytes, bytes, bytes]
 """An operator's inputs as the trace writes them: JSON of dimensions, types, strides and values; empty where not recorded."""
 
+HOST_CALL = "record_param_comms"
+"""The operator that PyTorch records around a collective's launch."""
+COLLECTIVE = (
+    *("event", "collective", "process_group", "group_ranks", "dtype"),
+    *("group_size", "sequence", "in_elements", "out_elements"),
+)
+"""The columns of `Trace.collectives`."""
+
 NO_CORRELATION = np.iinfo(np.int64).min
 """Stands for a correlation that was not recorded; Kineto's own are small and non-negative."""
 
@@ -93,6 +101,12 @@ class Trace:
     `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device` and `stream` (int64), and, as objects
     that are None where not recorded, `bytes`, `grid`, `block`, `registers`, `shared_memory_bytes`, `occupancy_percent` and
     `label` (what a CUDA graph's kernel was marked with).
+
+    `collectives` has a row for each kernel and host call that says of which collective it is: `event` (row of `events`) and,
+    as objects that are None where not recorded, `collective`, `process_group`, `group_ranks`, `dtype` (text), `group_size`,
+    `sequence`, `in_elements` and `out_elements` (int).
+
+    `origin_ns` is the moment of `start_ns` 0 on the clock of the recording: since 1970, unless times were relative.
     """
 
     name: str
@@ -105,6 +119,8 @@ class Trace:
     events: Table
     gpu: Table
     signatures: tuple[Signature, ...] = ()
+    collectives: Table = field(default_factory=lambda: Table({column: np.empty(0, dtype=object) for column in COLLECTIVE}))
+    origin_ns: int = 0
     warnings: tuple[TraceWarning, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tracekit.bundle import RUN_COLUMNS
 from tracekit.saved import read_document, read_tables
 
 
@@ -54,6 +55,19 @@ class TraceBundle:
 
 
 @dataclass(frozen=True)
+class RunBundle:
+    """A run of several ranks: its entry in `bundle.json` and its tables."""
+
+    document: Mapping[str, Any]
+    tables: Mapping[str, pa.Table]
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """All rows of a table as dicts."""
+        rows: list[dict[str, Any]] = self.tables[table].to_pylist()
+        return rows
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A file that was given and could not be analysed."""
 
@@ -68,13 +82,21 @@ class Bundle:
     version: str
     traces: tuple[TraceBundle, ...]
     skipped: tuple[Skipped, ...] = ()
+    runs: tuple[RunBundle, ...] = ()
 
 
 def read_bundle(directory: Path) -> Bundle:
     """Read and validate `directory`. Raises BundleError, naming what is wrong, where, and the mend."""
     document = read_document(directory)
     traces = tuple(TraceBundle(entry, read_tables(directory, entry)) for entry in document["traces"])
-    return Bundle(str(document.get("tracekit_version") or "unknown"), traces, _skipped(document.get("skipped")))
+    found = document.get("runs")
+    runs = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    return Bundle(
+        str(document.get("tracekit_version") or "unknown"),
+        traces,
+        _skipped(document.get("skipped")),
+        tuple(RunBundle(entry, read_tables(directory, entry, RUN_COLUMNS)) for entry in runs),
+    )
 
 
 def _skipped(entries: object) -> tuple[Skipped, ...]:

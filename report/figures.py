@@ -106,6 +106,28 @@ def families(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Figure:
     return {"data": data, "layout": _with_legend(layout)}
 
 
+def stacked_bars(labels: Sequence[str], parts: Sequence[tuple[Term, Sequence[int]]]) -> Figure:
+    """Times in ns as one bar a label, each made of the same parts."""
+    totals = [sum(values) for values in zip(*(values for _, values in parts), strict=True)]
+    scale, unit = time_scale(max(totals, default=0))
+    data = [
+        {
+            **_trace(term.label, term.token, pattern=term.idle),
+            "x": [value / scale for value in values],
+            "y": [-index for index in range(len(labels))],
+            "hovertext": [
+                _hover(f"{label}: {term.label}", value, f"{percent(value / total if total else 0.0)} of the span")
+                for label, value, total in zip(labels, values, totals, strict=True)
+            ],
+        }
+        for term, values in parts
+        if any(values)
+    ]
+    layout = _named(labels)
+    layout["xaxis"] |= {"ticksuffix": f" {unit}", "rangemode": "tozero"}
+    return {"data": data, "layout": _with_legend(layout)}
+
+
 def gap_scatter(trace: TraceBundle) -> Figure:
     """When the GPU is idle, and for how long: one point a gap."""
     rows = [row for row in trace.rows("gaps") if row["duration_ns"]]

@@ -24,7 +24,9 @@ from .budget import Budget, budget, figure
 from .bundle import Bundle, TraceBundle, read_bundle
 from .flashattention import flash_attention
 from .layers import LayersView, layers_view
+from .ranks import run_views
 from .roofline import ProjectionView, RooflineView, projection_view, roofline_view
+from .steps import CommunicationView, StepsView, communication_view, steps_view
 from .timeline import timeline
 from .verdict import Verdict, verdict
 
@@ -72,6 +74,8 @@ class TraceView:
     layers: LayersView
     roofline: RooflineView | None
     projection: ProjectionView | None
+    steps: StepsView | None
+    communication: CommunicationView | None
     timeline: dict[str, Any] | None
 
 
@@ -95,6 +99,7 @@ def to_html(bundle: Bundle) -> str:
         version=bundle.version,
         views=views,
         skipped=bundle.skipped,
+        runs=run_views(bundle.runs),
         # The first one with GPU work says most.
         unfolded=next((view.key for view in views if view.budget is not None), views[0].key),
         flashattention=flash_attention(bundle.traces),
@@ -126,6 +131,8 @@ def view(key: str, label: str, trace: TraceBundle) -> TraceView:
         layers=layers_view(trace),
         roofline=roofline_view(trace),
         projection=projection_view(trace),
+        steps=steps_view(trace),
+        communication=communication_view(trace),
         timeline=timeline(trace),
     )
 

@@ -34,10 +34,25 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "roofline_operators": f"operator shapes {_ROOFLINE_COLUMNS}",
         "projection_kernels": "name family count time_ns known_ns flops bytes projected_ns bound",
         "projection_steps": "step calls gpu_events host_launches time_ns known_share projected_ns gap_ns host_ns step_ns",
+        "steps": "number name phase state flag start_ns host_ns kernels copies kernel_time_ns gpu_start_ns gpu_end_ns device_ns"
+        f" busy_ns idle_ns {_CAUSE_COLUMNS}",
+        "phases": "phase state steps outliers kernels host_median_ns host_min_ns host_max_ns device_median_ns device_min_ns"
+        " device_max_ns busy_median_ns busy_min_ns busy_max_ns idle_median_ns idle_min_ns idle_max_ns",
+        "collectives": "kind process_group group_size bytes count time_ns min_ns median_ns algorithm_gb_s bus_gb_s",
         "timeline": "window lane lane_kind depth name family start_ns duration_ns",
     }.items()
 }
 """The columns of each Parquet table that a reader may rely on; a writer may add more."""
+
+RUN_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    table: tuple(columns.split())
+    for table, columns in {
+        "ranks": "rank trace device_name start_ns end_ns span_ns busy_ns idle_ns compute_ns communication_ns overlap_ns"
+        " exposed_ns copies_ns kernel_time_ns collectives matched wait_ns last clock_offset_ns clock_spread_ns",
+        "collectives": "kind process_group group_size bytes count ranks time_ns wait_ns shortest_ns algorithm_gb_s bus_gb_s",
+    }.items()
+}
+"""The same of the tables of a run of several ranks."""
 
 TEXT = frozenset(
     {
@@ -47,6 +62,7 @@ TEXT = frozenset(
         "bound",
         "call",
         "cause",
+        "device_name",
         "family",
         "first",
         "flag",
@@ -59,18 +75,24 @@ TEXT = frozenset(
         "operator",
         "path",
         "peak",
+        "phase",
+        "process_group",
         "region",
         "rule",
         "shapes",
         "source",
+        "state",
         "step",
         "thread",
+        "trace",
     }
 )
 """The columns that hold text (or null)."""
 
 REAL = frozenset(
     {
+        "algorithm_gb_s",
+        "bus_gb_s",
         "compute_share",
         "confidence",
         "gb_s",
@@ -81,6 +103,7 @@ REAL = frozenset(
         "known_share",
         "memory_share",
         "occupancy_percent",
+        "ranks",
         "share",
         "tflops",
     }

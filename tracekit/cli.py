@@ -170,6 +170,7 @@ def collect(
     "tracekit analyze traces/\n\n"
     "tracekit analyze rank0.json.gz rank1.json.gz -o ranks\n\n"
     "tracekit analyze traces/ --project T4\n\n"
+    "tracekit analyze trace.json --steps steady\n\n"
     "tracekit analyze trace.json --json > figures.json"
 )
 def analyze(
@@ -187,6 +188,15 @@ def analyze(
     project: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="Project the kernels onto another device, as T4 or L4 (not measured).")
     ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS", help="Analyse some steps alone: 3-8, steady, warmup, decode, prefill, first:5 or last:5."
+        ),
+    ] = None,
+    per_step: Annotated[
+        bool, typer.Option("--per-step", help="Add columns per step to the tables of --json and of the bundle.")
+    ] = False,
 ) -> None:
     """Analyse torch.profiler traces: kernels, idle time, launches, what to do."""
     from tracekit.analyze.inputs import Skipped, find
@@ -198,6 +208,8 @@ def analyze(
 
     from tracekit.analyze.analysis import Analysis
     from tracekit.analyze.batch import load_all
+    from tracekit.analyze.ranks import find_runs
+    from tracekit.analyze.selection import select
     from tracekit.devices import choose_datasheet, load_datasheets
     from tracekit.progress import progress
     from tracekit.taxonomy import Taxonomy
@@ -209,22 +221,26 @@ def analyze(
     target = choose_datasheet(project, sheets) if project is not None else None
     with progress(len(candidates)) as advance:
         traces, skipped = load_all(candidates, texts, report_skipped, advance)
-        analyses = [Analysis(trace, taxonomy, sheets, target) for trace in traces]
+        chosen = [(trace, None) if steps is None else select(trace, steps) for trace in traces]
+        analyses = [Analysis(trace, taxonomy, sheets, target, picked, per_step) for trace, picked in chosen]
+        runs = find_runs([one.trace for one in analyses], [one.communication for one in analyses])
         if output is not None or not as_json:
             from tracekit.analyze.bundle import write_bundle
 
-            written = write_bundle(analyses, skipped, output or Path("analysis"))
+            written = write_bundle(analyses, skipped, output or Path("analysis"), runs)
     if as_json:
         from tracekit.analyze.document import document
 
-        _print_json(document(analyses, skipped))
+        _print_json(document(analyses, skipped, runs))
         return
     from rich.console import Console
 
-    from tracekit.analyze.terminal import show
+    from tracekit.analyze.terminal import show, show_run
 
     for analysis in analyses:
         show(analysis, Console(highlight=False))
+    for run in runs:
+        show_run(run, Console(highlight=False))
     _tell(f"\nwrote {written}/ — next: tracekit report -o report.html", style="dim")
 
 

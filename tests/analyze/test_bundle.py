@@ -9,13 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rank_traces import Job
 from synthetic import TraceBuilder
 
 from tracekit.analyze import bundle as bundling
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.bundle import write_bundle
 from tracekit.analyze.loader import load
-from tracekit.bundle import COLUMNS, DOCUMENT, REAL, TEXT
+from tracekit.analyze.ranks import Run, find_runs
+from tracekit.bundle import COLUMNS, DOCUMENT, REAL, RUN_COLUMNS, TEXT
 from tracekit.errors import BundleError, TracekitError
 from tracekit.taxonomy import Taxonomy
 
@@ -70,6 +72,39 @@ def test_tables_have_their_columns_and_types_rows_or_none(tmp_path, builder):
         for field in table.schema:
             expected = pa.string() if field.name in TEXT else pa.float64() if field.name in REAL else pa.int64()
             assert field.type == expected, (name, field.name)
+
+
+def ranks(folder: Path) -> tuple[list[Analysis], tuple[Run, ...]]:
+    job = Job(ranks=2)
+    job.late[0, 1] = 5_000
+    analyses = [Analysis(load(path), TAXONOMY) for path in job.write(folder)]
+    return analyses, find_runs([one.trace for one in analyses], [one.communication for one in analyses])
+
+
+def test_a_run_of_ranks_has_a_folder_of_its_own(tmp_path):
+    analyses, (run,) = ranks(tmp_path / "job")
+    directory = write_bundle(analyses, [], tmp_path / "out", [run])
+    (entry,) = json.loads((directory / DOCUMENT).read_text())["runs"]
+    assert entry["folder"] == "run-00-job"
+    for name, table in (("ranks", run.ranks), ("collectives", run.groups)):
+        written = pq.read_table(directory / entry["folder"] / f"{name}.parquet")
+        assert tuple(written.column_names) == RUN_COLUMNS[name] == tuple(table.columns)
+        assert written.to_pylist() == table.records()
+    # And the next one may take its place.
+    write_bundle(analyses[:1], [], tmp_path / "out")
+    assert not (directory / "run-00-job").exists()
+
+
+def test_columns_per_step_are_written_where_they_are_asked_for(tmp_path):
+    builder = TraceBuilder()
+    for step in range(2):
+        builder.annotation(1000 * step, 900, f"ProfilerStep#{step}")
+        builder.launch(call=(1000 * step + 10, 5), kernel=(1000 * step + 100, 50))
+    trace = load(builder.write(tmp_path / "a.json"))
+    written = tables(write_bundle([Analysis(trace, TAXONOMY, divided=True)], [], tmp_path / "out"))
+    assert written["kernels"]["time_ns_per_step"].to_pylist() == [50.0]
+    assert written["kernels"].schema.field("count_per_step").type == pa.float64()
+    assert tuple(written["kernels"].column_names)[: len(COLUMNS["kernels"])] == COLUMNS["kernels"]
 
 
 def test_tables_hold_what_was_analysed(tmp_path):

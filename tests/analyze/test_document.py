@@ -139,6 +139,28 @@ CONTRACT: dict[str, Any] = {
         "operators": [{"operator": (str, type(None)), "shapes": (str, type(None)), **ROOFLINE}],
     },
     "projection": type(None),
+    "steps": {
+        **{"source": str, "confidence": float, "told": str, "chosen": type(None)},
+        "steps": [
+            {
+                **dict.fromkeys(("number", "gpu_start_ns", "gpu_end_ns"), (int, type(None))),
+                **dict.fromkeys(("phase", "state", "flag"), (str, type(None))),
+                "name": str,
+                **dict.fromkeys(("start_ns", "host_ns", "kernels", "copies", "kernel_time_ns"), int),
+                **dict.fromkeys(("device_ns", "busy_ns", "idle_ns", *(f"{cause}_ns" for cause in CAUSES)), int),
+            }
+        ],
+        "groups": [
+            {
+                **dict.fromkeys(("phase", "state"), (str, type(None))),
+                **dict.fromkeys(("steps", "outliers", "kernels"), int),
+                **{
+                    f"{part}_{rank}_ns": int for part in ("host", "device", "busy", "idle") for rank in ("median", "min", "max")
+                },
+            }
+        ],
+    },
+    "communication": type(None),
     "path": str,
     "host": dict.fromkeys(("span_ns", "threads", "operator_self_ns", "operators", "calls"), int),
     "operators": [
@@ -327,3 +349,55 @@ def test_whatever_loads_can_be_analysed(changes):
         assert sum(whole["idle"].values()) == whole["gpu"]["idle_ns"]
         assert min(whole["idle"].values()) >= 0
         assert sum(family["time_ns"] for family in whole["families"]) == whole["gpu"]["kernel_time_ns"]
+
+
+def test_ranks_are_a_run_and_each_tells_its_communication():
+    from rank_traces import Job
+
+    from tracekit.analyze.ranks import find_runs
+
+    job = Job(ranks=2, overlap=9_000)
+    job.late[0, 1] = 5_000
+    analyses = [Analysis(trace, TAXONOMY) for trace in job.traces()]
+    runs = find_runs([one.trace for one in analyses], [one.communication for one in analyses])
+    whole = json.loads(json.dumps(document(analyses, (), runs), allow_nan=False))
+    times = ("span_ns", "busy_ns", "idle_ns", "compute_ns", "communication_ns", "overlap_ns", "exposed_ns", "copies_ns")
+    message = {"kind": str, "process_group": str, "group_size": int, "bytes": int, "count": int}
+    contract = {
+        **dict.fromkeys(("name", "grouped_by", "backend", "matched_by"), str),
+        **dict.fromkeys(("world_size", "collectives", "unmatched", "decided", "straggler"), int),
+        "straggler_share": float,
+        "clocks_agree": bool,
+        "ranks": [
+            {
+                **{"rank": int, "trace": str, "device_name": type(None)},
+                **dict.fromkeys((*times, "kernel_time_ns", "start_ns", "end_ns"), int),
+                **dict.fromkeys(("collectives", "matched", "wait_ns", "last", "clock_offset_ns", "clock_spread_ns"), int),
+            }
+        ],
+        "groups": [
+            {
+                **message,
+                **dict.fromkeys(("time_ns", "wait_ns", "shortest_ns"), int),
+                **dict.fromkeys(("ranks", "algorithm_gb_s", "bus_gb_s"), float),
+            }
+        ],
+    }
+    check(whole["runs"], [contract], "runs")
+    assert whole["runs"][0]["straggler"] == 1
+    of_rank = {
+        **dict.fromkeys((*times, "kernel_time_ns"), int),
+        "collectives": [
+            {
+                **message,
+                **dict.fromkeys(("time_ns", "min_ns", "median_ns"), int),
+                **dict.fromkeys(("algorithm_gb_s", "bus_gb_s"), float),
+            }
+        ],
+    }
+    for trace in whole["traces"]:
+        check(trace["communication"], of_rank, "communication")
+
+
+def test_without_ranks_there_are_no_runs():
+    assert parsed(full())["runs"] == []

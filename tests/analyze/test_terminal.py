@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_calls import recorded, t
+from rank_traces import Job
 from rich.cells import cell_len
 from rich.console import Console
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.terminal import share, show, time
+from tracekit.analyze.ranks import find_runs
+from tracekit.analyze.selection import select
+from tracekit.analyze.terminal import share, show, show_run, time
 from tracekit.devices import Datasheet, choose_datasheet, datasheets
 from tracekit.taxonomy import Taxonomy
 
@@ -215,3 +218,52 @@ def test_times_have_three_digits_and_a_unit(ns, text):
 
 def test_shares_are_per_cent():
     assert share(0.1234) == "12.3 %"
+
+
+def shown_run(job: Job, width: int = 80) -> str:
+    traces = job.traces()
+    runs = find_runs(traces, [Analysis(trace, TAXONOMY).communication for trace in traces])
+    output = io.StringIO()
+    for run in runs:
+        show_run(run, Console(file=output, width=width, highlight=False))
+    return output.getvalue()
+
+
+def test_a_run_of_ranks_fits_and_names_the_straggler():
+    job = Job(ranks=20, steps=3, overlap=5_000)
+    for step in range(3):
+        job.late[step, 17] = 123_456_789
+    text = shown_run(job)
+    assert max(map(cell_len, text.splitlines())) <= 80
+    assert "20 ranks of 20 (by distributedInfo): 3 collectives matched" in text
+    assert "Straggler: rank 17 comes last at 100.0 % of 3 collectives" in text
+    assert "the 16 that come last most often, of 20" in text
+    assert re.search(r"^ *17 .* 3$", re.sub(r" +$", "", text, flags=re.MULTILINE), re.MULTILINE)
+
+
+def test_one_rank_alone_is_no_table():
+    job = Job(ranks=2)
+    traces = job.traces()[:1]
+    (run,) = find_runs(traces, [Analysis(traces[0], TAXONOMY).communication])
+    output = io.StringIO()
+    show_run(run, Console(file=output, width=80))
+    assert output.getvalue() == ""
+
+
+def test_communication_and_steps_are_told():
+    builder = Job(ranks=2, steps=4, overlap=5_000).builder(0)
+    text = shown(builder)
+    assert "Communication 6.0 % of the span, 80.0 µs: 20.0 µs while computing, 60.0 µs exposed" in " ".join(text.split())
+    assert re.search(r"all +steady +4 ", text)
+    assert "told by the profiler's steps" in text
+
+
+def test_chosen_steps_are_said_at_the_top():
+    trace, selection = select(Job(ranks=2, steps=4).builder(0).trace(), "6-7")
+    output = io.StringIO()
+    show(Analysis(trace, TAXONOMY, selection=selection), Console(file=output, width=80))
+    assert "2 of 4 steps (6-7) alone" in output.getvalue()
+
+
+def test_why_there_are_no_steps_is_told():
+    assert "No steps: no annotation repeats" in shown(host_only())

@@ -119,6 +119,23 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
         "known_share": _FLOAT,
         **dict.fromkeys(("projected_ns", "gap_ns", "host_ns", "step_ns"), _INT),
     },
+    "steps": {
+        "number": _INT,
+        **dict.fromkeys(("name", "phase", "state", "flag"), _TEXT),
+        **dict.fromkeys(("start_ns", "host_ns", "kernels", "copies", "kernel_time_ns", "gpu_start_ns", "gpu_end_ns"), _INT),
+        **dict.fromkeys(("device_ns", "busy_ns", "idle_ns"), _INT),
+        **_SIX,
+    },
+    "phases": {
+        **dict.fromkeys(("phase", "state"), _TEXT),
+        **dict.fromkeys(("steps", "outliers", "kernels"), _INT),
+        **{f"{part}_{rank}_ns": _INT for part in ("host", "device", "busy", "idle") for rank in ("median", "min", "max")},
+    },
+    "collectives": {
+        **dict.fromkeys(("kind", "process_group"), _TEXT),
+        **dict.fromkeys(("group_size", "bytes", "count", "time_ns", "min_ns", "median_ns"), _INT),
+        **dict.fromkeys(("algorithm_gb_s", "bus_gb_s"), _FLOAT),
+    },
     "timeline": {
         "window": _INT,
         "lane": _TEXT,

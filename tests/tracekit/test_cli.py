@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rank_traces import Job
 from synthetic import TraceBuilder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -193,6 +194,33 @@ def test_a_users_devices_come_first(work: Path) -> None:
     assert json.loads(tracekit("analyze", "--json", cwd=work).stdout)["traces"][0]["roofline"]["device"] is None
     projected = tracekit("analyze", "--json", "--device-table", "mine.toml", "--project", "mine", cwd=work)
     assert json.loads(projected.stdout)["traces"][0]["projection"]["inputs"]["device"] == "Mine"
+
+
+def test_some_steps_alone_are_analysed(work: Path) -> None:
+    Job(ranks=2).builder(0).write(work / "traces" / "one.json.gz")
+    whole = json.loads(tracekit("analyze", "--json", cwd=work).stdout)["traces"][0]
+    assert whole["steps"]["chosen"] is None
+    done = tracekit("analyze", "--json", "--steps", "last:1", "--per-step", cwd=work)
+    chosen = json.loads(done.stdout)["traces"][0]
+    assert chosen["steps"]["chosen"]["count"] == 1
+    assert chosen["gpu"]["kernels"] < whole["gpu"]["kernels"]
+    assert chosen["kernels"][0]["time_ns_per_step"] == chosen["kernels"][0]["time_ns"]
+    assert_one_line(
+        tracekit("analyze", "--steps", "99-120", cwd=work), "--steps 99-120", "there is no step 99-120", "one.json.gz"
+    )
+    assert_one_line(tracekit("analyze", "--steps", "sometimes", cwd=work), "sometimes names no steps", "steady")
+
+
+def test_a_directory_of_ranks_is_one_run(tmp_path: Path) -> None:
+    job = Job(ranks=2)
+    job.late[0, 1] = 5_000
+    job.write(tmp_path / "job")
+    done = tracekit("analyze", "job", "-o", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 ranks of 2 (by distributedInfo): 3 collectives matched" in done.stdout
+    assert "Straggler: rank 1" in done.stdout
+    assert tracekit("report", "out", "-o", "ranks.html", cwd=tmp_path).returncode == 0
+    assert "Which rank do the others wait for?" in (tmp_path / "ranks.html").read_text(encoding="utf-8")
 
 
 def test_a_projection_stands_in_the_dossier(work: Path) -> None:
