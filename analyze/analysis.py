@@ -16,6 +16,7 @@ from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 
 from . import compiled as compiling
+from . import critical_path as critical
 from . import gaps as gap_tables
 from . import gpu as gpu_time
 from . import graphs as graphing
@@ -43,13 +44,15 @@ if TYPE_CHECKING:
 class Analysis:
     """A trace and what the analyses say about it; each is computed when first asked for.
 
-    `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected.
+    `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected;
+    in `window`, if any, the critical path is looked for.
     """
 
     trace: Trace
     taxonomy: Taxonomy
     datasheets: tuple[Datasheet, ...] = field(default_factory=datasheets)
     target: Datasheet | None = None
+    window: critical.Window | None = None
 
     @cached_property
     def gpu(self) -> gpu_time.GpuSummary | None:
@@ -107,6 +110,11 @@ class Analysis:
         if self.target is None:
             return None
         return projecting.project(self.trace, self.work, self._family_of, self.target, self.manifest)
+
+    @cached_property
+    def critical_path(self) -> critical.CriticalPath | critical.NoCriticalPath | None:
+        """The chain of events that the time depended on, or why there is none; None where it was not asked for."""
+        return critical.critical_path(self.trace, self._family_of, self.window) if self.window is not None else None
 
     @cached_property
     def manifest(self) -> RunManifest | None:
@@ -231,6 +239,9 @@ class Analysis:
             found |= {"roofline_kernels": self.roofline.kernels, "roofline_operators": self.roofline.operators}
         if self.projection:
             found |= {"projection_kernels": self.projection.kernels, "projection_steps": self.projection.steps}
+        path = self.critical_path
+        if isinstance(path, critical.CriticalPath):
+            found |= {"critical_path": path.segments, "critical_path_events": path.events}
         return {name: found[name] if name in found else _empty(name) for name in COLUMNS}
 
     @cached_property

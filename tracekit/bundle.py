@@ -34,6 +34,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "roofline_operators": f"operator shapes {_ROOFLINE_COLUMNS}",
         "projection_kernels": "name family count time_ns known_ns flops bytes projected_ns bound",
         "projection_steps": "step calls gpu_events host_launches time_ns known_share projected_ns gap_ns host_ns step_ns",
+        "critical_path": "kind bound name lane start_ns duration_ns",
+        "critical_path_events": "bound kind name count time_ns share",
         "timeline": "window lane lane_kind depth name family start_ns duration_ns",
     }.items()
 }

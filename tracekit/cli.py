@@ -170,6 +170,7 @@ def collect(
     "tracekit analyze traces/\n\n"
     "tracekit analyze rank0.json.gz rank1.json.gz -o ranks\n\n"
     "tracekit analyze traces/ --project T4\n\n"
+    "tracekit analyze trace.json --critical-path-in ProfilerStep\n\n"
     "tracekit analyze trace.json --json > figures.json"
 )
 def analyze(
@@ -186,6 +187,13 @@ def analyze(
     ] = None,
     project: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="Project the kernels onto another device, as T4 or L4 (not measured).")
+    ] = None,
+    critical_path: Annotated[
+        bool, typer.Option("--critical-path", help="Find the chain of events that the time depended on, through HTA.")
+    ] = False,
+    critical_path_in: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:INDEX]", help="The same within an annotation, its longest instance or the one numbered."),
     ] = None,
 ) -> None:
     """Analyse torch.profiler traces: kernels, idle time, launches, what to do."""
@@ -205,11 +213,18 @@ def analyze(
     def report_skipped(skipped: Skipped) -> None:
         _tell(f"skipped {skipped.path}: {skipped.reason}", style="yellow")
 
+    window = None
+    if critical_path or critical_path_in is not None:
+        from tracekit.analyze.critical_path import Window
+        from tracekit.analyze.hta_graph import require_hta
+
+        require_hta()
+        window = Window.parse(critical_path_in) if critical_path_in is not None else Window()
     taxonomy, sheets = Taxonomy.load(rules), load_datasheets(device_table)
     target = choose_datasheet(project, sheets) if project is not None else None
     with progress(len(candidates)) as advance:
         traces, skipped = load_all(candidates, texts, report_skipped, advance)
-        analyses = [Analysis(trace, taxonomy, sheets, target) for trace in traces]
+        analyses = [Analysis(trace, taxonomy, sheets, target, window) for trace in traces]
         if output is not None or not as_json:
             from tracekit.analyze.bundle import write_bundle
 
