@@ -25,7 +25,9 @@ BOUNDS = {
     "communication": "communication",
     "copy": "copy",
     "delay": "kernel_delay",
+    "behind": "kernel_delay",
     "queued": "kernel_delay",
+    "unattributed": "unattributed",
     "return": "sync",
     "waiting": "sync",
 }
@@ -156,7 +158,7 @@ def _segments(trace: Trace, fed: Feed, edges: Table, family_of: dict[str, str]) 
 def _events(fed: Feed, edges: Table) -> Int64s:
     """The row of `events` that each edge's time belongs to, or -1: of a delay, the kernel that comes late."""
     edge, entry = edges["edge"], edges["within"].copy()
-    late = np.isin(edge, (Edge.LAUNCH, Edge.QUEUED, Edge.NEXT, Edge.RETURN, Edge.WAITING))
+    late = np.isin(edge, (Edge.LAUNCH, Edge.QUEUED, Edge.BEHIND, Edge.NEXT, Edge.RETURN, Edge.WAITING))
     entry[late] = edges["after"][late]
     return np.where(entry >= 0, fed.event[entry], -1)
 
@@ -165,14 +167,17 @@ def _kinds(trace: Trace, fed: Feed, edges: Table, family_of: dict[str, str]) -> 
     """For each edge the place of its kind in KINDS."""
     edge = edges["edge"]
     kind = np.full(len(edge), KINDS.index("outside"), dtype=np.int64)
-    for one, name in ((Edge.LAUNCH, "launch"), (Edge.QUEUED, "queued"), (Edge.RETURN, "return"), (Edge.WAITING, "waiting")):
-        kind[edge == one] = KINDS.index(name)
+    for one in (Edge.LAUNCH, Edge.QUEUED, Edge.BEHIND, Edge.RETURN, Edge.WAITING):
+        kind[edge == one] = KINDS.index(one.name.lower())
     work = np.flatnonzero((edge == Edge.WORK) & (edges["within"] >= 0))
     rows = fed.event[edges["within"][work]]
     kind[work] = _work_kinds(trace, rows, family_of)
     following = np.flatnonzero(edge == Edge.NEXT)
     late = _launched_late(trace, fed.event[edges["after"][following]], edges["start_ns"][following])
     kind[following] = np.where(late, KINDS.index("launch"), KINDS.index("delay"))
+    delayed = np.flatnonzero(np.isin(edge, (Edge.QUEUED, Edge.NEXT, Edge.BEHIND)))
+    unknown = ~_launched(trace)[fed.event[edges["after"][delayed]]]
+    kind[delayed[unknown]] = KINDS.index("unattributed")
     return kind
 
 
@@ -193,6 +198,13 @@ def _launched_late(trace: Trace, rows: Int64s, free_ns: Int64s) -> Bools:
     call[trace.gpu["event"]] = np.where(trace.first_of_launch, trace.call_of_gpu, -1)
     late: Bools = (call[rows] >= 0) & (trace.end_ns[call[rows]] > free_ns)
     return late
+
+
+def _launched(trace: Trace) -> Bools:
+    """For each event whether its launch is known: recorded, or, of a graph's later nodes, that of the first."""
+    known = np.ones(len(trace), dtype=np.bool_)
+    known[trace.gpu["event"]] = (trace.call_of_gpu >= 0) | ~trace.first_of_launch
+    return known
 
 
 def _around(trace: Trace, fed: Feed, edges: Table) -> Int64s:
@@ -236,7 +248,10 @@ def _notes(fed: Feed, found: HtaPath, length: int) -> list[TraceWarning]:
             f"HTA's own weights leave out {unweighed:,} ns of the {found.own_elapsed_ns:,} ns that pass along its own longest "
             "path: host time between outermost operators, and returns from waits",
         ),
-        "unlaunched": (fed.unlaunched, f"{fed.unlaunched:,} GPU events have no recorded launch and are not in HTA's graph"),
+        "unlaunched": (
+            fed.unlaunched,
+            f"{fed.unlaunched:,} GPU events have no recorded launch; they count as launched before the trace",
+        ),
         "moved": (
             fed.moved,
             f"{fed.moved:,} GPU events start before the end of the one before them on their stream, or before their own "

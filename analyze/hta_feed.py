@@ -9,6 +9,9 @@ which none does by default. So we write it a trace of our own, in whole nanoseco
 - each stream of each device is a stream from 1 up, and its events follow each other: one that starts before the one before
   it has ended, or before its own launch, starts then;
 - a blocking call that ends after a GPU event ended within it waited for that (of several, the last): a `Stream Sync`;
+- GPU events whose launch was not recorded get one of 1 ns before everything else: most were launched before the recording;
+- a GPU event that HTA finds no reason for to start late is behind the one that ended last before it, on whichever stream, if
+  that ended after its launch: it may have waited for it, but waits between streams are not recorded;
 - host events are cut where they outlast the one around them;
 - what a second launching thread does while the first records nothing, as autograd's, stands on the thread of the first.
 """
@@ -30,6 +33,11 @@ BASE = 1 << 40
 LAUNCH, WAIT, CALL = "cudaLaunchKernelExC", "cudaStreamSynchronize", "cuda call"
 """The names that calls go by: HTA reads them, and has its own ideas about some that we don't use."""
 HOST_PROCESS, GPU_PROCESS = 2, 1
+UNRECORDED = -1
+"""Stands for a call that was not recorded; in arrays over the events it has the last place, beyond them."""
+NESTED = 100
+"""So many launches may stand at one moment of a thread, one within the other: HTA walks down them by recursion."""
+LATEST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,10 @@ class Feed:
     category: tuple[str, ...]
     name: tuple[str, ...]
     waited: Bools
+    behind: Int64s
+    """For each entry the entry that a GPU event may have waited for, or -1."""
     unlaunched: int
-    """GPU events that are left out, as no call launched them."""
+    """GPU events whose launch was not recorded."""
     moved: int
     """GPU events that start later than recorded."""
     cut: int
@@ -94,21 +104,24 @@ _WRITTEN = {
 def feed(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -> Feed:
     """The trace for HTA, or of it the host events that start in [start_ns, end_ns) and the GPU events that they launched."""
     host = trace.where(Category.OPERATOR, *CALLS)
+    chosen = np.zeros(len(trace) + 1, dtype=np.bool_)
     if start_ns is not None and end_ns is not None:
         host = host[(trace.start_ns[host] >= start_ns) & (trace.start_ns[host] < end_ns)]
-    chosen = np.zeros(len(trace) + 1, dtype=np.bool_)
+    else:
+        chosen[UNRECORDED] = True
     chosen[host] = True
     gpu = np.flatnonzero(chosen[trace.call_of_gpu]).astype(np.int64)
     call = trace.call_of_gpu[gpu]
-    unlaunched = int((trace.call_of_gpu < 0).sum()) if start_ns is None else 0
 
     # Host events without a length say nothing, but a launch must have one to be seen.
-    start, end = trace.start_ns.copy(), trace.end_ns.copy()
+    first = min(trace.start_ns[host].min(initial=LATEST), trace.start_ns[trace.gpu["event"][gpu]].min(initial=LATEST))
+    start, end = np.append(trace.start_ns, first), np.append(trace.end_ns, first)
     end[call] = np.maximum(end[call], start[call] + 1)
     host = host[end[host] > start[host]]
-    lane = _host_lanes(trace, host, call)
+    lane = _host_lanes(trace, host, call[call != UNRECORDED])
     cut = _cut_to_nest(host, lane, start, end)
 
+    gpu_rows = trace.gpu["event"][gpu]
     stream, gpu_start, gpu_end = _in_sequence(trace, gpu, start[call])
     waiting, awaited = _waits(trace, host, call, start, end, gpu_start, gpu_end)
     own, launch_start = _launches(gpu_start, call, start, end, waiting)
@@ -122,15 +135,19 @@ def feed(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -
     waited = np.zeros(len(host), dtype=np.bool_)
     waited[place[waiting]] = True
 
+    unrecorded = call[extra] == UNRECORDED
+    extra_lane = np.where(unrecorded, len(trace.threads) + 1 + extra // NESTED, lane[place[call[extra]]])
     wait_end = np.maximum(gpu_start[awaited], gpu_end[awaited] - 1)  # before the next event of the stream, if that is at once
     categories = trace.events["category"]
-    gpu_rows = trace.gpu["event"][gpu]
-    others = len(extra) + len(gpu) + len(waiting)
+    before_gpu, others = len(host) + len(extra), len(extra) + len(gpu) + len(waiting)
+    behind = np.full(len(host) + others, -1, dtype=np.int64)
+    other = _behind(gpu_start, gpu_end, launch_start)
+    behind[before_gpu : before_gpu + len(gpu)] = np.where(other >= 0, before_gpu + other, -1)
     return Feed(
-        event=np.concatenate((host, call[extra], gpu_rows, waiting)),
+        event=np.concatenate((host, np.where(unrecorded, gpu_rows[extra], call[extra]), gpu_rows, waiting)),
         start_ns=np.concatenate((start[host], launch_start[extra], gpu_start, start[waiting])),
         end_ns=np.concatenate((end[host], launch_start[extra] + 1, gpu_end, wait_end)),
-        lane=np.concatenate((lane, lane[place[call[extra]]], stream, stream[awaited])),
+        lane=np.concatenate((lane, extra_lane, stream, stream[awaited])),
         correlation=np.concatenate((correlation, extra, np.arange(len(gpu)), len(gpu) + np.arange(len(waiting)))),
         category=(
             *(_WRITTEN[Category(code)] for code in categories[host].tolist()),
@@ -145,7 +162,8 @@ def feed(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -
             *["Stream Sync"] * len(waiting),
         ),
         waited=np.concatenate((waited, np.zeros(others, dtype=np.bool_))),
-        unlaunched=unlaunched,
+        behind=behind,
+        unlaunched=int(unrecorded.sum()),
         moved=int((gpu_start > trace.start_ns[gpu_rows]).sum()),
         cut=cut,
     )
@@ -256,7 +274,17 @@ def _waits(
 def _copies(trace: Trace, call: Int64s, end: Int64s, gpu_end: Int64s) -> Int64s:
     """The copying calls that returned after their copy."""
     copying = np.array(["memcpy" in name.lower() for name in trace.strings], dtype=np.bool_)
-    return call[copying[trace.events["name"][call]] & (gpu_end <= end[call])]
+    return call[(call != UNRECORDED) & copying[trace.events["name"][call]] & (gpu_end <= end[call])]
+
+
+def _behind(start: Int64s, end: Int64s, launched: Int64s) -> Int64s:
+    """For each GPU event the last to end before it starts, if that ended after its launch; or -1."""
+    order = np.lexsort((start, end))
+    place = np.searchsorted(end[order], start, side="right") - 1
+    # An event without a length is neither behind itself nor behind those that are behind it.
+    place[order] = np.minimum(place[order], np.arange(len(order)) - 1)
+    last: Int64s = order[place]
+    return np.where((place >= 0) & (end[last] > launched), last, -1)
 
 
 def _launches(gpu_start: Int64s, call: Int64s, start: Int64s, end: Int64s, waiting: Int64s) -> tuple[Bools, Int64s]:
@@ -275,7 +303,7 @@ def _launches(gpu_start: Int64s, call: Int64s, start: Int64s, end: Int64s, waiti
     size[order] = np.repeat(sizes, sizes)
     waits = np.zeros(len(start), dtype=np.bool_)
     waits[waiting] = True
-    own = (number == 0) & ~waits[call]
+    own = (number == 0) & ~waits[call] & (call != UNRECORDED)
     length = end[call] - start[call]
     # One after the other; where the call is too short for that, spread over it.
     offset = np.where(size <= length, number, number * length // np.maximum(size, 1))

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Edge(IntEnum):
     NEXT = 4
     RETURN = 5
     WAITING = 6
+    BEHIND = 7
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _path(feed: Feed) -> HtaPath:
         raise HtaError("it finds no path: its graph has cycles or is not valid")
     graph = found[0]
     own = graph.critical_path_nodes
-    own_ns = sum(graph.edges[u, v]["object"].weight for u, v in zip(own, own[1:], strict=False))
+    own_ns = sum(graph.edges[edge]["object"].weight for edge in pairwise(own))
     own_elapsed = graph.node_list[own[-1]].ts - graph.node_list[own[0]].ts
     backward, kinds = _weigh(graph, feed)
     if not graph.critical_path():
@@ -177,14 +179,31 @@ def _weigh(graph: Any, feed: Feed) -> tuple[int, dict[tuple[int, int], Edge]]:
         kinds[u, v] = edge
         data["weight"], data["object"] = weight, dataclasses.replace(found, weight=weight)
     graph.remove_edges_from(backward)
+    _put_behind(graph, feed, kinds)
     return len(backward), kinds
+
+
+def _put_behind(graph: Any, feed: Feed, kinds: dict[tuple[int, int], Edge]) -> None:
+    """Where nothing but its launch explains a GPU event's start, put what it may have waited for in the launch's place."""
+    from hta.analyzers.critical_path_analysis import CPEdge, CPEdgeType
+
+    behind = feed.behind.tolist()
+    for u, v in [edge for edge, kind in kinds.items() if kind == Edge.QUEUED]:
+        other = behind[graph.node_list[v].ev_idx - 1]
+        if other < 0 or graph.in_degree(v) > 1:
+            continue
+        end = graph.event_to_end_node_map[other + 1]
+        passed = int(graph.node_list[v].ts - graph.node_list[end].ts)
+        graph.remove_edge(u, v)
+        graph.add_edge(end, v, weight=passed, object=CPEdge(end, v, CPEdgeType.KERNEL_KERNEL_DELAY, passed))
+        kinds[end, v] = Edge.BEHIND
 
 
 def _edges(graph: Any, kinds: dict[tuple[int, int], Edge]) -> Table:
     """The path's edges, with the feed's entries for HTA's, whose first is a stopgap and begins at 0."""
     nodes, path = graph.node_list, graph.critical_path_nodes
     rows = []
-    for u, v in zip(path, path[1:], strict=False):
+    for u, v in pairwise(path):
         within = graph.get_event_attribution_for_edge(graph.edges[u, v]["object"])
         before, after = nodes[u], nodes[v]
         rows.append((kinds[u, v], before.ts, after.ts, before.ev_idx - 1, after.ev_idx - 1, (within or 0) - 1))

@@ -295,16 +295,18 @@ def _decode(decode: DecodeProjection) -> Text:
 
 
 PATH_MEANING = {
-    "operator": "within host operators",
-    "call": "within runtime and driver calls",
-    "outside": "host between operators",
-    "launch": "from a launch to its kernel's start",
-    "kernel": "kernels that something waited for",
+    "operator": "in host operators",
+    "call": "in runtime and driver calls",
+    "outside": "between host operators",
+    "launch": "launch to kernel start",
+    "kernel": "kernels",
     "communication": "communication kernels",
     "copy": "copies and fills",
     "delay": "between queued kernels",
-    "queued": "launched, behind something not seen",
-    "return": "from the last kernel to a wait's return",
+    "behind": "behind other GPU work",
+    "queued": "launched, then not explained",
+    "unattributed": "launch not recorded",
+    "return": "GPU done to host going on",
     "waiting": "waits for what is not seen",
 }
 
@@ -321,10 +323,12 @@ def _critical_path(path: CriticalPath | NoCriticalPath, width: int) -> Iterable[
         f" through {_printable(path.window) if path.window else 'the whole trace'}: ",
         (f"{share(host)} of the host", "bold"),
     )
-    table = _table("Critical path by what bounds it", "bound", "kind", "time", "share", "", *(("meaning",) if width >= WIDE else ()))
+    table = _table(
+        "Critical path by what bounds it", "bound", "kind", "time", "share", *(("meaning",) if width >= WIDE else ())
+    )
     for row in path.bounds.records():
         meaning = (Text(PATH_MEANING[row["kind"]], style="dim"),) if width >= WIDE else ()
-        table.add_row(row["bound"], row["kind"], time(row["time_ns"]), share(row["share"]), _bar(row["share"], 4), *meaning)
+        table.add_row(row["bound"], row["kind"], time(row["time_ns"]), share(row["share"]), *meaning)
     yield table
     table = _table(_titled("On the critical path", path.events), "event", "kind", "time", "share", "count")
     for row in path.events.head(ROWS).records():
