@@ -179,24 +179,34 @@ def _weigh(graph: Any, feed: Feed) -> tuple[int, dict[tuple[int, int], Edge]]:
         kinds[u, v] = edge
         data["weight"], data["object"] = weight, dataclasses.replace(found, weight=weight)
     graph.remove_edges_from(backward)
-    _put_behind(graph, feed, kinds)
+    _explain_starts(graph, feed, kinds)
     return len(backward), kinds
 
 
-def _put_behind(graph: Any, feed: Feed, kinds: dict[tuple[int, int], Edge]) -> None:
-    """Where nothing but its launch explains a GPU event's start, put what it may have waited for in the launch's place."""
+def _explain_starts(graph: Any, feed: Feed, kinds: dict[tuple[int, int], Edge]) -> None:
+    """Correct why GPU events start when they do, of those whose launch HTA does not hold to be the reason.
+
+    It wants nothing else to be queued when the event starts, so that a launch counts only where the next one comes after
+    that. Here the launch is the reason where everything before it on the GPU had ended; where something had not, and the
+    stream does not explain the start, that which ended last is.
+    """
     from hta.analyzers.critical_path_analysis import CPEdge, CPEdgeType
 
-    behind = feed.behind.tolist()
-    for u, v in [edge for edge, kind in kinds.items() if kind == Edge.QUEUED]:
-        other = behind[graph.node_list[v].ev_idx - 1]
-        if other < 0 or graph.in_degree(v) > 1:
+    nodes, behind = graph.node_list, feed.behind.tolist()
+    for launch, start in [edge for edge, kind in kinds.items() if kind == Edge.QUEUED]:
+        following = [node for node in graph.predecessors(start) if kinds[node, start] == Edge.NEXT]
+        if following and nodes[following[0]].ts >= nodes[launch].ts:
+            continue
+        graph.remove_edges_from([(node, start) for node in following])
+        other = behind[nodes[start].ev_idx - 1]
+        if other < 0 or following:
+            kinds[launch, start] = Edge.LAUNCH
             continue
         end = graph.event_to_end_node_map[other + 1]
-        passed = int(graph.node_list[v].ts - graph.node_list[end].ts)
-        graph.remove_edge(u, v)
-        graph.add_edge(end, v, weight=passed, object=CPEdge(end, v, CPEdgeType.KERNEL_KERNEL_DELAY, passed))
-        kinds[end, v] = Edge.BEHIND
+        passed = int(nodes[start].ts - nodes[end].ts)
+        graph.remove_edge(launch, start)
+        graph.add_edge(end, start, weight=passed, object=CPEdge(end, start, CPEdgeType.KERNEL_KERNEL_DELAY, passed))
+        kinds[end, start] = Edge.BEHIND
 
 
 def _edges(graph: Any, kinds: dict[tuple[int, int], Edge]) -> Table:
