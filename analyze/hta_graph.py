@@ -69,7 +69,11 @@ class HtaError(Exception):
 
 def require_hta() -> None:
     """Raise MissingExtraError if HTA is not installed."""
-    if importlib.util.find_spec("hta") is None:
+    try:
+        found = importlib.util.find_spec("hta")
+    except ValueError:  # of a module that was put aside
+        found = None
+    if found is None:
         raise MissingExtraError("a critical path needs HolisticTraceAnalysis (traceinsight)", "hta")
 
 

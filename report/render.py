@@ -23,6 +23,7 @@ from . import comparison, figures, run, tables, units
 from .budget import Budget, budget, figure
 from .bundle import Bundle, TraceBundle, read_bundle
 from .flashattention import flash_attention
+from .critical_path import CriticalPathView, critical_path_view
 from .layers import LayersView, layers_view
 from .roofline import ProjectionView, RooflineView, projection_view, roofline_view
 from .timeline import timeline
@@ -72,6 +73,7 @@ class TraceView:
     layers: LayersView
     roofline: RooflineView | None
     projection: ProjectionView | None
+    critical_path: CriticalPathView | None
     timeline: dict[str, Any] | None
 
 
@@ -126,6 +128,7 @@ def view(key: str, label: str, trace: TraceBundle) -> TraceView:
         layers=layers_view(trace),
         roofline=roofline_view(trace),
         projection=projection_view(trace),
+        critical_path=critical_path_view(trace),
         timeline=timeline(trace),
     )
 

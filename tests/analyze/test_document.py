@@ -139,6 +139,7 @@ CONTRACT: dict[str, Any] = {
         "operators": [{"operator": (str, type(None)), "shapes": (str, type(None)), **ROOFLINE}],
     },
     "projection": type(None),
+    "critical_path": type(None),
     "path": str,
     "host": dict.fromkeys(("span_ns", "threads", "operator_self_ns", "operators", "calls"), int),
     "operators": [
