@@ -284,7 +284,8 @@ def _behind(start: Int64s, end: Int64s, launched: Int64s) -> Int64s:
     # An event without a length is neither behind itself nor behind those that are behind it.
     place[order] = np.minimum(place[order], np.arange(len(order)) - 1)
     last: Int64s = order[place]
-    return np.where((place >= 0) & (end[last] > launched), last, -1)
+    behind: Int64s = np.where((place >= 0) & (end[last] > launched), last, -1)
+    return behind
 
 
 def _launches(gpu_start: Int64s, call: Int64s, start: Int64s, end: Int64s, waiting: Int64s) -> tuple[Bools, Int64s]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ def critical_path_view(trace: TraceBundle) -> CriticalPathView | None:
     return CriticalPathView("", _headline(found, bounds), _chart(bounds), _events(trace), notes)
 
 
-def _headline(found: Mapping[str, Any], bounds: list[Row]) -> str:
+def _headline(found: Mapping[str, Any], bounds: Sequence[Row]) -> str:
     window = found.get("window") or "the whole trace"
     by_bound: dict[str, float] = {}
     for row in bounds:
@@ -64,7 +64,7 @@ def _headline(found: Mapping[str, Any], bounds: list[Row]) -> str:
     )
 
 
-def _chart(bounds: list[Row]) -> dict[str, Any]:
+def _chart(bounds: Sequence[Row]) -> dict[str, Any]:
     """One bar a kind of time, its length the time."""
     return figures.ranked([(MEANING.get(row["kind"], str(row["kind"])), row["time_ns"]) for row in bounds], "--busy")
 

@@ -22,8 +22,8 @@ from tracekit.files import write_atomic
 from . import comparison, figures, run, tables, units
 from .budget import Budget, budget, figure
 from .bundle import Bundle, TraceBundle, read_bundle
-from .flashattention import flash_attention
 from .critical_path import CriticalPathView, critical_path_view
+from .flashattention import flash_attention
 from .layers import LayersView, layers_view
 from .roofline import ProjectionView, RooflineView, projection_view, roofline_view
 from .timeline import timeline
