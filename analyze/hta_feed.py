@@ -274,7 +274,8 @@ def _waits(
 def _copies(trace: Trace, call: Int64s, end: Int64s, gpu_end: Int64s) -> Int64s:
     """The copying calls that returned after their copy."""
     copying = np.array(["memcpy" in name.lower() for name in trace.strings], dtype=np.bool_)
-    return call[(call != UNRECORDED) & copying[trace.events["name"][call]] & (gpu_end <= end[call])]
+    returned: Int64s = call[(call != UNRECORDED) & copying[trace.events["name"][call]] & (gpu_end <= end[call])]
+    return returned
 
 
 def _behind(start: Int64s, end: Int64s, launched: Int64s) -> Int64s:

@@ -121,6 +121,36 @@ def test_a_launch_after_the_gpu_went_idle_is_the_reason_even_if_more_is_queued_a
     assert "before" not in [name for _, name, _ in found]
 
 
+def test_a_graph_has_more_nodes_than_its_launch_has_nanoseconds() -> None:
+    """Launches within each other nest, and HTA walks down them by recursion."""
+    builder = TraceBuilder()
+    builder.graph(call=(0, 900), kernels=[(1000 + 20 * node, 10) for node in range(3000)])
+    builder.call(950, 61_000, "cudaStreamSynchronize")
+    found = path_of(builder.trace())
+    assert {row["kind"]: row["time_ns"] for row in found.bounds.records()}["kernel"] == 3000 * 10
+
+
+def test_a_wait_is_over_when_its_kernel_is_even_if_the_next_runs_on() -> None:
+    builder = TraceBuilder()
+    builder.launch(call=(0, 10), kernel=(20, 80), name="awaited")
+    builder.launch(call=(30, 10), kernel=(100, 900), name="next", thread=2)
+    builder.call(20, 90, "cudaStreamSynchronize")
+    builder.operator(200, 2000, "rest")
+    found = path_of(builder.trace())
+    assert parts(found)[1:3] == [("kernel", "awaited", 80), ("return", "cudaStreamSynchronize", 10)]
+    assert "backward" not in [note.code for note in found.notes]
+
+
+def test_kernels_of_a_stream_that_overlap_follow_each_other() -> None:
+    builder = TraceBuilder()
+    builder.launch(call=(0, 10), kernel=(20, 100), name="first")
+    builder.launch(call=(12, 5), kernel=(90, 100), name="second")
+    builder.call(30, 170, "cudaDeviceSynchronize")
+    found = path_of(builder.trace())
+    assert parts(found)[1:] == [("kernel", "first", 100), ("kernel", "second", 70), ("return", "cudaDeviceSynchronize", 10)]
+    assert [note.code for note in found.notes if note.code in ("moved", "backward")] == ["moved"]
+
+
 def test_hip_calls_and_stream_0_are_read_as_cudas() -> None:
     builder = TraceBuilder()
     builder.launch(call=(0, 10), kernel=(20, 300), name="Cijk", call_name="hipExtModuleLaunchKernel", stream=0)
@@ -286,6 +316,7 @@ def test_hta_leaves_no_trace_of_itself(capsys: pytest.CaptureFixture[str]) -> No
             list(logging.root.handlers),
         )
 
+    options.set_disable_ns_rounding(False)
     before = state()
     path_of(waiting().trace())
     with hta_graph.quiet_hta():
