@@ -42,5 +42,5 @@ $(VENV)/installed-collect: $(BIN)/python $(SOURCES)
 	touch $@
 
 $(VENV)/installed-dev: $(BIN)/python $(SOURCES)
-	$(INSTALL) -e '.[collect,cuda,dev]'
+	$(INSTALL) -e '.[collect,cuda,dev,hta]'
 	touch $@

@@ -17,6 +17,7 @@ from tracekit.taxonomy import Taxonomy
 
 from . import communication as communicating
 from . import compiled as compiling
+from . import critical_path as critical
 from . import gaps as gap_tables
 from . import gpu as gpu_time
 from . import graphs as graphing
@@ -49,6 +50,7 @@ class Analysis:
 
     `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected. `selection`
     tells the steps that the trace was restricted to, if it was; `divided`, whether `rows` and `tables` have columns per step.
+    In `window`, if any, the critical path is looked for.
     """
 
     trace: Trace
@@ -57,6 +59,7 @@ class Analysis:
     target: Datasheet | None = None
     selection: Selection | None = None
     divided: bool = False
+    window: critical.Window | None = None
 
     @cached_property
     def gpu(self) -> gpu_time.GpuSummary | None:
@@ -114,6 +117,11 @@ class Analysis:
         if self.target is None:
             return None
         return projecting.project(self.trace, self.work, self._family_of, self.target, self.manifest)
+
+    @cached_property
+    def critical_path(self) -> critical.CriticalPath | critical.NoCriticalPath | None:
+        """The chain of events that the time depended on, or why there is none; None where it was not asked for."""
+        return critical.critical_path(self.trace, self._family_of, self.window) if self.window is not None else None
 
     @cached_property
     def manifest(self) -> RunManifest | None:
@@ -265,6 +273,9 @@ class Analysis:
             found |= {"roofline_kernels": self.roofline.kernels, "roofline_operators": self.roofline.operators}
         if self.projection:
             found |= {"projection_kernels": self.projection.kernels, "projection_steps": self.projection.steps}
+        path = self.critical_path
+        if isinstance(path, critical.CriticalPath):
+            found |= {"critical_path": path.segments, "critical_path_events": path.events}
         whole = {name: found[name] if name in found else _empty(name) for name in COLUMNS}
         return {name: self.per_step(table) if self.divided else table for name, table in whole.items()}
 

@@ -11,6 +11,7 @@ from tracekit.bundle import SCHEMA_VERSION
 from tracekit.devices import Datasheet
 
 from .analysis import Analysis
+from .critical_path import CriticalPath, NoCriticalPath
 from .finding import Finding
 from .inputs import Skipped
 from .phases import Phases
@@ -66,6 +67,7 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "projection": _projection(analysis.projection) if analysis.projection else None,
         "steps": _steps(analysis.phases, analysis.selection),
         "communication": _communication(analysis),
+        "critical_path": _critical_path(analysis.critical_path) if analysis.critical_path else None,
         "findings": [_finding(finding) for finding in analysis.findings],
         "undecided": [asdict(one) for one in analysis.undecided],
     }
@@ -107,6 +109,14 @@ def _communication(analysis: Analysis) -> dict[str, Any] | None:
 
 def _roofline(roofline: Roofline) -> dict[str, Any]:
     return {**_plain(roofline, "kernels", "operators"), "known_share": roofline.known_share}
+
+
+def _critical_path(path: CriticalPath | NoCriticalPath) -> dict[str, Any]:
+    """The path's sums, or the reason why there is none; its parts are in the bundle."""
+    if isinstance(path, NoCriticalPath):
+        return {"reason": path.reason}
+    found = _plain(path, "bounds", "events")
+    return {"reason": None, **found, "segments": len(path.segments), "notes": [asdict(note) for note in path.notes]}
 
 
 def _projection(projection: Projection) -> dict[str, Any]:

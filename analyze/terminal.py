@@ -19,6 +19,7 @@ from tracekit.table import Table
 from .analysis import Analysis
 from .cells import name_cell as _name
 from .cells import printable as _printable
+from .critical_path import CriticalPath, NoCriticalPath
 from .finding import CannotTell, Finding
 from .layers import OUTSIDE
 from .phases import Phases
@@ -114,6 +115,8 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
         yield from _roofline(analysis.roofline, width)
     if analysis.projection:
         yield from _projection(analysis.projection, width)
+    if analysis.critical_path:
+        yield from _critical_path(analysis.critical_path, width)
     if len(analysis.gap_groups):
         yield _gaps(analysis, width)
     yield _layers(analysis, width)
@@ -354,6 +357,51 @@ def _decode(decode: DecodeProjection) -> Text:
         f"Projected by the model alone: {decode.model.bytes / 1e6:,.0f} MB a decode step, {time(decode.step_ns)}, "
         f"{decode.tokens_per_second:,.0f} tokens/s, limited by {'the host' if decode.bound == 'host' else decode.bound}"
     )
+
+
+PATH_MEANING = {
+    "operator": "in host operators",
+    "call": "in runtime and driver calls",
+    "outside": "between host operators",
+    "launch": "launch to kernel start",
+    "kernel": "kernels",
+    "communication": "communication kernels",
+    "copy": "copies and fills",
+    "delay": "between queued kernels",
+    "behind": "behind other GPU work",
+    "queued": "launched, then not explained",
+    "unattributed": "launch not recorded",
+    "return": "GPU done to host going on",
+    "waiting": "waits for what is not seen",
+}
+
+
+def _critical_path(path: CriticalPath | NoCriticalPath, width: int) -> Iterable[RenderableType]:
+    """What bounds the time, and the events with the most time on the path."""
+    if isinstance(path, NoCriticalPath):
+        yield Text(f"! no critical path: {_printable(path.reason)}", style="yellow")
+        return
+    host = float(path.bounds["share"][path.bounds["bound"] == "host"].sum())
+    yield Text.assemble(
+        "Critical path ",
+        (time(path.length_ns), "bold"),
+        f" through {_printable(path.window) if path.window else 'the whole trace'}: ",
+        (f"{share(host)} of the host", "bold"),
+    )
+    table = _table(
+        "Critical path by what bounds it", "bound", "kind", "time", "share", *(("meaning",) if width >= WIDE else ())
+    )
+    for row in path.bounds.records():
+        meaning = (Text(PATH_MEANING[row["kind"]], style="dim"),) if width >= WIDE else ()
+        table.add_row(row["bound"], row["kind"], time(row["time_ns"]), share(row["share"]), *meaning)
+    yield table
+    table = _table(_titled("On the critical path", path.events), "event", "kind", "time", "share", "count")
+    for row in path.events.head(ROWS).records():
+        name = _name(row["name"] or "–", width - 46)
+        table.add_row(name, row["kind"], time(row["time_ns"]), share(row["share"]), f"{row['count']:,}")
+    yield table
+    for note in path.notes:
+        yield Text(f"! {_printable(note.message)}", style="dim")
 
 
 def _figure(value: float | None) -> str:

@@ -163,7 +163,7 @@ def gap_scatter(trace: TraceBundle) -> Figure:
 def operators(trace: TraceBundle, limit: int = 12) -> Figure:
     """The operators with the most self time: the answer of a trace without GPU work."""
     rows = [row for row in trace.rows("operators", limit) if row["host_self_ns"]]
-    return _ranked([(shorten(str(row["name"])), row["host_self_ns"]) for row in rows], "--busy")
+    return ranked([(shorten(str(row["name"])), row["host_self_ns"]) for row in rows], "--busy")
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,8 @@ def time_scale(largest_ns: float) -> tuple[float, str]:
     return next(((factor, unit) for factor, unit in _TIME_SCALES if largest_ns >= factor), (1.0, "ns"))
 
 
-def _ranked(entries: Sequence[tuple[str, int]], token: str) -> Figure:
+def ranked(entries: Sequence[tuple[str, int]], token: str) -> Figure:
+    """A bar an entry, its name above it and its time beside it, in the order given."""
     data = [
         {
             **_trace("time", token),

@@ -22,6 +22,7 @@ from tracekit.files import write_atomic
 from . import comparison, figures, run, tables, units
 from .budget import Budget, budget, figure
 from .bundle import Bundle, TraceBundle, read_bundle
+from .critical_path import CriticalPathView, critical_path_view
 from .flashattention import flash_attention
 from .layers import LayersView, layers_view
 from .ranks import run_views
@@ -76,6 +77,7 @@ class TraceView:
     projection: ProjectionView | None
     steps: StepsView | None
     communication: CommunicationView | None
+    critical_path: CriticalPathView | None
     timeline: dict[str, Any] | None
 
 
@@ -133,6 +135,7 @@ def view(key: str, label: str, trace: TraceBundle) -> TraceView:
         projection=projection_view(trace),
         steps=steps_view(trace),
         communication=communication_view(trace),
+        critical_path=critical_path_view(trace),
         timeline=timeline(trace),
     )
 

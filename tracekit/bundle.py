@@ -39,6 +39,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "phases": "phase state steps outliers kernels host_median_ns host_min_ns host_max_ns device_median_ns device_min_ns"
         " device_max_ns busy_median_ns busy_min_ns busy_max_ns idle_median_ns idle_min_ns idle_max_ns",
         "collectives": "kind process_group group_size bytes count time_ns min_ns median_ns algorithm_gb_s bus_gb_s",
+        "critical_path": "kind bound name lane start_ns duration_ns",
+        "critical_path_events": "bound kind name count time_ns share",
         "timeline": "window lane lane_kind depth name family start_ns duration_ns",
     }.items()
 }

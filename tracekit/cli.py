@@ -171,6 +171,7 @@ def collect(
     "tracekit analyze rank0.json.gz rank1.json.gz -o ranks\n\n"
     "tracekit analyze traces/ --project T4\n\n"
     "tracekit analyze trace.json --steps steady\n\n"
+    "tracekit analyze trace.json --critical-path-in ProfilerStep\n\n"
     "tracekit analyze trace.json --json > figures.json"
 )
 def analyze(
@@ -197,6 +198,13 @@ def analyze(
     per_step: Annotated[
         bool, typer.Option("--per-step", help="Add columns per step to the tables of --json and of the bundle.")
     ] = False,
+    critical_path: Annotated[
+        bool, typer.Option("--critical-path", help="Find the chain of events that the time depended on, through HTA.")
+    ] = False,
+    critical_path_in: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:INDEX]", help="The same within an annotation, its longest instance or the one numbered."),
+    ] = None,
 ) -> None:
     """Analyse torch.profiler traces: kernels, idle time, launches, what to do."""
     from tracekit.analyze.inputs import Skipped, find
@@ -217,12 +225,19 @@ def analyze(
     def report_skipped(skipped: Skipped) -> None:
         _tell(f"skipped {skipped.path}: {skipped.reason}", style="yellow")
 
+    window = None
+    if critical_path or critical_path_in is not None:
+        from tracekit.analyze.critical_path import Window
+        from tracekit.analyze.hta_graph import require_hta
+
+        require_hta()
+        window = Window.parse(critical_path_in) if critical_path_in is not None else Window()
     taxonomy, sheets = Taxonomy.load(rules), load_datasheets(device_table)
     target = choose_datasheet(project, sheets) if project is not None else None
     with progress(len(candidates)) as advance:
         traces, skipped = load_all(candidates, texts, report_skipped, advance)
         chosen = [(trace, None) if steps is None else select(trace, steps) for trace in traces]
-        analyses = [Analysis(trace, taxonomy, sheets, target, picked, per_step) for trace, picked in chosen]
+        analyses = [Analysis(trace, taxonomy, sheets, target, picked, per_step, window) for trace, picked in chosen]
         runs = find_runs([one.trace for one in analyses], [one.communication for one in analyses])
         if output is not None or not as_json:
             from tracekit.analyze.bundle import write_bundle

@@ -161,6 +161,7 @@ CONTRACT: dict[str, Any] = {
         ],
     },
     "communication": type(None),
+    "critical_path": type(None),
     "path": str,
     "host": dict.fromkeys(("span_ns", "threads", "operator_self_ns", "operators", "calls"), int),
     "operators": [

@@ -15,6 +15,7 @@ from rich.console import Console
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
+from tracekit.analyze.critical_path import Window
 from tracekit.analyze.ranks import find_runs
 from tracekit.analyze.selection import select
 from tracekit.analyze.terminal import share, show, show_run, time
@@ -26,13 +27,19 @@ T4 = choose_datasheet("T4", datasheets())
 
 
 def shown(
-    builder: TraceBuilder, width: int = 80, name: str = "trace.json", *, colour: bool = False, target: Datasheet | None = None
+    builder: TraceBuilder,
+    width: int = 80,
+    name: str = "trace.json",
+    *,
+    colour: bool = False,
+    target: Datasheet | None = None,
+    window: Window | None = None,
 ) -> str:
     output = io.StringIO()
     console = Console(
         file=output, width=width, highlight=False, force_terminal=colour, color_system="standard" if colour else None
     )
-    show(Analysis(builder.trace(name), TAXONOMY, target=target), console)
+    show(Analysis(builder.trace(name), TAXONOMY, target=target, window=window), console)
     return output.getvalue()
 
 
@@ -146,6 +153,23 @@ def test_a_projection_says_that_it_is_one():
     assert "Projected onto NVIDIA T4 at 240 GB/s" in text
     assert "Projected, a call" in text
     assert "479 µs" in text  # 12 · 9,587,712 bytes at 240 GB/s, of the whole trace
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_critical_path_in_short(width):
+    pytest.importorskip("hta")
+    builder = TraceBuilder()
+    builder.operator(0, 100_000, "aten::mm")
+    builder.launch(call=(20_000, 50_000), kernel=(90_000, 1_234_000), name="gemm\x1b[2J")
+    builder.call(150_000, 1_300_000, "cudaDeviceSynchronize")
+    text = shown(builder, width, window=Window())
+
+    assert "Critical path 1.45 ms through the whole trace: 1.4 % of the host" in " ".join(text.split())
+    assert re.search(r"kernel +kernel +1.23 ms +85.1 %", text)
+    assert "\x1b[2J" not in text
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    assert not re.search(r"\d[ .]*…", text)
+    assert "! no critical path: no annotation begins with 'x'" in shown(builder, 80, window=Window("x"))
 
 
 def test_names_of_operators_and_steps_are_plain_text_in_these_tables_too():

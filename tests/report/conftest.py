@@ -106,6 +106,15 @@ SCHEMAS: dict[str, dict[str, pa.DataType]] = {
     },
     "roofline_kernels": {"name": _TEXT, "family": _TEXT, **_ROOFLINE},
     "roofline_operators": {"operator": _TEXT, "shapes": _TEXT, **_ROOFLINE},
+    "critical_path": {
+        **dict.fromkeys(("kind", "bound", "name", "lane"), _TEXT),
+        **dict.fromkeys(("start_ns", "duration_ns"), _INT),
+    },
+    "critical_path_events": {
+        **dict.fromkeys(("bound", "kind", "name"), _TEXT),
+        **dict.fromkeys(("count", "time_ns"), _INT),
+        "share": _FLOAT,
+    },
     "projection_kernels": {
         **dict.fromkeys(("name", "family"), _TEXT),
         **dict.fromkeys(("count", "time_ns", "known_ns", "flops", "bytes", "projected_ns"), _INT),

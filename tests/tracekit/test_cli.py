@@ -315,6 +315,30 @@ def test_a_missing_extra_names_the_pip_command(tmp_path: Path) -> None:
     assert_one_line(done, "pip install 'torch-tracekit[collect]'")
 
 
+def test_a_critical_path_stands_in_the_document_the_terminal_and_the_dossier(work: Path) -> None:
+    pytest.importorskip("hta")
+    done = tracekit("analyze", "--critical-path", "--json", cwd=work)
+    assert done.returncode == 0
+    for trace in json.loads(done.stdout)["traces"]:
+        path = trace["critical_path"]
+        assert path["length_ns"] == sum(row["time_ns"] for row in path["bounds"]) > 0
+    shown = tracekit("analyze", "--critical-path-in", "nothing:1", cwd=work)
+    assert shown.returncode == 0
+    assert "no critical path: no annotation begins with 'nothing'" in shown.stdout
+    assert tracekit("analyze", "--critical-path", cwd=work).stdout.count("Critical path by what bounds it") >= 1
+    tracekit("report", cwd=work)
+    assert "What did the time depend on?" in (work / "report.html").read_text()
+
+
+def test_without_hta_its_option_names_the_pip_command(work: Path) -> None:
+    code = (
+        "import sys; sys.modules['hta'] = None; sys.argv = ['tracekit', 'analyze', '--critical-path'];"
+        "from tracekit.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=work)
+    assert_one_line(done, "pip install 'torch-tracekit[hta]'")
+
+
 def test_the_list_of_variants(tmp_path: Path) -> None:
     done = tracekit("collect", "--list", cwd=tmp_path)
     for variant in ("baseline", "fp16", "compiled"):
