@@ -50,7 +50,7 @@ class Analysis:
 
     `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected. `selection`
     tells the steps that the trace was restricted to, if it was; `divided`, whether `rows` and `tables` have columns per step.
-    In `window`, if any, the critical path is looked for.
+    In `window`, if any, the critical path is looked for. `ranks` is the table of the run's ranks, as of `Run`, if it has some.
     """
 
     trace: Trace
@@ -60,6 +60,7 @@ class Analysis:
     selection: Selection | None = None
     divided: bool = False
     window: critical.Window | None = None
+    ranks: Table | None = None
 
     @cached_property
     def gpu(self) -> gpu_time.GpuSummary | None:
@@ -232,6 +233,7 @@ class Analysis:
             sheet=self.datasheet,
             warnings=self.warnings,
             manifest=self.manifest,
+            ranks=self.ranks,
         )
 
     @cached_property

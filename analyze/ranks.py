@@ -90,6 +90,11 @@ def find_runs(traces: Sequence[Trace], communications: Sequence[Communication | 
     return tuple(_run(*one) for one in (*_recorded(pairs), *_by_names(pairs)))
 
 
+def ranks_beside(trace: Trace, runs: Sequence[Run]) -> Table | None:
+    """The table of the ranks of the run that a trace is a rank of; None where it is of none."""
+    return next((run.ranks for run in runs if trace.name in run.ranks["trace"].tolist()), None)
+
+
 def _recorded(pairs: Sequence[tuple[Trace, Communication | None]]) -> Iterator[tuple[list[Member], str]]:
     """Ranks by what the traces record: those of a folder with one backend and world size, windows of one rank apart."""
     found = [

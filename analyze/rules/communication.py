@@ -60,6 +60,8 @@ def stragglers(evidence: Evidence) -> Answer:
     Of the ranks' table it reads `rank` and `compute_ns`: the time in which anything but communication ran.
     """
     table = evidence.ranks
+    if table is not None:
+        table = table.take(np.flatnonzero([one is not None for one in table["compute_ns"].tolist()]))  # those with a GPU
     if table is None or len(table) < 2:
         several = _ranks_told(evidence) or bool(evidence.of_family("communication").any())
         because = "one rank's trace does not tell whom it waited for: analyse the traces of all ranks together"

@@ -223,6 +223,23 @@ def test_a_directory_of_ranks_is_one_run(tmp_path: Path) -> None:
     assert "Which rank do the others wait for?" in (tmp_path / "ranks.html").read_text(encoding="utf-8")
 
 
+def test_the_rule_on_stragglers_sees_all_ranks_of_a_run(tmp_path: Path) -> None:
+    job = Job(ranks=3)
+    for step in range(job.steps):
+        job.late[step, 1] = 60_000
+    job.write(tmp_path / "job")
+    alone, together = (
+        json.loads(tracekit("analyze", path, "--json", cwd=tmp_path).stdout)["traces"]
+        for path in (str(sorted((tmp_path / "job").iterdir())[0]), "job")
+    )
+    assert "stragglers" in [one["code"] for one in alone[0]["undecided"]]
+    for trace in together:
+        (found,) = [one for one in trace["findings"] if one["code"] == "stragglers"]
+        assert found["title"] == "Rank 1 computes longer than the others"
+        assert found["saving_ns"] == 3 * 60_000
+        assert "stragglers" not in [one["code"] for one in trace["undecided"]]
+
+
 def test_a_projection_stands_in_the_dossier(work: Path) -> None:
     assert tracekit("analyze", "--project", "T4", cwd=work).returncode == 0
     tracekit("report", cwd=work)
