@@ -274,7 +274,10 @@ def roofline(points: Sequence[Point], peaks: Mapping[str, float], memory_gb_s: f
     layout = _base(380)
     layout["margin"] = {"l": 66, "r": 12, "t": 6, "b": 48}
     layout["xaxis"] = _axis() | {"type": "log", "dtick": 1, "title": {"text": "arithmetic intensity, FLOP/B"}}
-    layout["yaxis"] = _axis() | {"type": "log", "dtick": 1, "exponentformat": "power", "title": {"text": "TFLOP/s"}}
+    layout["yaxis"] = _axis() | {
+        **{"type": "log", "dtick": 1, "exponentformat": "power", "automargin": True},
+        **{"tickfont": {"size": 11}, "title": {"text": "TFLOP/s", "standoff": 14}},
+    }
     return {"data": data, "layout": _with_legend(layout)}
 
 

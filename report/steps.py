@@ -54,14 +54,15 @@ def _groups(trace: TraceBundle) -> TableView:
     gpu = trace.gpu is not None
     measures = ("device", "busy", "idle", "host") if gpu else ("host",)
     labels = {"device": "GPU time", "busy": "Busy", "idle": "Idle", "host": "Host time"}
+    whole = labels[measures[0]]
     columns = (
         Column("Phase", "text"),
         Column("State", "text", "warm-up: the first steps that take longer than the later ones"),
         Column("Steps", "number"),
         Column("Unlike", "number", "steady steps that take much longer or shorter than the others"),
         *(Column(f"{labels[measure]}, median", "number", _MEANING[measure]) for measure in measures),
-        Column("Min", "number", "GPU time" if gpu else "host time"),
-        Column("Max", "number", "GPU time" if gpu else "host time"),
+        Column(f"{whole}, min", "number"),
+        Column(f"{whole}, max", "number"),
     )
     cells = [
         (
