@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,10 +37,13 @@ from .finding import CannotTell, Finding
 from .findings import Findings, findings
 from .kernel_work import kernel_work
 from .loop_steps import find_steps
+from .ranks import Run
 from .selection import Selection
 from .trace import Trace, TraceWarning
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tracekit.manifest import RunManifest
 
 
@@ -49,8 +52,9 @@ class Analysis:
     """A trace and what the analyses say about it; each is computed when first asked for.
 
     `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected. `selection`
-    tells the steps that the trace was restricted to, if it was; `divided`, whether `rows` and `tables` have columns per step.
-    In `window`, if any, the critical path is looked for. `ranks` is the table of the run's ranks, as of `Run`, if it has some.
+    tells the steps that the trace was restricted to, if it was; `divided`, whether `rows` and `tables` have columns per step;
+    `ranks`, what is known of all ranks of the trace's run (see `Run.ranks`), if there are several.
+    In `window`, if any, the critical path is looked for.
     """
 
     trace: Trace
@@ -61,6 +65,14 @@ class Analysis:
     divided: bool = False
     window: critical.Window | None = None
     ranks: Table | None = None
+
+    def of_run(self, ranks: Table) -> Analysis:
+        """The same analysis, of a rank among these; what does not depend on the others stays computed."""
+        known = replace(self, ranks=ranks)
+        known.__dict__.update(
+            {name: value for name, value in self.__dict__.items() if name not in ("ranks", "evidence", "_judged")}
+        )
+        return known
 
     @cached_property
     def gpu(self) -> gpu_time.GpuSummary | None:
@@ -285,6 +297,16 @@ class Analysis:
     def _family_of(self) -> dict[str, str]:
         """Each kernel name's family."""
         return dict(zip(self.kernels["name"].tolist(), self.kernels["family"].tolist(), strict=True))
+
+
+def among_ranks(analyses: Sequence[Analysis], runs: Sequence[Run]) -> list[Analysis]:
+    """The same analyses, each knowing the other ranks of its run as far as they have GPU events."""
+    found = list(analyses)
+    for run in runs:
+        known = run.ranks.take(np.array([span is not None for span in run.ranks["span_ns"].tolist()], dtype=np.bool_))
+        for place in run.traces:
+            found[place] = found[place].of_run(known)
+    return found
 
 
 def _empty(name: str) -> Table:

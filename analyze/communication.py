@@ -190,15 +190,17 @@ def _collectives(trace: Trace, gpu: Int64s) -> Table:
 
 def _told(trace: Trace, gpu: Int64s) -> Table:
     """What was recorded of each kernel's collective: by itself, or else by the host call that launched it."""
+    columns = [column for column in trace.collectives.columns if column != "event"]
+    if not len(trace.collectives):
+        return Table({column: np.full(len(gpu), None, dtype=object) for column in columns})
     row_of = np.full(len(trace) + 1, -1, dtype=np.int64)
     row_of[trace.collectives["event"].astype(np.int64)] = np.arange(len(trace.collectives))
     own, around = row_of[trace.gpu["event"][gpu]], row_of[_host_calls(trace, gpu)]
     row = np.where(own >= 0, own, around)
     found = {}
-    for column, values in trace.collectives.columns.items():
-        if column != "event":
-            found[column] = np.full(len(gpu), None, dtype=object)
-            found[column][row >= 0] = values[row[row >= 0]]
+    for column in columns:
+        found[column] = np.full(len(gpu), None, dtype=object)
+        found[column][row >= 0] = trace.collectives[column][row[row >= 0]]
     # Kernels know no sequence number in older releases, their host calls may.
     missing = (own >= 0) & (around >= 0)
     sequence = trace.collectives["sequence"]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import compress
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,7 +137,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         events=table,
         gpu=gpu,
         signatures=tuple(signatures),
-        collectives=_collectives(events, np.flatnonzero((category == Category.KERNEL) | _named(strings, names, HOST_CALL))),
+        collectives=_collectives(events, category, _named(strings, names, HOST_CALL)),
         origin_ns=(parsed.base_time if type(parsed.base_time) is int else 0) + int(start.min()),
         warnings=tuple(_warnings(parsed, has_start, has_duration, duration)),
         metadata={"distributed": distributed} if distributed else {},
@@ -244,11 +244,12 @@ def _named(strings: Sequence[str | None], names: npt.NDArray[np.int32], name: st
     return found
 
 
-def _collectives(events: Sequence[Event[Any]], rows: npt.NDArray[np.intp]) -> Table:
-    """Those of these rows (kernels and host calls) that say of which collective they are."""
-    places = rows.tolist() if _told_collectives(events) else []
-    args: list[Any] = [events[row].args for row in places]
-    found = [(row, a) for row, a in zip(places, args, strict=True) if a is not None and a.collective is not None]
+def _collectives(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], is_host_call: npt.NDArray[np.bool_]) -> Table:
+    """Rows for the kernels and host calls that say of which collective they are."""
+    of_host = _with_collective(events, np.flatnonzero(is_host_call))
+    # Kernels have it from their host calls: where those say nothing, as in old traces, they do not either.
+    may = category == Category.KERNEL if of_host or not is_host_call.any() else np.zeros(len(category), dtype=np.bool_)
+    found = sorted((*of_host, *_with_collective(events, np.flatnonzero(may))), key=itemgetter(0))
     texts, numbers = COLLECTIVE[1:5], COLLECTIVE[5:]
     return Table(
         {
@@ -257,6 +258,14 @@ def _collectives(events: Sequence[Event[Any]], rows: npt.NDArray[np.intp]) -> Ta
             **{name: _objects([small_int(getattr(a, name)) for _, a in found]) for name in numbers},
         }
     )
+
+
+def _with_collective(events: Sequence[Event[Any]], rows: npt.NDArray[np.intp]) -> list[tuple[int, CollectiveArgs]]:
+    """Those of these rows that name a collective, with their arguments."""
+    if not _told_collectives(events):
+        return []
+    args: list[Any] = [events[row].args for row in rows.tolist()]
+    return [(row, a) for row, a in zip(rows.tolist(), args, strict=True) if a is not None and a.collective is not None]
 
 
 def _told_collectives(events: Sequence[Event[Any]]) -> bool:

@@ -28,6 +28,8 @@ IN_NAME = re.compile(r"(?i)(?<![a-z0-9])rank[_.-]?(\d{1,6})(?![0-9])")
 CLOCKS_AGREE_NS = 100_000
 """Clocks that are further apart than this do not say which rank came first."""
 
+_Given = tuple[Trace, Communication | None, int]
+
 SEQUENCE = "sequence numbers of each process group"
 ORDER = "order within each process group and kind"
 ORDER_OF_KIND = "order within each kind, as no process group is recorded"
@@ -45,6 +47,8 @@ class Member:
     rank: int
     trace: Trace
     communication: Communication | None
+    place: int
+    """Of the trace among all that were given."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Run:
     words, or is None where none were. `collectives` counts the matched ones (of two ranks or more), `unmatched` the kernels of
     those that were not, point to point among them, and `notes` say why. `decided` of the matched have one rank that came last;
     the `straggler` is the rank that came last at more than half of them, `straggler_share` its share, or both None.
+
+    `traces` are the places, among all traces that were given, of the rows of `ranks`.
 
     `ranks` has a row a rank, times in ns: `rank`, `trace` (its name), `device_name` (or None), `start_ns` and `end_ns` (of its
     GPU span, from the start of the rank that begins first, clocks as recorded), the figures of `Communication` (None without a
@@ -80,25 +86,23 @@ class Run:
     straggler_share: float | None
     clocks_agree: bool | None
     notes: tuple[str, ...]
+    traces: tuple[int, ...]
     ranks: Table
     groups: Table
 
 
 def find_runs(traces: Sequence[Trace], communications: Sequence[Communication | None]) -> tuple[Run, ...]:
     """The runs that these traces are ranks of, in the order of their first trace; none for traces that are no ranks."""
-    pairs = list(zip(traces, communications, strict=True))
-    return tuple(_run(*one) for one in (*_recorded(pairs), *_by_names(pairs)))
+    given = [(trace, found, place) for place, (trace, found) in enumerate(zip(traces, communications, strict=True))]
+    return tuple(_run(*one) for one in (*_recorded(given), *_by_names(given)))
 
 
-def ranks_beside(trace: Trace, runs: Sequence[Run]) -> Table | None:
-    """The table of the ranks of the run that a trace is a rank of; None where it is of none."""
-    return next((run.ranks for run in runs if trace.name in run.ranks["trace"].tolist()), None)
-
-
-def _recorded(pairs: Sequence[tuple[Trace, Communication | None]]) -> Iterator[tuple[list[Member], str]]:
+def _recorded(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
     """Ranks by what the traces record: those of a folder with one backend and world size, windows of one rank apart."""
     found = [
-        Member(trace.rank, trace, talks) for trace, talks in pairs if trace.rank is not None and (world_size(trace) or 1) > 1
+        Member(trace.rank, trace, talks, place)
+        for trace, talks, place in given
+        if trace.rank is not None and (world_size(trace) or 1) > 1
     ]
     ranks_of: dict[str, set[int]] = defaultdict(set)
     for member in found:
@@ -114,14 +118,14 @@ def _recorded(pairs: Sequence[tuple[Trace, Communication | None]]) -> Iterator[t
             yield run, "distributedInfo"
 
 
-def _by_names(pairs: Sequence[tuple[Trace, Communication | None]]) -> Iterator[tuple[list[Member], str]]:
+def _by_names(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
     """Ranks by names that differ in the rank alone, of traces that do not record it."""
     together: dict[tuple[str, str], list[Member]] = defaultdict(list)
-    for trace, found in pairs:
+    for trace, found, place in given:
         match = IN_NAME.search(trace.name)
         if match and trace.rank is None:
             rest = trace.name[: match.start(1)] + "#" + trace.name[match.end(1) :]
-            together[os.path.dirname(trace.path), rest].append(Member(int(match.group(1)), trace, found))
+            together[os.path.dirname(trace.path), rest].append(Member(int(match.group(1)), trace, found, place))
     for members in together.values():
         if len({member.rank for member in members}) > 1:
             for run in _windows(members):
@@ -195,6 +199,7 @@ def _run(members: Sequence[Member], grouped_by: str) -> Run:
         straggler_share=int(counts[first]) / decided if found else None,
         clocks_agree=agree,
         notes=notes,
+        traces=tuple(member.place for member in members),
         ranks=ranks,
         groups=_groups(by_collective, instances, shortest, wait),
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -215,9 +214,9 @@ def analyze(
     # The first file is unpacked while the rest is imported: on a large trace both take about as long.
     texts = read_ahead([candidate.path for candidate in candidates])
 
-    from tracekit.analyze.analysis import Analysis
+    from tracekit.analyze.analysis import Analysis, among_ranks
     from tracekit.analyze.batch import load_all
-    from tracekit.analyze.ranks import find_runs, ranks_beside
+    from tracekit.analyze.ranks import find_runs
     from tracekit.analyze.selection import select
     from tracekit.devices import choose_datasheet, load_datasheets
     from tracekit.progress import progress
@@ -240,8 +239,7 @@ def analyze(
         chosen = [(trace, None) if steps is None else select(trace, steps) for trace in traces]
         analyses = [Analysis(trace, taxonomy, sheets, target, picked, per_step, window) for trace, picked in chosen]
         runs = find_runs([one.trace for one in analyses], [one.communication for one in analyses])
-        if runs:
-            analyses = [replace(one, ranks=ranks_beside(one.trace, runs)) for one in analyses]
+        analyses = among_ranks(analyses, runs)
         if output is not None or not as_json:
             from tracekit.analyze.bundle import write_bundle
 

@@ -17,6 +17,7 @@ from rank_traces import REDUCE, STEP, Job
 from synthetic import TraceBuilder
 
 from tracekit.analyze import Analysis, Taxonomy, load
+from tracekit.analyze.analysis import among_ranks
 from tracekit.analyze.ranks import Run, find_runs
 from tracekit.analyze.trace import Trace
 
@@ -257,6 +258,28 @@ def test_the_order_of_the_files_does_not_matter() -> None:
     forwards, backwards = run_of(job), runs(job.traces()[::-1])[0]
     assert forwards.ranks.records() == backwards.ranks.records()
     assert forwards.groups.records() == backwards.groups.records()
+
+
+def test_each_rank_knows_the_others_and_finds_the_straggler() -> None:
+    job = Job(ranks=3, steps=3)
+    for step in range(3):
+        job.late[step, 1] = 200_000
+    host_only = TraceBuilder(distributedInfo={"rank": 3, "world_size": 3, "backend": "nccl"})
+    host_only.operator(0, 10)
+    traces = job.traces()[::-1]
+    traces.append(dataclasses.replace(host_only.trace(), path=traces[0].path))
+    alone = [Analysis(trace, TAXONOMY) for trace in traces]
+    found = runs(traces)
+    assert found[0].traces == (2, 1, 0, 3)
+    kernels = [one.kernels for one in alone]
+    among = among_ranks(alone, found)
+    for before, after, table in zip(alone, among, kernels, strict=True):
+        assert after.trace is before.trace
+        assert after.kernels is table  # and is not computed again
+    for analysis in among[:3]:
+        (finding,) = [finding for finding in analysis.findings if finding.code == "stragglers"]
+        assert "Rank 1" in finding.title
+    assert not any(finding.code == "stragglers" for one in alone for finding in one.findings)
 
 
 def test_a_real_rank_and_its_copy_that_waits(tmp_path: Path) -> None:
