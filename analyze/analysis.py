@@ -300,12 +300,11 @@ class Analysis:
 
 
 def among_ranks(analyses: Sequence[Analysis], runs: Sequence[Run]) -> list[Analysis]:
-    """The same analyses, each knowing the other ranks of its run as far as they have GPU events."""
+    """The same analyses, each knowing all ranks of its run."""
     found = list(analyses)
     for run in runs:
-        known = run.ranks.take(np.array([span is not None for span in run.ranks["span_ns"].tolist()], dtype=np.bool_))
         for place in run.traces:
-            found[place] = found[place].of_run(known)
+            found[place] = found[place].of_run(run.ranks)
     return found
 
 
