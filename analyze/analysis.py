@@ -17,7 +17,6 @@ from tracekit.taxonomy import Taxonomy
 
 from . import communication as communicating
 from . import compiled as compiling
-from . import critical_path as critical
 from . import gaps as gap_tables
 from . import gpu as gpu_time
 from . import graphs as graphing
@@ -27,7 +26,6 @@ from . import launches as launching
 from . import layers as layering
 from . import operators as host_time
 from . import phases as phasing
-from . import projection as projecting
 from . import roofline as rooflines
 from . import timeline as timelines
 from .attribution import WithoutOperator, without_operator
@@ -46,6 +44,9 @@ if TYPE_CHECKING:
 
     from tracekit.manifest import RunManifest
 
+    from .critical_path import CriticalPath, NoCriticalPath, Window
+    from .projection import Projection
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -63,7 +64,7 @@ class Analysis:
     target: Datasheet | None = None
     selection: Selection | None = None
     divided: bool = False
-    window: critical.Window | None = None
+    window: Window | None = None
     ranks: Table | None = None
 
     def of_run(self, ranks: Table) -> Analysis:
@@ -125,16 +126,22 @@ class Analysis:
         return rooflines.roofline(self.trace, self.work, self._family_of, self.datasheet)
 
     @cached_property
-    def projection(self) -> projecting.Projection | None:
+    def projection(self) -> Projection | None:
         """How long the kernels would take on the target; None without one."""
         if self.target is None:
             return None
-        return projecting.project(self.trace, self.work, self._family_of, self.target, self.manifest)
+        from .projection import project
+
+        return project(self.trace, self.work, self._family_of, self.target, self.manifest)
 
     @cached_property
-    def critical_path(self) -> critical.CriticalPath | critical.NoCriticalPath | None:
+    def critical_path(self) -> CriticalPath | NoCriticalPath | None:
         """The chain of events that the time depended on, or why there is none; None where it was not asked for."""
-        return critical.critical_path(self.trace, self._family_of, self.window) if self.window is not None else None
+        if self.window is None:
+            return None
+        from .critical_path import critical_path
+
+        return critical_path(self.trace, self._family_of, self.window)
 
     @cached_property
     def manifest(self) -> RunManifest | None:
@@ -287,9 +294,12 @@ class Analysis:
             found |= {"roofline_kernels": self.roofline.kernels, "roofline_operators": self.roofline.operators}
         if self.projection:
             found |= {"projection_kernels": self.projection.kernels, "projection_steps": self.projection.steps}
-        path = self.critical_path
-        if isinstance(path, critical.CriticalPath):
-            found |= {"critical_path": path.segments, "critical_path_events": path.events}
+        if self.window is not None:
+            from .critical_path import CriticalPath
+
+            if isinstance(self.critical_path, CriticalPath):
+                path = self.critical_path
+                found |= {"critical_path": path.segments, "critical_path_events": path.events}
         whole = {name: found[name] if name in found else _empty(name) for name in COLUMNS}
         return {name: self.per_step(table) if self.divided else table for name, table in whole.items()}
 

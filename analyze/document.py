@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracekit import __version__
 from tracekit.bundle import SCHEMA_VERSION
 from tracekit.devices import Datasheet
 
 from .analysis import Analysis
-from .critical_path import CriticalPath, NoCriticalPath
 from .finding import Finding
 from .inputs import Skipped
 from .phases import Phases
-from .projection import DecodeProjection, Projection
 from .ranks import Run
 from .roofline import Roofline
 from .selection import Selection
 from .trace import Device
+
+if TYPE_CHECKING:
+    from .critical_path import CriticalPath, NoCriticalPath
+    from .projection import DecodeProjection, Projection
 
 
 def document(analyses: Iterable[Analysis], skipped: Sequence[Skipped] = (), runs: Sequence[Run] = ()) -> dict[str, Any]:
@@ -113,6 +115,8 @@ def _roofline(roofline: Roofline) -> dict[str, Any]:
 
 def _critical_path(path: CriticalPath | NoCriticalPath) -> dict[str, Any]:
     """The path's sums, or the reason why there is none; its parts are in the bundle."""
+    from .critical_path import NoCriticalPath  # by now it is imported: there was a path to be found
+
     if isinstance(path, NoCriticalPath):
         return {"reason": path.reason}
     found = _plain(path, "bounds", "events")

@@ -25,7 +25,7 @@ from tracekit.table import Table
 
 from .group import Floats
 from .intervals import merge
-from .projection import outermost
+from .outermost import outermost
 from .roofline import LATENCY_SHARE, peak_tflops
 from .trace import Bools, Int64s, Trace
 
