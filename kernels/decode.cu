@@ -9,12 +9,11 @@
 // neighbouring inputs each, but a sum may be taken in any order: here a lane holds the neighbours of one 16-byte load, of
 // weights and activations alike, and no fragment is ever moved between lanes.
 //
-// Nothing here needs more than compute capability 7.5, nor a header. Compiled with the macros of shape.py's `Shape`.
+// Nothing here needs more than compute capability 7.5. Compiled with the macros of shape.py's `Shape`.
 
-typedef unsigned short half_bits;  // an FP16 number as it is stored
+#include "half.cuh"
 
 #define HEADS (WIDTH / HEAD_WIDTH)
-#define FULL_WARP 0xffffffffu
 
 constexpr int kWarps = WARPS;            // of a block of a layer with WIDTH inputs
 constexpr int kWideWarps = WIDE_WARPS;   // of one with 4 * WIDTH
@@ -25,48 +24,7 @@ constexpr float kLowest = -3.402823466e38f;
 
 // ---- the smallest pieces
 
-__device__ __forceinline__ void unpack(unsigned pair, float& low, float& high) {
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}" : "=f"(low), "=f"(high) : "r"(pair));
-}
-
-__device__ __forceinline__ void unpack(const uint4& packed, float (&values)[8]) {
-  unpack(packed.x, values[0], values[1]);
-  unpack(packed.y, values[2], values[3]);
-  unpack(packed.z, values[4], values[5]);
-  unpack(packed.w, values[6], values[7]);
-}
-
-__device__ __forceinline__ half_bits to_half(float value) {
-  half_bits bits;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
-  return bits;
-}
-
-__device__ __forceinline__ float to_float(half_bits bits) {
-  float value;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
-  return value;
-}
-
-__device__ __forceinline__ unsigned pack(float low, float high) {
-#if __CUDA_ARCH__ >= 800
-  unsigned pair;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-#else
-  return static_cast<unsigned>(to_half(low)) | static_cast<unsigned>(to_half(high)) << 16;
-#endif
-}
-
-__device__ __forceinline__ uint4 pack(const float (&values)[8]) {
-  return make_uint4(pack(values[0], values[1]), pack(values[2], values[3]), pack(values[4], values[5]),
-                    pack(values[6], values[7]));
-}
-
 __device__ constexpr int min_of(int a, int b) { return a < b ? a : b; }
-
-__device__ __forceinline__ int lane() { return threadIdx.x % 32; }
-__device__ __forceinline__ int warp() { return threadIdx.x / 32; }
 
 // Let the next kernel begin; it waits by itself before it reads what this one writes.
 __device__ __forceinline__ void release_next() {
@@ -104,12 +62,6 @@ __device__ __forceinline__ uint4 load_parameters(const half_bits* from) {
 }
 
 __device__ __forceinline__ uint4 load_activations(const half_bits* from) { return *reinterpret_cast<const uint4*>(from); }
-
-__device__ __forceinline__ float gelu(float x) {
-  const float inner = 0.7978845608028654f * fmaf(0.044715f * x * x, x, x);
-  const float e = __expf(-2.0f * fabsf(inner));  // tanh by a form that cannot overflow
-  return 0.5f * x * (1.0f + copysignf(__fdividef(1.0f - e, 1.0f + e), inner));
-}
 
 // ---- tensor cores
 

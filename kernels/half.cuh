@@ -1,4 +1,4 @@
-// FP16 as it is stored, and FP32 as it is computed with: what the prefill's sources share.
+// FP16 as it is stored, and FP32 as it is computed with: what all sources share.
 
 typedef unsigned short half_bits;  // an FP16 number
 
@@ -29,3 +29,10 @@ __device__ __forceinline__ float warp_sum(float value) {
 
 __device__ __forceinline__ uint4 load_eight(const half_bits* from) { return *reinterpret_cast<const uint4*>(from); }
 __device__ __forceinline__ void store_eight(half_bits* to, const uint4& packed) { *reinterpret_cast<uint4*>(to) = packed; }
+
+// In its tanh form.
+__device__ __forceinline__ float gelu(float x) {
+  const float inner = 0.7978845608028654f * fmaf(0.044715f * x * x, x, x);
+  const float e = __expf(-2.0f * fabsf(inner));  // tanh by a form that cannot overflow
+  return 0.5f * x * (1.0f + copysignf(__fdividef(1.0f - e, 1.0f + e), inner));
+}

@@ -5,6 +5,18 @@ __device__ __forceinline__ void unpack(unsigned pair, float& low, float& high) {
   asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}" : "=f"(low), "=f"(high) : "r"(pair));
 }
 
+__device__ __forceinline__ half_bits to_half(float value) {
+  half_bits bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
+__device__ __forceinline__ float to_float(half_bits bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
 __device__ __forceinline__ unsigned pack(float low, float high) {
   unsigned pair;
 #if __CUDA_ARCH__ >= 800

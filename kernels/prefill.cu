@@ -95,12 +95,6 @@ extern "C" __global__ void __launch_bounds__(kThreads)
   store_normalised(normal + static_cast<long long>(row) * WIDTH, x, gamma, beta);
 }
 
-__device__ __forceinline__ float gelu(float x) {
-  const float inner = 0.7978845608028654f * fmaf(0.044715f * x * x, x, x);
-  const float e = __expf(-2.0f * fabsf(inner));  // tanh by a form that cannot overflow
-  return 0.5f * x * (1.0f + copysignf(__fdividef(1.0f - e, 1.0f + e), inner));
-}
-
 // x = GELU(x + bias), [rows, 4 * WIDTH]; a thread takes the same eight columns of kRows rows.
 extern "C" __global__ void __launch_bounds__(kThreads) gpt2_bias_gelu(half_bits* x, const half_bits* bias, int rows) {
   const int index = blockIdx.x * kThreads + threadIdx.x, column = index % (WIDTH / 2) * 8;

@@ -14,6 +14,9 @@ inline unsigned float_to_half(float value) {
   return half;
 }
 
+inline half_bits to_half(float value) { return static_cast<half_bits>(float_to_half(value)); }
+inline float to_float(half_bits bits) { return half_to_float(bits); }
+
 inline void unpack(unsigned pair, float& low, float& high) {
   low = half_to_float(pair);
   high = half_to_float(pair >> 16);
