@@ -111,7 +111,7 @@ def prefill(batch: int, tokens: int, state: dict[str, torch.Tensor]) -> Times:
     prompt, positions = random_prompt(config, batch, tokens, 0).cuda(), torch.arange(tokens, device="cuda")
     with torch.inference_mode():
         steps = {name: find_variant(name).build(build_model(config, state), Demand()) for name in VARIANTS}
-        logits = {name: step(prompt, positions)[1].double() for name, step in steps.items()}
+        logits = {name: step(prompt, positions).logits.double() for name, step in steps.items()}
         times = in_turns({name: partial(step, prompt, positions) for name, step in steps.items()}, 1)
     first = logits[VARIANTS[0]]
     return {name: {**one, "difference": float((logits[name] - first).norm() / first.norm())} for name, one in times.items()}

@@ -12,6 +12,7 @@ from tracekit.manifest import Accuracy
 
 from .candidate import Candidate
 from .environment import tf32
+from .workload import Next
 
 REFERENCE = "baseline: float32, eager, sdpa attention, TF32 off"
 # Of INT8 weights it is what they cost, not what the kernels lose: see docs/kernels.md.
@@ -34,15 +35,16 @@ def compare(candidate: Candidate, reference: Candidate, new_tokens: int, allowed
     equal = torch.zeros((), dtype=torch.int64, device=device)
     greedy = candidate.assignment.sampling is None
 
-    def both(tokens: Tensor, positions: Tensor) -> Tensor:
-        # The reference first: a captured step overwrites the tokens that it was given.
+    def both(tokens: Tensor, positions: Tensor) -> Next:
+        # The reference first: a captured step overwrites the tokens and the position that it was given.
         with tf32(False):
-            wanted, expected = reference.step(tokens, positions)
+            wanted, _, expected = reference.step(tokens, positions)
         expected = expected.double()
-        token, logits = candidate.step(tokens, positions)
+        found = candidate.step(tokens, positions)
+        token, _, logits = found
         squares.add_(torch.stack([(logits.double() - expected).square().sum(), expected.square().sum()]))
         equal.add_(((token if greedy else logits.argmax(-1)) == wanted).sum())
-        return token
+        return found
 
     torch.manual_seed(candidate.assignment.seed)
     generation = candidate.assignment.task(both, candidate.assignment.prompt, new_tokens)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,10 +13,7 @@ from .layers import annotated
 from .options import Sampling
 from .variants import Demand, Variant
 from .weights import State, build_model
-from .workload import Annotate, Generation, Mark, Task
-
-if TYPE_CHECKING:
-    from .variants import ScoredStep
+from .workload import Annotate, Generation, Mark, Step, Task
 
 
 @dataclass(frozen=True)
@@ -42,15 +38,12 @@ class Candidate:
     variant: Variant
     assignment: Assignment
     model: GPT2
-    step: ScoredStep
+    step: Step
 
     def run(self, new_tokens: int, annotate: Annotate = nullcontext, mark: Mark | None = None) -> Generation:
         """Run the workload once; sampled tokens are the same each time. Arguments as of `workload.generate`."""
-        step = self.step
         torch.manual_seed(self.assignment.seed)
-        return self.assignment.task(
-            lambda tokens, positions: step(tokens, positions)[0], self.assignment.prompt, new_tokens, annotate, mark
-        )
+        return self.assignment.task(self.step, self.assignment.prompt, new_tokens, annotate, mark)
 
     def layers(self, annotate: Annotate) -> AbstractContextManager[None]:
         """A context in which every layer of the model runs inside `annotate`; for annotatable variants."""

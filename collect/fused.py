@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -17,14 +16,12 @@ from tracekit.kernels.shape import obstacle
 
 from .attention import KeyValueCache
 from .gpt2 import GPT2, Block
-
-if TYPE_CHECKING:
-    from .variants import ScoredStep
+from .workload import Next, Step
 
 Convert = Callable[[Tensor, Tensor | None], Linear]
 """From the weight and the bias of a linear layer to what the kernels take."""
 
-Decode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Decode = Callable[[Tensor, Tensor], Tensor]
 """A decode step as `Decoder` is one."""
 
 
@@ -55,9 +52,7 @@ def fastest(model: GPT2) -> Decode:
     return Decoder(tensors) if hopper.obstacle(tensors) else hopper.PersistentDecoder(tensors)
 
 
-def fused_step(
-    model: GPT2, step: ScoredStep, temperature: float, top_k: int | None, build: Callable[[GPT2], Decode]
-) -> ScoredStep:
+def fused_step(model: GPT2, step: Step, temperature: float, top_k: int | None, build: Callable[[GPT2], Decode]) -> Step:
     """`step` by the fused kernels: every prompt from position 0 on, and every decode of one token a sequence as of `build`.
 
     A model without a cache has prompts alone. Padded prompts, and prompts of one token without a cache, are `step`'s. The
@@ -68,20 +63,21 @@ def fused_step(
     decoder = build(model) if model.blocks()[0].attn.cache is not None else None
     prefill: Prefill | None = None
 
-    def fused(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def fused(tokens: Tensor, positions: Tensor) -> Next:
         nonlocal prefill
         if tokens.shape[1] == 1 and decoder is not None:
             if model.padding is not None:
                 raise ValueError("the fused decode step knows no padded prompts")
-            token, logits = decoder(tokens, positions)
+            token, position, logits = tokens, positions, decoder(tokens, positions)
         elif tokens.shape[1] == 1 or model.padding is not None:
             return step(tokens, positions)
         else:
             if prefill is None or prefill.shape != tokens.shape:
                 prefill = _prefill(model, tokens)
             token, logits = prefill(tokens, positions)
+            position = positions[-1:] + 1
         logits = logits[:, None]
-        return (model.choose(logits, temperature, top_k) if temperature else token), logits
+        return Next(model.choose(logits, temperature, top_k) if temperature else token, position, logits)
 
     return fused
 

@@ -190,7 +190,10 @@ class GPT2(nn.Module):
         return self.head(self.hidden(tokens, positions))
 
     def choose(self, logits: Tensor, temperature: float = 0.0, top_k: int | None = None) -> Tensor:
-        """A token of each row of logits, [..., vocab_size]: int64 [...]. The other arguments as of `sampling_step`."""
+        """A token of each row of logits, [..., vocab_size]: int64 [...], drawn by torch's generator.
+
+        `temperature` divides the logits, 0 is greedy; only the `top_k` most likely tokens can come, or any if it is None.
+        """
         if temperature:
             logits = logits.float() / temperature
             if top_k is not None:
@@ -213,19 +216,6 @@ def causal_mask(rows: Tensor, columns: Tensor, padding: Tensor | None, dtype: to
         hidden = hidden | ((columns < padding[:, None, None, None]) & (columns != rows[:, None]))
     # Additive, in the weights' dtype: SDPA would convert a boolean mask anew in every layer.
     return torch.zeros_like(hidden, dtype=dtype).masked_fill(hidden, float("-inf"))
-
-
-def greedy_step(model: GPT2, tokens: Tensor, positions: Tensor) -> Tensor:
-    """The most likely next token after the last of `tokens`: int64 [batch, 1]. Arguments as of `GPT2.forward`."""
-    return model.choose(model.head(model.hidden(tokens, positions)[:, -1:]))
-
-
-def sampling_step(model: GPT2, tokens: Tensor, positions: Tensor, temperature: float, top_k: int | None = None) -> Tensor:
-    """A random next token, int64 [batch, 1], by torch's generator; the first arguments as of `GPT2.forward`.
-
-    `temperature` divides the logits, 0 is greedy; only the `top_k` most likely tokens can come, or any if it is None.
-    """
-    return model.choose(model.head(model.hidden(tokens, positions)[:, -1:]), temperature, top_k)
 
 
 def parameter_count(config: GPT2Config) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .variants import ScoredStep
+from .workload import Next, Step
 
 # Before a capture everything lazy must have happened: cuBLAS handles, Triton's tuning, the allocator's first blocks.
 _WARMUP_STEPS = 3
@@ -19,18 +18,18 @@ class CapturedStep:
     """A step whose decode, int64 [batch, 1] tokens at one position, is a CUDA graph, and its prefill another.
 
     Each is captured at its first call. The decode's serves that batch alone, the prefill's prompts of that shape: others
-    run as they would without a graph. What it returns are its own buffers, good until the next call: whoever passes the
-    token back, as every workload does, spares a copy. The model's cache and weights must stay where they are. Call it in
+    run as they would without a graph. What it returns are its own buffers: whoever passes token and position back, as every
+    workload does, spares their copies. The model's cache and weights must stay where they are. Call it in
     `torch.inference_mode`, as the workloads do.
     """
 
-    def __init__(self, step: ScoredStep) -> None:
+    def __init__(self, step: Step) -> None:
         self._step = step
         self._prefill: _Graph | None = None
         self._graph: _Graph | None = None
 
-    def __call__(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `ScoredStep`. Raises ValueError for a decode of another batch than the captured one."""
+    def __call__(self, tokens: Tensor, positions: Tensor) -> Next:
+        """As of `Step`. Raises ValueError for a decode of another batch than the captured one."""
         if tokens.shape[1] != 1:
             if self._prefill is None:
                 self._prefill = _Graph(self._step, tokens, positions)
@@ -43,31 +42,33 @@ class CapturedStep:
 
 
 class _Graph:
-    """The captured step and its buffers. A decode's token is fed back inside the graph, not by a copy of its own."""
+    """The captured step and its buffers. A decode's token and position are fed back inside the graph, not by the host."""
 
-    def __init__(self, step: ScoredStep, tokens: Tensor, positions: Tensor) -> None:
+    def __init__(self, step: Step, tokens: Tensor, positions: Tensor) -> None:
         self.tokens = tokens.clone()
         self.positions = positions.clone()
         new_stream: Callable[..., Any] = torch.cuda.Stream  # which some releases of torch leave untyped
         stream = new_stream(tokens.device)
         stream.wait_stream(torch.cuda.current_stream(tokens.device))
         with torch.cuda.stream(stream):
-            for _ in range(_WARMUP_STEPS):  # at the same position each: they write what the first replay writes again
-                step(self.tokens, self.positions)
+            for _ in range(_WARMUP_STEPS):  # each from copies, as a step may write what comes next over what it was given
+                step(tokens.clone(), positions.clone())
         torch.cuda.current_stream(tokens.device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         # Only this thread's calls may break the capture: a profiler's or a progress bar's thread is none of its business.
         with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
-            self.token, self.logits = step(self.tokens, self.positions)
-            if self.tokens.shape == self.token.shape:
-                self.token = self.tokens.copy_(self.token)
+            self.next = step(self.tokens, self.positions)
+            if tokens.shape[1] == 1:
+                token, position, logits = self.next
+                self.next = Next(self.tokens.copy_(token), self.positions.copy_(position), logits)
 
-    def replay(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def replay(self, tokens: Tensor, positions: Tensor) -> Next:
         """Run the step once more, at any position."""
         if tokens is not self.tokens:
             if tokens.shape != self.tokens.shape:
                 raise ValueError(f"the graph was captured for a batch of {len(self.tokens)}, not {len(tokens)}")
             self.tokens.copy_(tokens)
-        self.positions.copy_(positions)
+        if positions is not self.positions:
+            self.positions.copy_(positions)
         self.graph.replay()
-        return self.token, self.logits
+        return self.next

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
     from .fused import Decode
     from .gpt2 import GPT2
-
-    ScoredStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    """From tokens, int64 [batch, tokens], and their positions, int64 [tokens], to the next token, int64 [batch, 1], and
-    the logits it was chosen by, [batch, 1, vocab_size]. Both are good until the next call."""
+    from .workload import Next, Step
 
 _AMPERE = (8, 0)
 _TURING = (7, 5)
@@ -55,7 +52,7 @@ class Variant:
     name: str
     summary: str
     dtype: str
-    build: Callable[[GPT2, Demand], ScoredStep]
+    build: Callable[[GPT2, Demand], Step]
     needs: str = "any device"
     obstacle: Callable[[Device], str | None] = lambda device: None
     doubt: Callable[[Device], str | None] = lambda device: None
@@ -74,30 +71,32 @@ class Variant:
         return None
 
 
-def eager(model: GPT2, demand: Demand) -> ScoredStep:
+def eager(model: GPT2, demand: Demand) -> Step:
     """The step as PyTorch runs it by itself."""
+    from .workload import Next
+
     temperature, top_k = _sampling(demand)
 
-    def step(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def step(tokens: Tensor, positions: Tensor) -> Next:
         logits = model.head(model.hidden(tokens, positions)[:, -1:])
-        return model.choose(logits, temperature, top_k), logits
+        return Next(model.choose(logits, temperature, top_k), positions[-1:] + 1, logits)
 
     return step
 
 
-def compiled(model: GPT2, demand: Demand) -> ScoredStep:
+def compiled(model: GPT2, demand: Demand) -> Step:
     """The step through torch.compile's default mode; prefill and decode are compiled apart, each for its own shape."""
     return _compile(eager(model, demand), demand, {})
 
 
-def graphs(model: GPT2, demand: Demand) -> ScoredStep:
+def graphs(model: GPT2, demand: Demand) -> Step:
     """The eager step, each prefill and each decode one launch of a CUDA graph."""
     from .graphs import CapturedStep
 
     return CapturedStep(eager(model, demand))
 
 
-def compiled_graphs(model: GPT2, demand: Demand) -> ScoredStep:
+def compiled_graphs(model: GPT2, demand: Demand) -> Step:
     """The compiled step at its fastest, each prefill and each decode one launch of a CUDA graph.
 
     Inductor turns a product of one row into a kernel of its own, fused with what surrounds it, only if the bias is added
@@ -109,28 +108,28 @@ def compiled_graphs(model: GPT2, demand: Demand) -> ScoredStep:
     return CapturedStep(_compile(eager(model, demand), demand, {"coordinate_descent_tuning": True}))
 
 
-def fused(model: GPT2, demand: Demand) -> ScoredStep:
+def fused(model: GPT2, demand: Demand) -> Step:
     """Our own kernels, each prefill and each decode one launch of a CUDA graph: a decode is one kernel, or five a layer."""
     from .fused import fastest
 
     return _fused(model, demand, fastest)
 
 
-def fused_layers(model: GPT2, demand: Demand) -> ScoredStep:
+def fused_layers(model: GPT2, demand: Demand) -> Step:
     """The same, but a decode is always five kernels a layer: what a T4 runs, and what a trace can tell the layers of."""
     from .fused import by_layers
 
     return _fused(model, demand, by_layers)
 
 
-def fused_int8(model: GPT2, demand: Demand) -> ScoredStep:
+def fused_int8(model: GPT2, demand: Demand) -> Step:
     """The same, but a decode reads the linear layers and the LM head in INT8; the prefill reads them in FP16."""
     from .fused import by_layers_int8
 
     return _fused(model, demand, by_layers_int8)
 
 
-def _fused(model: GPT2, demand: Demand, build: Callable[[GPT2], Decode]) -> ScoredStep:
+def _fused(model: GPT2, demand: Demand, build: Callable[[GPT2], Decode]) -> Step:
     from .fused import fused_step
     from .graphs import CapturedStep
 
@@ -141,7 +140,7 @@ def _sampling(demand: Demand) -> tuple[float, int | None]:
     return (0.0, None) if demand.sampling is None else (demand.sampling.temperature, demand.sampling.top_k)
 
 
-def _compile(step: ScoredStep, demand: Demand, options: Mapping[str, bool]) -> ScoredStep:
+def _compile(step: Step, demand: Demand, options: Mapping[str, bool]) -> Step:
     import torch
 
     # "TensorFloat32 is available but not enabled": that is what the collection was asked for.

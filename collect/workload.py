@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,21 @@ from .gpt2 import GPT2Config
 PREFILL = "prefill"
 DECODE = "decode"
 
-Step = Callable[[Tensor, Tensor], Tensor]
-"""From tokens, int64 [batch, tokens], and their positions, int64 [tokens], to the next token, int64 [batch, 1]."""
+
+class Next(NamedTuple):
+    """What a step yields: the next token, int64 [batch, 1], its position, int64 [1], and the logits, [batch, 1, vocab_size],
+    that it was chosen by.
+
+    All are good until the next call. Whoever passes token and position back as they are may spare the step a copy of each.
+    """
+
+    token: Tensor
+    position: Tensor
+    logits: Tensor
+
+
+Step = Callable[[Tensor, Tensor], Next]
+"""From tokens, int64 [batch, tokens], and their positions, int64 [tokens], to what comes next."""
 
 Annotate = Callable[[str], AbstractContextManager[object]]
 """From a name to a context that marks what runs inside it."""
@@ -77,12 +90,11 @@ def generate(
     batch, prompt_tokens = prompt.shape
     synchronize = synchronizer(prompt.device)
     positions = torch.arange(prompt_tokens, device=prompt.device)
-    position = positions[-1:].clone()
     output = prompt.new_empty((batch, new_tokens))
     synchronize()
     start = time.perf_counter_ns()
     with annotate(PREFILL):
-        token = step(prompt, positions)
+        token, position, _ = step(prompt, positions)
         output[:, :1] = token
     if mark is not None:
         mark()
@@ -90,8 +102,7 @@ def generate(
     first = time.perf_counter_ns()
     for index in range(1, new_tokens):
         with annotate(DECODE):
-            position += 1
-            token = step(token, position)
+            token, position, _ = step(token, position)
             output[:, index : index + 1] = token
         if mark is not None:
             mark()
@@ -116,14 +127,14 @@ def recompute(
     synchronize()
     start = time.perf_counter_ns()
     with annotate(PREFILL):
-        sequence[:, length : length + 1] = step(sequence[:, :length], positions[:length])
+        sequence[:, length : length + 1] = step(sequence[:, :length], positions[:length]).token
     if mark is not None:
         mark()
     synchronize()
     first = time.perf_counter_ns()
     for end in range(length + 1, length + new_tokens):
         with annotate(DECODE):
-            sequence[:, end : end + 1] = step(sequence[:, :end], positions[:end])
+            sequence[:, end : end + 1] = step(sequence[:, :end], positions[:end]).token
         if mark is not None:
             mark()
     synchronize()

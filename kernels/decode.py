@@ -243,13 +243,13 @@ class Decoder:
         self._hidden, self._query, self._gathered = (position_table.new_empty((shape.batch, shape.width)) for _ in range(3))
         self._inner = position_table.new_empty((shape.batch, 4 * shape.width))
         self._best = self._kernels.best(device)
-        self._token = torch.empty((shape.batch, 1), dtype=torch.int64, device=device)
         self._logits = position_table.new_empty((shape.batch, len(model.head.weight)))
 
-    def __call__(self, tokens: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """The next token, int64 [batch, 1], and its logits, [batch, vocab_size], of int64 [batch, 1] at int64 [1].
+    def __call__(self, tokens: Tensor, position: Tensor) -> Tensor:
+        """The next token's logits, [batch, vocab_size], of tokens, int64 [batch, 1], at a position, int64 [1].
 
-        Both results are buffers, good until the next call.
+        The most likely tokens are written over those in `tokens`, and `position` becomes theirs. The logits are a buffer,
+        good until the next call.
         """
         run, model, hidden, query = self._kernels, self._model, self._hidden, self._query
         for index, layer in enumerate(model.layers):
@@ -261,8 +261,9 @@ class Decoder:
             run.projection(self._gathered, layer.projection, hidden, hidden, chained=True)
             run.fc1(hidden, layer.norm_2, layer.fc1, self._inner, chained=True)
             run.fc2(self._inner, layer.fc2, hidden, hidden, chained=True)
-        run.head(hidden, model.norm, model.head, self._best, self._token, self._logits, chained=True)
-        return self._token, self._logits
+        run.head(hidden, model.norm, model.head, self._best, tokens, self._logits, chained=True)
+        position.add_(1)
+        return self._logits
 
 
 def _require(tensor: Tensor, sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:

@@ -18,9 +18,7 @@
 //
 // Compiled with WIDTH, a multiple of 256, in heads of 64, and SHARED_BYTES, the size of `Shared`.
 
-typedef unsigned short half_bits;  // an FP16 number as it is stored
-
-#define FULL_WARP 0xffffffffu
+#include "half.cuh"
 
 constexpr int kCluster = 8, kWarps = 16, kThreads = kWarps * 32;
 constexpr int kHeadWidth = 64, kHeads = WIDTH / kHeadWidth;
@@ -38,34 +36,7 @@ constexpr int kPatience = 1 << 24;                   // looks, at half a microse
 constexpr float kEpsilon = 1e-5f, kLowest = -3.402823466e38f, kNothing = -1e30f;
 static_assert(WIDTH % 256 == 0 && kMostRows == kWarps * 2 && kColumns / 8 <= kWarps && WIDTH / kWarps % 16 == 0, "see above");
 
-// ---- the smallest pieces: as in half.cuh, but for a division and a conversion (this is the code that was measured)
-
-__device__ __forceinline__ void unpack(unsigned pair, float& low, float& high) {
-  asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}" : "=f"(low), "=f"(high) : "r"(pair));
-}
-
-__device__ __forceinline__ void unpack(const uint4& packed, float (&values)[8]) {
-  unpack(packed.x, values[0], values[1]);
-  unpack(packed.y, values[2], values[3]);
-  unpack(packed.z, values[4], values[5]);
-  unpack(packed.w, values[6], values[7]);
-}
-
-__device__ __forceinline__ half_bits to_half(float value) {
-  half_bits bits;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
-  return bits;
-}
-
-__device__ __forceinline__ float to_float(half_bits bits) {
-  float value;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
-  return value;
-}
-
-__device__ __forceinline__ unsigned pack(float low, float high) {
-  return static_cast<unsigned>(to_half(low)) | static_cast<unsigned>(to_half(high)) << 16;
-}
+// ---- the smallest pieces
 
 __device__ __forceinline__ float4 to_floats(uint2 packed) {
   float4 values;
@@ -82,15 +53,6 @@ __device__ __forceinline__ float sum_over(float value) {  // neighbouring lanes
 }
 
 __device__ __forceinline__ float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
-
-__device__ __forceinline__ int lane() { return threadIdx.x % 32; }
-__device__ __forceinline__ int warp() { return threadIdx.x / 32; }
-
-__device__ __forceinline__ float gelu(float x) {
-  const float inner = 0.7978845608028654f * fmaf(0.044715f * x * x, x, x);
-  const float e = __expf(-2.0f * fabsf(inner));  // tanh by a form that cannot overflow
-  return 0.5f * x * (1.0f + copysignf((1.0f - e) / (1.0f + e), inner));
-}
 
 // Volatile, so that the load is issued where it is written: before the wait.
 __device__ __forceinline__ uint4 load_weights(const half_bits* from) {
@@ -744,17 +706,18 @@ __device__ __forceinline__ Best best_of(unsigned long long* best, int block) {
 }
 
 
-// All blocks must be on the chip at once. Shares are [layers, kHeads, WIDTH], of both halves.
+// All blocks must be on the chip at once. Shares are [layers, kHeads, WIDTH], of both halves. The next token and its position
+// are written over those given.
 extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
-    gpt2_decode_step(const long long* tokens, const long long* position, const half_bits* token_embedding,
+    gpt2_decode_step(long long* token, long long* position, const half_bits* token_embedding,
                      const half_bits* position_embedding, const AttentionWeights* attention_weights,
                      const MlpWeights* mlp_weights, const Cache* caches, const half_bits* gamma, const half_bits* beta,
                      const half_bits* head_weight, float* attention_shares, float* mlp_shares, unsigned long long* best,
-                     long long* token, half_bits* logits, int layer_count, int length, int vocabulary) {
+                     half_bits* logits, int layer_count, int length, int vocabulary) {
   extern __shared__ __align__(128) unsigned char memory[];
   Shared& shared = *reinterpret_cast<Shared*>(memory);
   __shared__ Best best_of_warps[kWarps];
-  const long long at = *position, first_token = tokens[0];
+  const long long at = *position, first_token = *token;
   if (at < 0 || at >= length) __trap();  // the cache has no such row
   if (first_token < 0 || first_token >= vocabulary) __trap();
   const Place place{static_cast<int>(blockIdx.x) / kCluster, static_cast<int>(rank_in_cluster()), static_cast<int>(at), length};
@@ -807,8 +770,11 @@ extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kT
   if (blockIdx.x == 0) {
     meet<kThreads>();
     const Best all = best_of_block(best_of_warp(best_of(best, threadIdx.x)), best_of_warps);
-    if (threadIdx.x == 0) token[0] = all.token;
-    clear(last, warp(), kWarps);  // which all blocks have read by now
+    if (threadIdx.x == 0) {  // all blocks have read both by now
+      *token = all.token;
+      *position = at + 1;
+    }
+    clear(last, warp(), kWarps);  // as they have this
   }
   meet_cluster();  // a block must not end before what was sent to it has come
 }

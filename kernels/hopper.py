@@ -113,11 +113,11 @@ class PersistentDecoder:
         self._exchange = attention_shares, mlp_shares, best
         self._sizes = len(layers), layers[0].keys.shape[2], len(head)
 
-    def __call__(self, tokens: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """As of `decode.Decoder`, but that the next token is written over the one in `tokens`, which are what is returned."""
-        arguments = (tokens, position, *self._weights, *self._exchange, tokens, self._logits, *self._sizes)
+    def __call__(self, tokens: Tensor, position: Tensor) -> Tensor:
+        """As of `decode.Decoder`."""
+        arguments = (tokens, position, *self._weights, *self._exchange, self._logits, *self._sizes)
         self._kernels.launch(KERNEL, (self._blocks, 1), _THREADS, arguments, shared_bytes=self._shared_bytes)
-        return tokens, self._logits
+        return self._logits
 
 
 def attention_weights(layer: LayerTensors, shape: Shape) -> Tensor:

@@ -360,8 +360,8 @@ def off_by(share: float) -> Variant:
         step = eager(model, demand)
 
         def scaled(tokens, positions):
-            token, logits = step(tokens, positions)
-            return token, logits * (1 + share)
+            found = step(tokens, positions)
+            return found._replace(logits=found.logits * (1 + share))
 
         return scaled
 

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tracekit.collect.bench import event_latencies  # noqa: E402
-from tracekit.collect.gpt2 import PRESETS, greedy_step  # noqa: E402
+from tracekit.collect.gpt2 import PRESETS  # noqa: E402
 from tracekit.collect.graphs import CapturedStep  # noqa: E402
 from tracekit.collect.options import CollectOptions, Sampling  # noqa: E402
 from tracekit.collect.run import run  # noqa: E402
@@ -90,24 +90,26 @@ def test_a_replayed_step_yields_what_the_eager_step_yields(dtype: str, prompt_to
     errors = []
 
     def both(tokens, positions):
-        expected_token, expected = plain(tokens, positions)
-        token, logits = captured(tokens, positions)
+        expected_token, position, expected = plain(tokens, positions)
+        found = captured(tokens, positions)
+        token, _, logits = found
         errors.append((torch.linalg.vector_norm(logits - expected) / torch.linalg.vector_norm(expected)).item())
         assert token.tolist() == expected_token.tolist()
-        return token
+        assert found.position.tolist() == position.tolist()
+        return found
 
     for _ in range(2):  # the second run replays from the start of the cache again
         generate(both, prompt, 60)
     assert max(errors) < 2e-3
 
-    free = [generate(lambda *step, one=one: one(*step)[0], prompt, 60).tokens.tolist() for one in (plain, captured)]
-    cloned = generate(lambda tokens, positions: captured(tokens.clone(), positions)[0], prompt, 60).tokens.tolist()
+    free = [generate(one, prompt, 60).tokens.tolist() for one in (plain, captured)]
+    cloned = generate(lambda tokens, positions: captured(tokens.clone(), positions.clone()), prompt, 60).tokens.tolist()
     assert free[0] == free[1] == cloned
 
 
 def test_a_captured_step_serves_one_batch() -> None:
     captured = CapturedStep(eager(model(), Demand()))
-    generate(lambda *step: captured(*step)[0], random_prompt(PRESETS["tiny"], 2, 4, seed=0).cuda(), 4)
+    generate(captured, random_prompt(PRESETS["tiny"], 2, 4, seed=0).cuda(), 4)
     with pytest.raises(ValueError, match="captured for a batch of 2, not 1"), torch.inference_mode():
         captured(torch.zeros(1, 1, dtype=torch.int64, device="cuda"), torch.zeros(1, dtype=torch.int64, device="cuda"))
 
@@ -118,7 +120,7 @@ def test_a_captured_step_draws_anew_at_each_token_and_the_same_for_a_seed() -> N
 
     def drawn(seed: int) -> list[list[int]]:
         torch.manual_seed(seed)
-        return generate(lambda *step: captured(*step)[0], prompt, 60).tokens.tolist()
+        return generate(captured, prompt, 60).tokens.tolist()
 
     drawn(0)  # captures
     first = drawn(1)
@@ -133,10 +135,10 @@ def test_a_graph_with_its_biases_apart_computes_the_same() -> None:
     errors = []
 
     def both(tokens, positions):
-        token, expected = steps[0](tokens, positions)
-        _, logits = steps[1](tokens, positions)
+        first = steps[0](tokens, positions)
+        expected, logits = first.logits, steps[1](tokens, positions).logits
         errors.append((torch.linalg.vector_norm(logits - expected) / torch.linalg.vector_norm(expected)).item())
-        return token
+        return first
 
     generate(both, prompt, 20)
     torch.compiler.reset()
@@ -146,7 +148,7 @@ def test_a_graph_with_its_biases_apart_computes_the_same() -> None:
 def test_events_tell_each_token_after_the_first() -> None:
     step = eager(model(), Demand())
     prompt = random_prompt(PRESETS["tiny"], 2, 4, seed=0).cuda()
-    latencies = event_latencies(lambda mark: generate(lambda *one: step(*one)[0], prompt, 30, mark=mark), 30)
+    latencies = event_latencies(lambda mark: generate(step, prompt, 30, mark=mark), 30)
     assert len(latencies) == 29
     assert all(1e3 < latency < 1e9 for latency in latencies)
 
@@ -180,7 +182,7 @@ def test_the_gpu_generates_what_the_cpu_generates() -> None:
     for device in ("cpu", "cuda"):
         made = build_model(config, random_state(config, 0)).to(device)
         made.allocate_cache(2, 76)
-        tokens.append(generate(lambda *step, made=made: greedy_step(made, *step), prompt.to(device), 60).tokens)
+        tokens.append(generate(eager(made, Demand()), prompt.to(device), 60).tokens)
     assert tokens[0].tolist() == tokens[1].cpu().tolist()
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +12,10 @@ torch = pytest.importorskip("torch")
 
 from torch.profiler import ProfilerActivity, profile, record_function  # noqa: E402
 
-from tracekit.collect.gpt2 import ATTENTION_FORMS, GPT2, PRESETS, greedy_step, sampling_step  # noqa: E402
+from tracekit.collect.gpt2 import ATTENTION_FORMS, GPT2, PRESETS  # noqa: E402
 from tracekit.collect.layers import LAYERS, Layer, annotated  # noqa: E402
+from tracekit.collect.options import Sampling  # noqa: E402
+from tracekit.collect.variants import Demand, eager  # noqa: E402
 from tracekit.collect.weights import random_state  # noqa: E402
 from tracekit.collect.workload import generate, random_prompt, recompute  # noqa: E402
 
@@ -103,7 +104,7 @@ def test_the_table_is_the_contract() -> None:
 def test_every_piece_opens_once_a_step_and_nothing_changes(attention: str, cache: bool, prompt) -> None:
     model = make(attention, cache)
     run = generate if cache else recompute
-    step = functools.partial(greedy_step, model)
+    step = eager(model, Demand())
     plain = run(step, prompt, 5).tokens
     recorder = Recorder()
     with annotated(model, recorder):
@@ -118,7 +119,7 @@ def test_a_sampling_step_and_logits_alone_are_annotated_too(prompt) -> None:
     model = make("sdpa")
     recorder = Recorder()
     with annotated(model, recorder), torch.inference_mode():
-        sampling_step(model, prompt, torch.arange(6), 0.8, 5)
+        eager(model, Demand(Sampling(0.8, 5)))(prompt, torch.arange(6))
         model(prompt, torch.arange(6))
     assert (recorder.paths["sampling"], recorder.paths["lm_head"]) == (1, 2)
 
@@ -126,7 +127,7 @@ def test_a_sampling_step_and_logits_alone_are_annotated_too(prompt) -> None:
 @pytest.mark.parametrize("attention", ATTENTION_FORMS)
 def test_a_trace_holds_the_tree(attention: str, prompt, tmp_path: Path) -> None:
     model = make(attention)
-    step = functools.partial(greedy_step, model)
+    step = eager(model, Demand())
     with annotated(model, record_function), profile(activities=[ProfilerActivity.CPU]) as profiler:
         generate(step, prompt, 3, record_function)
     file = tmp_path / "trace.json"
@@ -167,7 +168,7 @@ def test_the_methods_come_back_whatever_happens(fails: str, prompt) -> None:
         with annotated(model, annotate):
             assert instance_attributes(model) != before
             with torch.inference_mode():
-                greedy_step(model, prompt, torch.arange(6))
+                eager(model, Demand())(prompt, torch.arange(6))
             raise RuntimeError("inside")
 
     with pytest.raises(RuntimeError, match="inside"):
@@ -176,7 +177,7 @@ def test_the_methods_come_back_whatever_happens(fails: str, prompt) -> None:
     recorder = Recorder()
     with annotated(model, recorder):
         pass
-    generate(functools.partial(greedy_step, model), prompt, 2)
+    generate(eager(model, Demand()), prompt, 2)
     assert not recorder.paths
 
 
@@ -186,16 +187,16 @@ def test_contexts_nest_and_leave_other_models_alone(prompt) -> None:
     outer, inner = Recorder(), Recorder()
     with annotated(model, outer):
         with annotated(model, inner):
-            generate(functools.partial(greedy_step, model), prompt, 1)
-        generate(functools.partial(greedy_step, model), prompt, 1)
-        generate(functools.partial(greedy_step, other), prompt, 1)
+            generate(eager(model, Demand()), prompt, 1)
+        generate(eager(model, Demand()), prompt, 1)
+        generate(eager(other, Demand()), prompt, 1)
     assert (outer.paths["blocks/block/mlp"], inner.paths["blocks/block/mlp"]) == (2 * TINY.layers, TINY.layers)
     assert instance_attributes(model) == before
 
 
 def test_a_step_compiles_after_it_was_annotated(prompt) -> None:
     model = make("explicit")
-    step = functools.partial(greedy_step, model)
+    step = eager(model, Demand())
     with annotated(model, Recorder()):
         expected = generate(step, prompt, 3).tokens
     try:

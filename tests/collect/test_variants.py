@@ -105,8 +105,9 @@ def test_adding_biases_apart_computes_the_same_over_the_same_weights(attention: 
     torch.testing.assert_close(model(tokens, positions), other(tokens, positions))
 
 
-def test_a_step_yields_the_token_and_the_logits_it_was_chosen_by() -> None:
+def test_a_step_yields_the_token_its_position_and_the_logits_it_was_chosen_by() -> None:
     torch = pytest.importorskip("torch")
-    token, logits = eager(tiny_model(), Demand())(torch.arange(5)[None], torch.arange(5))
+    token, position, logits = eager(tiny_model(), Demand())(torch.arange(5)[None], torch.arange(5))
+    assert position.tolist() == [5]
     assert (token.shape, logits.shape) == ((1, 1), (1, 1, 512))
     assert torch.equal(token, logits.argmax(-1))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,10 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tracekit.collect.gpt2 import PRESETS, greedy_step  # noqa: E402
+from tracekit.collect.gpt2 import PRESETS  # noqa: E402
+from tracekit.collect.variants import Demand, eager  # noqa: E402
 from tracekit.collect.weights import build_model, random_state  # noqa: E402
 from tracekit.collect.workload import (  # noqa: E402
     WORKLOADS,
+    Next,
     generate,
     left_padded,
     prefill,
@@ -56,7 +57,7 @@ def test_every_workload_marks_and_annotates_each_step(name: str, model) -> None:
     prompt = random_prompt(TINY, 3, 5, seed=0)
     before = prompt.clone()
     new_tokens = tokens_of(name, 4)
-    generation = workload(functools.partial(greedy_step, model), prompt, new_tokens, annotate, lambda: events.append("mark"))
+    generation = workload(eager(model, Demand()), prompt, new_tokens, annotate, lambda: events.append("mark"))
     assert events == ["prefill", "end", "mark"] + ["decode", "end", "mark"] * (new_tokens - 1)
     assert generation.tokens.shape == (3, new_tokens)
     assert generation.tokens.dtype == torch.int64
@@ -67,7 +68,7 @@ def test_every_workload_marks_and_annotates_each_step(name: str, model) -> None:
 
 
 def test_recompute_generates_what_the_cache_generates(model) -> None:
-    step = functools.partial(greedy_step, model)
+    step = eager(model, Demand())
     prompt = random_prompt(TINY, 2, 7, seed=1)
     plain = recompute(step, prompt, 100)
     once = prefill(step, prompt)
@@ -82,7 +83,7 @@ def test_recompute_feeds_the_whole_sequence_each_step() -> None:
 
     def step(tokens, positions):
         seen.append((tokens.tolist(), positions.tolist()))
-        return tokens[:, -1:] + 1
+        return Next(tokens[:, -1:] + 1, positions[-1:] + 1, torch.zeros(1, 1, 9))
 
     assert recompute(step, torch.tensor([[5, 6]]), 3).tokens.tolist() == [[7, 8, 9]]
     assert seen == [([[5, 6]], [0, 1]), ([[5, 6, 7]], [0, 1, 2]), ([[5, 6, 7, 8]], [0, 1, 2, 3])]
@@ -93,7 +94,7 @@ def test_generate_feeds_one_token_each_step_after_the_prompt() -> None:
 
     def step(tokens, positions):
         seen.append((tokens.tolist(), positions.tolist()))
-        return tokens[:, -1:] + 1
+        return Next(tokens[:, -1:] + 1, positions[-1:] + 1, torch.zeros(1, 1, 9))
 
     assert generate(step, torch.tensor([[5, 6]]), 3).tokens.tolist() == [[7, 8, 9]]
     assert seen == [([[5, 6]], [0, 1]), ([[7]], [2]), ([[8]], [3])]
@@ -101,7 +102,7 @@ def test_generate_feeds_one_token_each_step_after_the_prompt() -> None:
 
 def test_a_prefill_has_one_token(model) -> None:
     with pytest.raises(ValueError, match="1 new token, not 2"):
-        prefill(functools.partial(greedy_step, model), random_prompt(TINY, 1, 5, seed=0), 2)
+        prefill(eager(model, Demand()), random_prompt(TINY, 1, 5, seed=0), 2)
 
 
 def test_prompts_are_padded_at_their_left() -> None:

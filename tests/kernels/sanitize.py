@@ -85,7 +85,7 @@ def one_kernel(position: int) -> list[Tensor]:
     )
     table = normal(VOCABULARY, width)
     model = ModelTensors((table, normal(length, width)), layers, (normal(width) + 1, normal(width)), Linear(table))
-    _, logits = hopper.PersistentDecoder(model)(
+    logits = hopper.PersistentDecoder(model)(
         torch.zeros((1, 1), dtype=torch.int64, device="cuda"), torch.tensor([position], device="cuda")
     )
     return [logits, *(one for layer in layers for one in layer.cache)]

@@ -12,7 +12,7 @@ from tracekit.collect.accuracy import bound  # noqa: E402
 from tracekit.collect.gpt2 import PRESETS, GPT2Config  # noqa: E402
 from tracekit.collect.variants import Demand, eager, find_variant  # noqa: E402
 from tracekit.collect.weights import build_model, random_state  # noqa: E402
-from tracekit.collect.workload import generate, random_prompt  # noqa: E402
+from tracekit.collect.workload import Next, generate, random_prompt  # noqa: E402
 from tracekit.kernels import ops, reference  # noqa: E402
 from tracekit.kernels.decode import CAPABILITY, Linear, decode_kernels  # noqa: E402
 from tracekit.kernels.shape import Shape  # noqa: E402
@@ -229,18 +229,19 @@ def test_logits_are_the_models_and_every_run_the_same(
     step, plain, tokens = fused_and_plain(variant, config, batch, prompt, new)
     squares = torch.zeros(2, dtype=torch.float64, device="cuda")
 
-    def both(tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        _, expected = plain(tokens, positions)
-        token, logits = step(tokens, positions)
+    def both(tokens: torch.Tensor, positions: torch.Tensor) -> Next:
+        expected = plain(tokens, positions).logits  # first: a captured step overwrites what it was given
+        found = step(tokens, positions)
+        logits = found.logits
         squares.add_(torch.stack([(logits.double() - expected.double()).square().sum(), expected.double().square().sum()]))
-        return token
+        return found
 
     first = generate(both, tokens, new).tokens
     off = float((squares[0] / squares[1]).sqrt())
     print(f"{variant} {config.width} wide, batch {batch}: {off:.2e}")
     assert off < bound(find_variant(variant).weights or "float16", tf32_allowed=False)
     for _ in range(3):
-        assert torch.equal(generate(lambda *arguments: step(*arguments)[0], tokens, new).tokens, first)
+        assert torch.equal(generate(step, tokens, new).tokens, first)
 
 
 def test_kernels_of_a_shape_are_made_once() -> None:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from decode_inputs import Inputs  # noqa: E402
 
-from tracekit.collect.fused import fused_step  # noqa: E402
+from tracekit.collect.fused import by_layers, fused_step  # noqa: E402
 from tracekit.collect.gpt2 import PRESETS, GPT2Config  # noqa: E402
 from tracekit.collect.graphs import CapturedStep  # noqa: E402
 from tracekit.collect.variants import Demand, eager  # noqa: E402
@@ -202,12 +202,13 @@ def test_logits_and_cache_are_the_models(config: GPT2Config, batch: int, tokens:
     def never(*_):
         raise AssertionError("the eager step ran")
 
-    step = fused_step(model, never, 0.0, None)
+    step = fused_step(model, never, 0.0, None, by_layers)
     step = CapturedStep(step) if captured else step
     prompt, positions = random_prompt(config, batch, tokens, 0).cuda(), torch.arange(tokens, device="cuda")
     step(random_prompt(config, batch, tokens, 1).cuda(), positions)  # another prompt first: nothing of it may stay
-    token, logits = step(prompt, positions)
-    _, wanted = eager(plain, Demand())(prompt, positions)
+    token, position, logits = step(prompt, positions)
+    assert position.tolist() == [tokens]
+    wanted = eager(plain, Demand())(prompt, positions).logits
     assert error(logits, wanted.double()) < MODEL_BOUND
     assert torch.all(logits[:, 0].gather(1, token)[:, 0] >= logits[:, 0].max(-1).values - 1e-2)  # rounded, unlike its choice
     for block, other in zip(model.blocks(), plain.blocks(), strict=True):
@@ -222,9 +223,9 @@ def test_without_a_cache_a_prompt_yields_the_same() -> None:
     config = PRESETS["gpt2"]
     model = build_model(config, {name: one.half() for name, one in weights(config).items()})
     prompt, positions = random_prompt(config, 2, 70, 0).cuda(), torch.arange(70, device="cuda")
-    logits = fused_step(model, eager(model, Demand()), 0.0, None)(prompt, positions)[1].clone()
+    logits = fused_step(model, eager(model, Demand()), 0.0, None, by_layers)(prompt, positions).logits.clone()
     model.allocate_cache(2, 80)
-    assert torch.equal(fused_step(model, eager(model, Demand()), 0.0, None)(prompt, positions)[1], logits)
+    assert torch.equal(fused_step(model, eager(model, Demand()), 0.0, None, by_layers)(prompt, positions).logits, logits)
 
 
 def test_a_prompt_that_does_not_begin_at_0_is_never_answered() -> None:

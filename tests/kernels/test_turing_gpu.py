@@ -96,7 +96,8 @@ def test_a_driver_counts_registers_and_blocks_as_we_do(configuration: Configurat
     attribute = driver.CUfunction_attribute
     names = ("NUM_REGS", "SHARED_SIZE_BYTES", "MAX_THREADS_PER_BLOCK", "LOCAL_SIZE_BYTES")
     for kernel in inspect(configuration, CAPABILITY):
-        function = driver.CUfunction(module.handle(kernel.name))
+        error, function = driver.cuKernelGetFunction(driver.CUkernel(module.handle(kernel.name)))
+        assert not int(error)
         if kernel.dynamic_shared:
             which = attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             assert not int(driver.cuFuncSetAttribute(function, which, kernel.dynamic_shared)[0])
