@@ -1,9 +1,9 @@
 """How fast is each variant, and how exact? A table of run manifests, kept as JSON with device, versions and commit.
 
-    tracekit collect --all -o traces && python benchmarks/variants.py traces [--commit SHA] [--keep]
+    tracekit collect --all -o traces && python benchmarks/variants.py traces [--commit SHA] [--keep] [--name NAME]
 
 It measures nothing itself: `tracekit collect` did, interleaved and without the profiler; each manifest says how.
-`--keep` writes benchmarks/results/variants-<device>.json, a file a device.
+`--keep` writes benchmarks/results/variants-<device>[-<workload>][-<name>].json, a file for each device and workload.
 """
 
 from __future__ import annotations
@@ -46,16 +46,17 @@ def row(manifest: RunManifest) -> dict[str, object]:
 
 
 def main() -> None:
-    """Print a table a device, and keep it if asked."""
+    """Print a table for each device and workload, and keep it if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, nargs="?", default=HERE.parent / "traces")
-    parser.add_argument("--commit", help="the commit that collected them, where the manifests do not know")
+    parser.add_argument("--commit", help="the commit that collected them, where the manifests cannot tell")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--name", default="", help="tells these runs from others that are kept")
     arguments = parser.parse_args()
-    manifests = sorted(map(read_manifest, arguments.directory.glob("*.run.json")), key=lambda m: (m.device.name, m.run))
-    for device, group in groupby(manifests, key=lambda manifest: manifest.device):
+    manifests = sorted(map(read_manifest, arguments.directory.glob("*.run.json")), key=lambda m: (*place(m), m.run))
+    for (device, workload), group in groupby(manifests, key=place):
         runs = list(group)
-        print(f"\n{device.name}: measured, {runs[0].weights.source} weights")
+        print(f"\n{device}: measured, {workload or 'batch 1'}, {runs[0].weights.source} weights")
         print(f"{'run':<46} {'tok/s':>8} {'median ms':>10} {'± std':>7} {'less':>7} {'token ms':>9} {'error':>8}")
         rows = [row(manifest) for manifest in runs]
         for manifest, one in zip(runs, rows, strict=True):
@@ -67,23 +68,30 @@ def main() -> None:
                 f" {timings.total.std_ns / 1e6:7.2f} {less:>7} {timings.decode_token.median_ns / 1e6:9.3f} {error:>8}"
             )
         if arguments.keep:
-            keep(runs, rows, arguments.commit)
+            keep(runs, rows, arguments.commit, "-".join(filter(None, ("variants", device, workload, arguments.name))))
 
 
-def keep(runs: list[RunManifest], rows: list[dict[str, object]], commit: str | None) -> None:
-    """Write one device's rows with what they have in common."""
+def place(manifest: RunManifest) -> tuple[str, str]:
+    """The device, and what the workload has that is not collected by default."""
+    work = manifest.workload
+    kind = "" if work.kind == "generate" else f"{work.kind} {work.prompt_tokens}"
+    return manifest.device.name, " ".join(filter(None, (kind, f"batch {work.batch}" if work.batch > 1 else "")))
+
+
+def keep(runs: list[RunManifest], rows: list[dict[str, object]], commit: str | None, name: str) -> None:
+    """Write rows with what they have in common to a file of that name, as far as a file can have it."""
     first = runs[0]
     versions = {key: value for key, value in vars(first.versions).items() if value is not None}
     kept = {
         "device": vars(first.device),
         "host": vars(first.host),
-        "versions": {**versions, "commit": versions.get("commit") or commit},
+        "versions": {**versions, "commit": commit or versions.get("commit")},
         "workload": vars(first.workload),
         "rows": rows,
     }
-    slug = re.sub(r"[^a-z0-9]+", "-", first.device.name.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / f"variants-{slug}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (HERE / "results" / f"{slug}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":
