@@ -1,13 +1,15 @@
-"""How fast is our attention beside PyTorch's, and a prefill by each variant that is captured? Needs a CUDA device.
+"""How fast are our kernels? Attention and prefills beside PyTorch's, decode steps beside memory. Needs a CUDA device.
 
-    python benchmarks/attention.py [--only attention|prefill] [--commit SHA] [--keep]
+    python benchmarks/fused.py [--only attention|prefill|decode] [--commit SHA] [--keep]
 
 Device time by CUDA events around replays of CUDA graphs, all contenders in turns; the median of 20 rounds. Attention is
 causal, 12 heads 64 wide, FP16, ten calls a graph. Ours reads the packed projection and also fills the KV cache; PyTorch's
 backends get contiguous tensors and fill none. "As a T4" is the PTX for compute capability 7.5, which the driver compiles
-for this device. A prefill is that of GPT-2 small, random weights, without a cache, one token out.
+for this device. A prefill is that of GPT-2 small, random weights, without a cache, one token out. A decode step is one of 100
+of that model, each a replay, that go on from a position; its floor is the time that reading its weights and cache would take at
+the rate of a device copy, which has its turns too and counts what it reads and what it writes.
 
-`--keep` writes benchmarks/results/attention-<device>.json and prefill-<device>.json.
+`--keep` writes a file for each table, such as benchmarks/results/attention-<device>.json.
 """
 
 from __future__ import annotations
@@ -28,11 +30,14 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tracekit.collect.bench import take_turns
+from tracekit.collect.fused import Decode, by_layers, by_layers_int8, fastest, in_fp16, in_int8, model_tensors
 from tracekit.collect.gpt2 import PRESETS
+from tracekit.collect.graphs import CapturedStep
 from tracekit.collect.variants import Demand, find_variant
 from tracekit.collect.weights import build_model, random_state
-from tracekit.collect.workload import random_prompt
+from tracekit.collect.workload import Next, random_prompt
 from tracekit.kernels import compile as compiler
+from tracekit.kernels.decode import ModelTensors
 from tracekit.kernels.prefill import FlashAttention
 
 HERE = Path(__file__).resolve().parent
@@ -46,6 +51,9 @@ BACKENDS = {
 }
 PREFILLS = ((1, 512), (1, 1024))  # batch, tokens
 VARIANTS = ("graphs", "fp16-compiled-graphs", "fused")
+DECODES = ((1, 16), (1, 500), (1, 900), (8, 16), (16, 16))  # batch, the first step's position
+STEPS, COPY_BYTES = 100, 2**30
+DECODERS = {"fused": (fastest, in_fp16), "fused-layers": (by_layers, in_fp16), "fused-int8": (by_layers_int8, in_int8)}
 
 Run = Callable[[], object]
 Times = dict[str, dict[str, float]]
@@ -117,6 +125,55 @@ def prefill(batch: int, tokens: int, state: dict[str, torch.Tensor]) -> Times:
     return {name: {**one, "difference": float((logits[name] - first).norm() / first.norm())} for name, one in times.items()}
 
 
+def steps_from(decode: Decode, batch: int, position: int) -> Run:
+    """`STEPS` captured steps from a position on."""
+
+    def step(tokens: torch.Tensor, positions: torch.Tensor) -> Next:
+        logits = decode(tokens, positions)
+        return Next(tokens, positions, logits[:, None])
+
+    captured_step = CapturedStep(step)
+    token, at = torch.full((batch, 1), 17, device="cuda"), torch.tensor([position], device="cuda")
+
+    def run() -> None:
+        following = captured_step(token, at)
+        for _ in range(STEPS - 1):
+            following = captured_step(following.token, following.position)
+
+    return run
+
+
+def step_bytes(model: ModelTensors, position: int) -> int:
+    """What a step must read: weights, the rows of the embeddings, and keys and values before the position."""
+    batch = len(model.layers[0].keys)
+    linears = [model.head, *(linear for layer in model.layers for linear in layer.linears)]
+    norms = [*model.norm, *(one for layer in model.layers for one in (*layer.norm_1, *layer.norm_2))]
+    weights = [one for linear in linears for one in (linear.weight, linear.bias, linear.scale) if one is not None]
+    cached = sum(one[:, :, :position].nbytes for layer in model.layers for one in layer.cache)
+    return sum(one.nbytes for one in (*norms, *weights)) + cached + 2 * batch * model.embeddings[0][0].nbytes
+
+
+@torch.inference_mode()
+def decode(batch: int, position: int, state: dict[str, torch.Tensor]) -> Times:
+    """The time of a step by each of our decoders, its floor, and the share that the floor is of it."""
+    model = build_model(PRESETS["gpt2"], state)
+    model.allocate_cache(batch, PRESETS["gpt2"].context)
+    source = torch.empty(COPY_BYTES, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+
+    def copies() -> None:
+        for _ in range(STEPS):
+            target.copy_(source)
+
+    runs = {name: steps_from(build(model), batch, position) for name, (build, _) in DECODERS.items()}
+    times = in_turns({**runs, "copy of 1 GiB": copies}, STEPS)
+    bytes_per_us = 2 * COPY_BYTES / times["copy of 1 GiB"]["median_us"]
+    for name, (_, convert) in DECODERS.items():
+        floor = step_bytes(model_tensors(model, convert), position + STEPS // 2) / bytes_per_us
+        times[name] |= {"floor_us": round(floor, 2), "share": round(floor / times[name]["median_us"], 4)}
+    return times
+
+
 def attentions() -> dict[str, Times]:
     """The times by batch and tokens."""
     device = torch.device("cuda", torch.cuda.current_device())
@@ -132,16 +189,31 @@ def prefills() -> dict[str, Times]:
     return {f"{batch} x {tokens}": prefill(batch, tokens, state) for batch, tokens in PREFILLS}
 
 
-MEASURES = {"attention": attentions, "prefill": prefills}
+def decodes() -> dict[str, Times]:
+    """The times by batch and position."""
+    state = {name: one.cuda().half() for name, one in random_state(PRESETS["gpt2"], 0).items()}
+    return {f"{batch} x {position}": decode(batch, position, state) for batch, position in DECODES}
+
+
+MEASURES = {"attention": attentions, "prefill": prefills, "decode": decodes}
 
 
 def show(title: str, rows: dict[str, Times]) -> None:
-    """A table of medians and spreads."""
+    """A table of medians and spreads, and of shares where there are floors."""
     names = list(next(iter(rows.values())))
-    print(f"\n{title}: us by batch x tokens\n{'':>10}" + "".join(f" {name:>21}" for name in names))
+    print(
+        f"\n{title}: us by batch x {'position' if title == 'decode' else 'tokens'}\n{'':>10}"
+        + "".join(f" {name:>21}" for name in names)
+    )
     for label, row in rows.items():
-        cells = (f"{row[name]['median_us']:.1f} ± {row[name]['std_us']:.1f}" if name in row else "-" for name in names)
-        print(f"{label:>10}" + "".join(f" {cell:>21}" for cell in cells), flush=True)
+        cells = (cell(row[name]) if name in row else "-" for name in names)
+        print(f"{label:>10}" + "".join(f" {one:>21}" for one in cells), flush=True)
+
+
+def cell(one: dict[str, float]) -> str:
+    """What is shown of one measurement."""
+    share = f" ({one['share']:.0%})" if "share" in one else ""
+    return f"{one['median_us']:.1f} ± {one['std_us']:.1f}{share}"
 
 
 def keep(title: str, rows: dict[str, Times], commit: str | None) -> None:
@@ -163,10 +235,12 @@ def keep(title: str, rows: dict[str, Times], commit: str | None) -> None:
 def main() -> None:
     """Print the tables, and keep them if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=MEASURES, help="one of both tables")
+    parser.add_argument("--only", choices=MEASURES, help="one of the tables")
     parser.add_argument("--commit", help="the commit that is measured")
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("torch finds no CUDA device; run it where there is one")
     for title in [arguments.only] if arguments.only else MEASURES:
         rows = MEASURES[title]()
         show(title, rows)
