@@ -26,7 +26,7 @@ constexpr int kChunks = WIDTH / 256;                 // 16-byte pieces a lane ha
 constexpr int kColumns = WIDTH / kCluster;           // outputs of a block in a second linear layer
 constexpr int kQkv = 3 * kHeadWidth, kUnits = 4 * kHeadWidth;  // outputs of a cluster in a first linear layer
 constexpr int kMostRows = kUnits / kCluster;         // of them, a block's
-constexpr int kHeadRows = 2;                         // vocabulary rows of a warp at a time; as many again are on their way
+constexpr int kHeadRows = kChunks == 1 ? 4 : 2;      // vocabulary rows of a warp at a time; as many again are on their way
 constexpr int kPad = 8;                              // halves behind a row in shared memory: eight rows are in different banks
 constexpr int kKeys = 16;                            // of a warp
 constexpr int kShort = kKeys * kWarps;               // up to this position, a block looks at all keys by itself

@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.library import custom_op
 
 from . import reference
-from .decode import CAPABILITY, DecodeKernels, Linear, decode_kernels
-from .shape import HEAD_WIDTHS, Shape, obstacle
-
-Sizes = tuple[int, ...]
+from .checks import any_head_width, check_capability, check_range, check_shape, require, sizes
+from .decode import DecodeKernels, Linear, decode_kernels
+from .shape import Shape
 
 
 def _new_hidden_and_query(
@@ -35,10 +34,10 @@ def _new_hidden_and_query(
     scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     op = "embed_norm_qkv"
-    batch, width = _sizes(op, "tokens", tokens, 2)[0], _sizes(op, "gamma", gamma, 1)[0]
-    _require(op, "tokens", tokens, (batch, 1), gamma, torch.int64)
-    _require(op, "token_embedding", token_embedding, (token_embedding.shape[0], width), gamma)
-    _require(op, "position_embedding", position_embedding, (position_embedding.shape[0], width), gamma)
+    batch, width = sizes(op, "tokens", tokens, 2)[0], sizes(op, "gamma", gamma, 1)[0]
+    require(op, "tokens", tokens, (batch, 1), gamma, torch.int64)
+    require(op, "token_embedding", token_embedding, (token_embedding.shape[0], width), gamma)
+    require(op, "position_embedding", position_embedding, (position_embedding.shape[0], width), gamma)
     _check_norm(op, width, gamma, beta, keys)
     _check_linear(op, Linear(weight, bias, scale), 3 * width, width, keys)
     _check_cache(op, batch, width, position, keys, values)
@@ -65,8 +64,8 @@ def embed_norm_qkv(
     embeddings = (token_embedding, position_embedding)
     hidden, query = _new_hidden_and_query(tokens, position, *embeddings, gamma, beta, weight, bias, keys, values, scale)
     if not keys.is_cuda:
-        _check_range("embed_norm_qkv", "tokens", tokens, token_embedding.shape[0])
-        _check_range("embed_norm_qkv", "position", position, keys.shape[2])
+        check_range("embed_norm_qkv", "tokens", tokens, token_embedding.shape[0])
+        check_range("embed_norm_qkv", "position", position, keys.shape[2])
         hidden = reference.embed(tokens, position, *embeddings)
         return hidden, reference.norm_qkv(hidden, position, gamma, beta, weight, bias, keys, values, scale)
     linear, cache = Linear(weight, bias, scale), (keys, values)
@@ -90,8 +89,8 @@ def _new_query(
     scale: Tensor | None = None,
 ) -> Tensor:
     op = "norm_qkv"
-    batch, width = _sizes(op, "hidden", hidden, 2)
-    _require(op, "hidden", hidden, (batch, width), hidden)
+    batch, width = sizes(op, "hidden", hidden, 2)
+    require(op, "hidden", hidden, (batch, width), hidden)
     _check_norm(op, width, gamma, beta, keys)
     _check_linear(op, Linear(weight, bias, scale), 3 * width, width, keys)
     _check_cache(op, batch, width, position, keys, values)
@@ -113,7 +112,7 @@ def norm_qkv(
     """As of `reference.norm_qkv`."""
     query = _new_query(hidden, position, gamma, beta, weight, bias, keys, values, scale)
     if not hidden.is_cuda:
-        _check_range("norm_qkv", "position", position, keys.shape[2])
+        check_range("norm_qkv", "position", position, keys.shape[2])
         return reference.norm_qkv(hidden, position, gamma, beta, weight, bias, keys, values, scale)
     linear = Linear(weight, bias, scale)
     _kernels(hidden, keys.shape[3]).norm_qkv(hidden, position, (gamma, beta), linear, (keys, values), query)
@@ -125,9 +124,9 @@ norm_qkv.register_fake(_new_query)
 
 def _new_gathered(query: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     op = "decode_attention"
-    batch, width = _sizes(op, "query", query, 2)
+    batch, width = sizes(op, "query", query, 2)
     _check_cache(op, batch, width, position, keys, values)
-    _require(op, "query", query, (batch, width), keys)
+    require(op, "query", query, (batch, width), keys)
     return torch.empty_like(query)
 
 
@@ -136,7 +135,7 @@ def decode_attention(query: Tensor, position: Tensor, keys: Tensor, values: Tens
     """As of `reference.attention`."""
     out = _new_gathered(query, position, keys, values)
     if not query.is_cuda:
-        _check_range("decode_attention", "position", position, keys.shape[2])
+        check_range("decode_attention", "position", position, keys.shape[2])
         return reference.attention(query, position, keys, values)
     _kernels(query, keys.shape[3]).attention(query, position, (keys, values), out)
     return out
@@ -147,13 +146,13 @@ decode_attention.register_fake(_new_gathered)
 
 def _new_sum(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, scale: Tensor | None = None) -> Tensor:
     op = "linear_residual"
-    batch, width = _sizes(op, "residual", residual, 2)
-    inputs = _sizes(op, "x", x, 2)[1]
-    _check_shape(op, width, _any_head_width(width), batch)
+    batch, width = sizes(op, "residual", residual, 2)
+    inputs = sizes(op, "x", x, 2)[1]
+    check_shape(op, width, any_head_width(width), batch)
     if inputs not in (width, 4 * width):
         raise ValueError(f"{op}: x is {inputs} wide, it must be {width} or {4 * width}")
-    _require(op, "residual", residual, (batch, width), residual)
-    _require(op, "x", x, (batch, inputs), residual)
+    require(op, "residual", residual, (batch, width), residual)
+    require(op, "x", x, (batch, inputs), residual)
     _check_linear(op, Linear(weight, bias, scale), width, inputs, residual)
     return torch.empty_like(residual)
 
@@ -201,7 +200,7 @@ def _new_token_and_logits(
 ) -> tuple[Tensor, Tensor]:
     op = "norm_lm_head"
     batch, width = _check_hidden(op, hidden, gamma, beta)
-    vocabulary = _sizes(op, "weight", weight, 2)[0]
+    vocabulary = sizes(op, "weight", weight, 2)[0]
     if not vocabulary:
         raise ValueError(f"{op}: weight must have a row for each of one or more tokens")
     _check_linear(op, Linear(weight, scale=scale), vocabulary, width, hidden)
@@ -226,81 +225,40 @@ norm_lm_head.register_fake(_new_token_and_logits)
 
 def _kernels(hidden: Tensor, head_width: int | None = None) -> DecodeKernels:
     """The kernels for hidden states, [batch, width]; those that know no heads take any width of theirs."""
-    capability = torch.cuda.get_device_capability(hidden.device)
-    if capability < CAPABILITY:
-        needed, found = (f"{major}.{minor}" for major, minor in (CAPABILITY, capability))
-        raise ValueError(f"the kernels need compute capability {needed}, this is {found}")
+    check_capability(hidden.device)
     batch, width = hidden.shape
-    return decode_kernels(hidden.device.index, Shape(width, head_width or _any_head_width(width), batch))
-
-
-def _any_head_width(width: int) -> int:
-    return 64 if width % 64 == 0 else HEAD_WIDTHS[0]
+    return decode_kernels(hidden.device.index, Shape(width, head_width or any_head_width(width), batch))
 
 
 def _check_hidden(op: str, hidden: Tensor, gamma: Tensor, beta: Tensor) -> tuple[int, int]:
-    batch, width = _sizes(op, "hidden", hidden, 2)
-    _check_shape(op, width, _any_head_width(width), batch)
-    _require(op, "hidden", hidden, (batch, width), hidden)
+    batch, width = sizes(op, "hidden", hidden, 2)
+    check_shape(op, width, any_head_width(width), batch)
+    require(op, "hidden", hidden, (batch, width), hidden)
     _check_norm(op, width, gamma, beta, hidden)
     return batch, width
 
 
 def _check_norm(op: str, width: int, gamma: Tensor, beta: Tensor, like: Tensor) -> None:
-    _require(op, "gamma", gamma, (width,), like)
-    _require(op, "beta", beta, (width,), like)
+    require(op, "gamma", gamma, (width,), like)
+    require(op, "beta", beta, (width,), like)
 
 
 def _check_linear(op: str, linear: Linear, outputs: int, inputs: int, like: Tensor) -> None:
     dtype = torch.float16 if linear.scale is None else torch.int8
-    _require(op, "weight", linear.weight, (outputs, inputs), like, dtype)
+    require(op, "weight", linear.weight, (outputs, inputs), like, dtype)
     if linear.bias is not None:
-        _require(op, "bias", linear.bias, (outputs,), like)
+        require(op, "bias", linear.bias, (outputs,), like)
     if linear.scale is not None:
-        _require(op, "scale", linear.scale, (outputs,), like, torch.float32)
+        require(op, "scale", linear.scale, (outputs,), like, torch.float32)
 
 
 def _check_cache(op: str, batch: int, width: int, position: Tensor, keys: Tensor, values: Tensor) -> None:
-    _, heads, length, head_width = _sizes(op, "keys", keys, 4)
+    _, heads, length, head_width = sizes(op, "keys", keys, 4)
     if heads * head_width != width:
         raise ValueError(f"{op}: {heads} heads of {head_width} do not make a width of {width}")
-    _check_shape(op, width, head_width, batch)
+    check_shape(op, width, head_width, batch)
     if not length:
         raise ValueError(f"{op}: keys must have room for one or more tokens")
-    _require(op, "keys", keys, (batch, heads, length, head_width), keys)
-    _require(op, "values", values, (batch, heads, length, head_width), keys)
-    _require(op, "position", position, (1,), keys, torch.int64)
-
-
-def _check_shape(op: str, width: int, head_width: int, batch: int) -> None:
-    problem = obstacle(width, head_width, batch)
-    if problem is not None:
-        raise ValueError(f"{op}: {problem}")
-
-
-def _check_range(op: str, name: str, tensor: Tensor, end: int) -> None:
-    """Raise ValueError unless all values are from 0 to below `end`. The host must have them, or it would wait."""
-    if int(tensor.min()) < 0 or int(tensor.max()) >= end:
-        raise ValueError(f"{op}: {name} must be 0 to {end - 1}, not {tensor.flatten().tolist()}")
-
-
-def _sizes(op: str, name: str, tensor: Tensor, dimensions: int) -> Sizes:
-    if tensor.dim() != dimensions:
-        raise ValueError(f"{op}: {name} must have {dimensions} dimensions, not {tensor.dim()}")
-    return tuple(tensor.shape)
-
-
-def _require(op: str, name: str, tensor: Tensor, sizes: Sizes, like: Tensor, dtype: torch.dtype = torch.float16) -> None:
-    """Raise ValueError unless the tensor is as it must be; it lies where `like` does."""
-    if tensor.dtype != dtype:
-        raise ValueError(f"{op}: {name} must be {str(dtype)[6:]}, not {str(tensor.dtype)[6:]}")
-    if tuple(tensor.shape) != sizes:
-        raise ValueError(f"{op}: {name} must be {list(sizes)}, not {list(tensor.shape)}")
-    if tensor.device != like.device:
-        raise ValueError(f"{op}: {name} is on {tensor.device}, the others are on {like.device}")
-    if tensor.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{op}: there are kernels for cuda and cpu, not for {tensor.device.type}")
-    if not tensor.is_contiguous():
-        raise ValueError(f"{op}: {name} must be contiguous")
-    if dtype in (torch.float16, torch.int8) and tensor.storage_offset() * tensor.element_size() % 16:
-        raise ValueError(f"{op}: {name} must begin at a multiple of 16 bytes")
+    require(op, "keys", keys, (batch, heads, length, head_width), keys)
+    require(op, "values", values, (batch, heads, length, head_width), keys)
+    require(op, "position", position, (1,), keys, torch.int64)

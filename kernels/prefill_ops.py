@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.library import custom_op
 
 from . import prefill_reference as reference
-from .compile import CAPABILITY
+from .checks import any_head_width, check_capability, check_shape, require, sizes
 from .prefill import FLASH_HEAD_WIDTH, PrefillKernels, prefill_kernels
 from .prefill import flash_attention as flash_kernel
-from .shape import HEAD_WIDTHS, obstacle
 
 
 @custom_op("tracekit::embed_layer_norm", mutates_args=())
@@ -81,7 +80,7 @@ def flash_attention(qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     _check_attention(qkv, keys, values)
     if not qkv.is_cuda:
         return reference.flash_attention(qkv, keys, values)
-    _check_capability(qkv.device)
+    check_capability(qkv.device)
     out = qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3))
     flash_kernel(qkv.device.index)(qkv, keys, values, out)
     return out
@@ -94,31 +93,20 @@ def _(qkv, keys, values):
 
 
 def _kernels(width: int, device: torch.device) -> PrefillKernels:
-    _check_capability(device)
+    check_capability(device)
     return prefill_kernels(device.index, width)
-
-
-def _check_capability(device: torch.device) -> None:
-    capability = torch.cuda.get_device_capability(device)
-    if capability < CAPABILITY:
-        needed, found = (f"{major}.{minor}" for major, minor in (CAPABILITY, capability))
-        raise ValueError(f"the kernels need compute capability {needed}, this is {found}")
-
-
-def _any_head_width(width: int) -> int:
-    return FLASH_HEAD_WIDTH if width % FLASH_HEAD_WIDTH == 0 else HEAD_WIDTHS[0]
 
 
 def _check_embed(tokens, positions, token_embedding, position_embedding, gamma, beta) -> None:
     op, width = "embed_layer_norm", _length("embed_layer_norm", "gamma", gamma)
-    batch, count = _sizes(op, "tokens", tokens, 2)
-    _check_shape(op, width, _any_head_width(width), batch)
-    _require(op, "tokens", tokens, (batch, count), gamma, torch.int64)
-    _require(op, "positions", positions, (count,), gamma, torch.int64)
-    _require(op, "token_embedding", token_embedding, (token_embedding.shape[0], width), gamma)
-    _require(op, "position_embedding", position_embedding, (position_embedding.shape[0], width), gamma)
-    _require(op, "gamma", gamma, (width,), gamma)
-    _require(op, "beta", beta, (width,), gamma)
+    batch, count = sizes(op, "tokens", tokens, 2)
+    check_shape(op, width, any_head_width(width), batch)
+    require(op, "tokens", tokens, (batch, count), gamma, torch.int64)
+    require(op, "positions", positions, (count,), gamma, torch.int64)
+    require(op, "token_embedding", token_embedding, (token_embedding.shape[0], width), gamma)
+    require(op, "position_embedding", position_embedding, (position_embedding.shape[0], width), gamma)
+    require(op, "gamma", gamma, (width,), gamma)
+    require(op, "beta", beta, (width,), gamma)
     if not 0 < count <= position_embedding.shape[0]:
         raise ValueError(f"{op}: a prompt must have 1 to {position_embedding.shape[0]} tokens, not {count}")
 
@@ -126,11 +114,11 @@ def _check_embed(tokens, positions, token_embedding, position_embedding, gamma, 
 def _check_residual(product, bias, hidden, gamma, beta) -> None:
     op, width = "bias_residual_layer_norm", _length("bias_residual_layer_norm", "gamma", gamma)
     rows = _rows(op, "hidden", hidden)
-    _check_shape(op, width, _any_head_width(width), 1)
-    _require(op, "hidden", hidden, (rows, width), hidden)
-    _require(op, "product", product, (rows, width), hidden)
+    check_shape(op, width, any_head_width(width), 1)
+    require(op, "hidden", hidden, (rows, width), hidden)
+    require(op, "product", product, (rows, width), hidden)
     for name, tensor in (("bias", bias), ("gamma", gamma), ("beta", beta)):
-        _require(op, name, tensor, (width,), hidden)
+        require(op, name, tensor, (width,), hidden)
 
 
 def _check_gelu(x, bias) -> int:
@@ -138,62 +126,32 @@ def _check_gelu(x, bias) -> int:
     op, columns = "bias_gelu", _length("bias_gelu", "bias", bias)
     if columns % 4:
         raise ValueError(f"{op}: {columns} columns are not four times a width")
-    _check_shape(op, columns // 4, _any_head_width(columns // 4), 1)
-    _require(op, "x", x, (_rows(op, "x", x), columns), x)
-    _require(op, "bias", bias, (columns,), x)
+    check_shape(op, columns // 4, any_head_width(columns // 4), 1)
+    require(op, "x", x, (_rows(op, "x", x), columns), x)
+    require(op, "bias", bias, (columns,), x)
     return columns // 4
 
 
 def _check_attention(qkv, keys, values) -> None:
     op, rows = "flash_attention", _rows("flash_attention", "qkv", qkv)
-    batch, heads, length, head_width = _sizes(op, "keys", keys, 4)
+    batch, heads, length, head_width = sizes(op, "keys", keys, 4)
     width = heads * head_width
     if head_width != FLASH_HEAD_WIDTH:
         raise ValueError(f"{op}: heads must be {FLASH_HEAD_WIDTH} wide, not {head_width}")
-    _check_shape(op, width, head_width, batch)
+    check_shape(op, width, head_width, batch)
     if rows % batch or rows // batch > length:
         raise ValueError(f"{op}: {rows} rows are not 1 to {length} tokens for each of {batch} prompts")
-    _require(op, "qkv", qkv, (rows, 3 * width), qkv)
-    _require(op, "keys", keys, (batch, heads, length, head_width), qkv)
-    _require(op, "values", values, (batch, heads, length, head_width), qkv)
-
-
-def _check_shape(op: str, width: int, head_width: int, batch: int) -> None:
-    problem = obstacle(width, head_width, batch)
-    if problem is not None:
-        raise ValueError(f"{op}: {problem}")
+    require(op, "qkv", qkv, (rows, 3 * width), qkv)
+    require(op, "keys", keys, (batch, heads, length, head_width), qkv)
+    require(op, "values", values, (batch, heads, length, head_width), qkv)
 
 
 def _rows(op: str, name: str, tensor: Tensor) -> int:
-    rows = _sizes(op, name, tensor, 2)[0]
+    rows = sizes(op, name, tensor, 2)[0]
     if not rows:
         raise ValueError(f"{op}: {name} has no rows")
     return int(rows)
 
 
 def _length(op: str, name: str, tensor: Tensor) -> int:
-    return int(_sizes(op, name, tensor, 1)[0])
-
-
-def _sizes(op: str, name: str, tensor: Tensor, dimensions: int) -> tuple[int, ...]:
-    if tensor.dim() != dimensions:
-        raise ValueError(f"{op}: {name} must have {dimensions} dimensions, not {tensor.dim()}")
-    return tuple(tensor.shape)
-
-
-def _require(
-    op: str, name: str, tensor: Tensor, sizes: tuple[int, ...], like: Tensor, dtype: torch.dtype = torch.float16
-) -> None:
-    """Raise ValueError unless the tensor is as it must be; it lies where `like` does."""
-    if tensor.dtype != dtype:
-        raise ValueError(f"{op}: {name} must be {str(dtype)[6:]}, not {str(tensor.dtype)[6:]}")
-    if tuple(tensor.shape) != sizes:
-        raise ValueError(f"{op}: {name} must be {list(sizes)}, not {list(tensor.shape)}")
-    if tensor.device != like.device:
-        raise ValueError(f"{op}: {name} is on {tensor.device}, the others are on {like.device}")
-    if tensor.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{op}: there are kernels for cuda and cpu, not for {tensor.device.type}")
-    if not tensor.is_contiguous():
-        raise ValueError(f"{op}: {name} must be contiguous")
-    if dtype == torch.float16 and tensor.storage_offset() % 8:
-        raise ValueError(f"{op}: {name} must begin at a multiple of 16 bytes")
+    return int(sizes(op, name, tensor, 1)[0])

@@ -16,8 +16,9 @@ from tracekit.collect.weights import build_model, random_state  # noqa: E402
 from tracekit.collect.workload import Next  # noqa: E402
 from tracekit.errors import TracekitError  # noqa: E402
 from tracekit.kernels import compile as compiler  # noqa: E402
-from tracekit.kernels import hopper  # noqa: E402
+from tracekit.kernels import hopper, hopper_ops  # noqa: E402
 from tracekit.kernels.decode import Decoder  # noqa: E402
+from tracekit.kernels.packing import attention_weights, mlp_weights  # noqa: E402
 
 HOPPER = torch.cuda.is_available() and compiler.target(torch.cuda.get_device_capability()).capability >= hopper.CAPABILITY
 on_hopper = pytest.mark.skipif(not HOPPER, reason="needs a CUDA device of compute capability 9.0, and its code")
@@ -46,7 +47,7 @@ def unpacked(weights: torch.Tensor, rows: int, columns: int, inputs: int, width:
 def test_each_block_has_its_own_weights_together(width: int) -> None:
     model = model_tensors(model_of(config_of(width), torch.float16, "cpu"), in_fp16)
     layer, shape, columns = model.layers[0], model.checked_shape(), width // 8
-    attention, mlp = hopper.attention_weights(layer, shape), hopper.mlp_weights(layer, shape)
+    attention, mlp = attention_weights(layer, shape), mlp_weights(layer, shape)
     assert len(attention) == len(mlp) == 8 * shape.heads
     for block in (0, 1, 7, 8, 8 * shape.heads - 1):
         head, rank = divmod(block, 8)
@@ -129,7 +130,7 @@ def test_a_step_leaves_its_buffers_as_it_found_them_and_every_run_is_the_same() 
             tokens.append(token.clone())
         runs.append(torch.cat(tokens))
     assert all(torch.equal(run, runs[0]) for run in runs)
-    attention_shares, mlp_shares, best = decoder._exchange
+    attention_shares, mlp_shares, best = decoder._step.exchange
     for shares in (attention_shares, mlp_shares):
         assert torch.all(shares.view(torch.int32) == -1)
     assert torch.all(best == -1)
@@ -156,3 +157,21 @@ def test_what_it_cannot_run_it_refuses() -> None:
     for batch, width, words in ((2, 256, "the batch must be 1"), (1, 1024, "the width must be 256, 512, 768")):
         model = model_tensors(model_of(config_of(width), torch.float16, "cuda", batch), in_fp16)
         assert words in (hopper.obstacle(model) or "")
+
+
+@pytest.mark.gpu
+@on_hopper
+@torch.inference_mode()
+def test_the_operator_is_the_decoder() -> None:
+    model = model_tensors(model_of(config_of(256), torch.float16, "cuda"), in_fp16)
+    token, other = (torch.full((1, 1), 5, device="cuda") for _ in range(2))
+    position, other_position = (torch.zeros(1, dtype=torch.int64, device="cuda") for _ in range(2))
+    decoder, pieces = hopper.PersistentDecoder(model), hopper.packed(model)
+    keys, values = (list(one) for one in zip(*pieces.caches, strict=True))
+    for at in range(3):
+        logits = decoder(token, position).clone()
+        found = hopper_ops.decode_step(
+            other, other_position, *pieces.embeddings, pieces.attention, pieces.mlp, keys, values, *pieces.norm, pieces.head
+        )
+        assert torch.equal(found, logits)
+        assert (token.item(), position.item()) == (other.item(), other_position.item()) == (token.item(), at + 1)
