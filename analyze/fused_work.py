@@ -170,4 +170,4 @@ FORMULAS: Mapping[str, Formula] = {
     "_C::fused_add_rms_norm": vllm_add_rms_norm,
     "_C_cache_ops::reshape_and_cache_flash": vllm_cache_store,
 }
-"""By operator. `tracekit::decode_attention` is not here: how much of its cache it reads lies on the device."""
+"""By operator. Not `tracekit::decode_attention` and `decode_step`: how much of the cache they read lies on the device."""
