@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -12,7 +11,7 @@ from .compile import target
 from .configuration import Configuration
 from .decode import ModelTensors
 from .launch import Kernels
-from .packing import CLUSTER, HEAD_WIDTH, PAD, attention_weights, mlp_weights
+from .packing import CLUSTER, HEAD_WIDTH, UNITS, PackedModel, attention_numbers, mlp_numbers, packed
 from .shape import Shape
 
 CAPABILITY = (9, 0)  # clusters, and shared memory that other blocks can write to
@@ -60,17 +59,15 @@ def shape_obstacle(shape: Shape, length: int) -> str | None:
 
 def shared_bytes(width: int) -> int:
     """The shared memory that a block takes: `Shared` in hopper.cu, whose compilation fails if it is not this."""
-    columns, units = width // CLUSTER, 4 * HEAD_WIDTH
-    attention = 3 * HEAD_WIDTH // CLUSTER * (width + PAD + 1) + columns * (HEAD_WIDTH + PAD + 1) + 2 * width
-    mlp = units // CLUSTER * (width + PAD + 1) + columns * (units + PAD + 1) + 2 * width
+    attention, mlp = attention_numbers(width) * 2, mlp_numbers(width) * 2
     norm = width * 4 + 8
-    scratch = width * 2 + (2 * (width // 128) + _WARPS * (2 * _WARPS + 1) + 2 * columns) * 4
+    scratch = width * 2 + (2 * (width // 128) + _WARPS * (2 * _WARPS + 1) + 2 * (width // CLUSTER)) * 4
     parts = (CLUSTER * (2 + HEAD_WIDTH) + _WARPS * (2 + HEAD_WIDTH + 4)) * 4
     exchange = 4 * HEAD_WIDTH * 2 + _WARPS * _KEYS * 4 + parts + 2 * 8
     size = 0
-    for part, alignment in ((attention * 2, 128), (mlp * 2, 128), (norm, 16), (norm, 16), (scratch, 16), (exchange, 16)):
+    for part, alignment in ((attention, 128), (mlp, 128), (norm, 16), (norm, 16), (scratch, 16), (exchange, 16)):
         size = _up(size, alignment) + part
-    return _up(_up(size, 16) + units * 2 + 8 + 3 * 8, 128)
+    return _up(_up(size, 16) + UNITS * 2 + 8 + 3 * 8, 128)
 
 
 def macros(width: int) -> dict[str, int]:
@@ -83,32 +80,6 @@ def _up(size: int, alignment: int) -> int:
 
 
 CONFIGURATIONS = tuple(Configuration("hopper.cu", macros(width), CAPABILITY, {KERNEL: shared_bytes(width)}) for width in WIDTHS)
-
-
-@dataclass(frozen=True)
-class PackedModel:
-    """What the kernel reads of a model: layers' weights as `attention_weights` and `mlp_weights` pack them, [layers, blocks,
-    halves]; their caches, each [1, heads, length, 64]; embeddings of tokens and positions; the final norm; the LM head."""
-
-    embeddings: tuple[Tensor, Tensor]
-    attention: Tensor
-    mlp: Tensor
-    caches: tuple[tuple[Tensor, Tensor], ...]
-    norm: tuple[Tensor, Tensor]
-    head: Tensor
-
-
-def packed(model: ModelTensors) -> PackedModel:
-    """Copies of the layers' weights, each thread block's together; the rest as it is."""
-    shape = model.checked_shape()
-    return PackedModel(
-        model.embeddings,
-        torch.stack([attention_weights(layer, shape) for layer in model.layers]),
-        torch.stack([mlp_weights(layer, shape) for layer in model.layers]),
-        tuple(layer.cache for layer in model.layers),
-        model.norm,
-        model.head.weight,
-    )
 
 
 class PersistentStep:

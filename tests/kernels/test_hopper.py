@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from launches import parameters  # noqa: E402
 
 from tracekit.collect.fused import in_fp16, model_tensors  # noqa: E402
 from tracekit.collect.gpt2 import GPT2, PRESETS, GPT2Config  # noqa: E402
@@ -18,7 +21,7 @@ from tracekit.errors import TracekitError  # noqa: E402
 from tracekit.kernels import compile as compiler  # noqa: E402
 from tracekit.kernels import hopper, hopper_ops  # noqa: E402
 from tracekit.kernels.decode import Decoder  # noqa: E402
-from tracekit.kernels.packing import attention_weights, mlp_weights  # noqa: E402
+from tracekit.kernels.packing import pack_attention, pack_mlp, packed  # noqa: E402
 
 HOPPER = torch.cuda.is_available() and compiler.target(torch.cuda.get_device_capability()).capability >= hopper.CAPABILITY
 on_hopper = pytest.mark.skipif(not HOPPER, reason="needs a CUDA device of compute capability 9.0, and its code")
@@ -47,7 +50,7 @@ def unpacked(weights: torch.Tensor, rows: int, columns: int, inputs: int, width:
 def test_each_block_has_its_own_weights_together(width: int) -> None:
     model = model_tensors(model_of(config_of(width), torch.float16, "cpu"), in_fp16)
     layer, shape, columns = model.layers[0], model.checked_shape(), width // 8
-    attention, mlp = attention_weights(layer, shape), mlp_weights(layer, shape)
+    attention, mlp = pack_attention(layer, shape), pack_mlp(layer, shape)
     assert len(attention) == len(mlp) == 8 * shape.heads
     for block in (0, 1, 7, 8, 8 * shape.heads - 1):
         head, rank = divmod(block, 8)
@@ -63,6 +66,43 @@ def test_each_block_has_its_own_weights_together(width: int) -> None:
         expected.append(layer.fc2.weight[own, head * 256 : (head + 1) * 256])
         for found, wanted in zip(unpacked(mlp[block], 32, columns, 256, width), expected, strict=True):
             assert torch.equal(found, wanted)
+
+
+def test_the_launch_has_the_arguments_of_the_kernel_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    launches = []
+
+    class Recorder:
+        def launch(self, name, grid, threads, arguments, shared_bytes):
+            launches.append((name, grid, threads, arguments, shared_bytes))
+
+    monkeypatch.setattr(hopper, "persistent_kernel", lambda device, width: Recorder())
+    model = packed(model_tensors(model_of(config_of(256), torch.float16, "cpu"), in_fp16))
+    step = hopper.PersistentStep(model)
+    tokens, position, logits = torch.zeros((1, 1), dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.empty(1, 1013)
+    step(tokens, position, logits)
+    ((name, grid, threads, arguments, shared_bytes),) = launches
+    assert (name, grid, threads, shared_bytes) == (hopper.KERNEL, (32, 1), 512, hopper.shared_bytes(256))
+    assert ["int" if isinstance(one, int) else "pointer" for one in arguments] == parameters("hopper.cu", name)
+    (signature,) = re.findall(rf"{name}\(([^)]*)\)", compiler.source("hopper.cu"))
+    named = dict(zip((re.findall(r"\w+", one)[-1] for one in signature.split(",")), arguments, strict=True))
+    caches = named.pop("caches")
+    assert caches.tolist() == [[keys.data_ptr(), values.data_ptr()] for keys, values in model.caches]
+    expected = {
+        "token": tokens,
+        "position": position,
+        "token_embedding": model.embeddings[0],
+        "position_embedding": model.embeddings[1],
+        "attention_weights": model.attention,
+        "mlp_weights": model.mlp,
+        "gamma": model.norm[0],
+        "beta": model.norm[1],
+        "head_weight": model.head,
+        **dict(zip(("attention_shares", "mlp_shares", "best"), step.exchange, strict=True)),
+        "logits": logits,
+    }
+    assert {name: named.pop(name) for name in (*named,)[-3:]} == {"layer_count": 2, "length": 1024, "vocabulary": 1013}
+    assert list(named) == list(expected)
+    assert all(named[name] is tensor for name, tensor in expected.items())
 
 
 def test_a_model_on_a_cpu_is_refused() -> None:
@@ -166,7 +206,7 @@ def test_the_operator_is_the_decoder() -> None:
     model = model_tensors(model_of(config_of(256), torch.float16, "cuda"), in_fp16)
     token, other = (torch.full((1, 1), 5, device="cuda") for _ in range(2))
     position, other_position = (torch.zeros(1, dtype=torch.int64, device="cuda") for _ in range(2))
-    decoder, pieces = hopper.PersistentDecoder(model), hopper.packed(model)
+    decoder, pieces = hopper.PersistentDecoder(model), packed(model)
     keys, values = (list(one) for one in zip(*pieces.caches, strict=True))
     for at in range(3):
         logits = decoder(token, position).clone()

@@ -14,8 +14,7 @@ from tracekit.collect.gpt2 import GPT2Config  # noqa: E402
 from tracekit.collect.variants import Demand, eager  # noqa: E402
 from tracekit.collect.weights import build_model, random_state  # noqa: E402
 from tracekit.kernels import hopper_ops as ops  # noqa: E402
-from tracekit.kernels.hopper import packed  # noqa: E402
-from tracekit.kernels.packing import attention_half, mlp_half  # noqa: E402
+from tracekit.kernels.packing import packed, unpack_attention, unpack_mlp  # noqa: E402
 
 CONFIG = GPT2Config(vocab_size=97, context=24, layers=2, heads=4, width=256)
 
@@ -65,7 +64,7 @@ def test_weights_come_out_of_their_pieces_as_they_went_in() -> None:
     tensors = model_tensors(model_of(torch.float16), in_fp16)
     model = packed(tensors)
     for layer, attention, mlp in zip(tensors.layers, model.attention, model.mlp, strict=True):
-        first, second = attention_half(attention, 256), mlp_half(mlp, 256)
+        first, second = unpack_attention(attention, 256), unpack_mlp(mlp, 256)
         expected = [*layer.norm_1, layer.qkv, layer.projection], [*layer.norm_2, layer.fc1, layer.fc2]
         for (norm, *linears), (gamma, beta, *wanted) in zip((first, second), expected, strict=True):
             assert (norm[0].equal(gamma), norm[1].equal(beta)) == (True, True)

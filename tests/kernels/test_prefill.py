@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from launches import parameters  # noqa: E402
+
 from tracekit.collect.attention import KeyValueCache  # noqa: E402
 from tracekit.collect.fused import in_fp16, model_tensors  # noqa: E402
 from tracekit.collect.gpt2 import GPT2Config  # noqa: E402
 from tracekit.collect.weights import build_model, random_state  # noqa: E402
-from tracekit.kernels import compile as compiler  # noqa: E402
 from tracekit.kernels import prefill, prefill_reference, reference  # noqa: E402
 from tracekit.kernels.prefill import FEW, MANY, SHARED, Plan, Prefill, choose_plan, torch_attention  # noqa: E402
 
@@ -34,12 +34,6 @@ from tracekit.kernels.prefill import FEW, MANY, SHARED, Plan, Prefill, choose_pl
 )
 def test_each_prompt_has_a_plan(batch: int, heads: int, tokens: int, multiprocessors: int, plan: Plan) -> None:
     assert choose_plan(batch * heads * -(-tokens // 64), tokens, multiprocessors) == plan
-
-
-def parameters(source: str, name: str) -> list[str]:
-    """What a kernel's parameters are to a launch: `pointer` or `int`."""
-    (found,) = re.findall(rf"{name}\(([^)]*)\)", compiler.source(source))
-    return ["pointer" if "*" in one else one.split()[0] for one in found.split(",")]
 
 
 class ReferenceKernels:
