@@ -30,12 +30,11 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tracekit.collect.bench import take_turns
-from tracekit.collect.fused import Decode, by_layers, by_layers_int8, fastest, in_fp16, in_int8, model_tensors
+from tracekit.collect.fused import in_fp16, in_int8, model_tensors
 from tracekit.collect.gpt2 import PRESETS
-from tracekit.collect.graphs import CapturedStep
 from tracekit.collect.variants import Demand, find_variant
 from tracekit.collect.weights import build_model, random_state
-from tracekit.collect.workload import Next, random_prompt
+from tracekit.collect.workload import Step, random_prompt
 from tracekit.kernels import compile as compiler
 from tracekit.kernels.decode import ModelTensors
 from tracekit.kernels.prefill import FlashAttention
@@ -53,7 +52,7 @@ PREFILLS = ((1, 512), (1, 1024))  # batch, tokens
 VARIANTS = ("graphs", "fp16-compiled-graphs", "fused")
 DECODES = ((1, 16), (1, 500), (1, 900), (8, 16), (16, 16))  # batch, the first step's position
 STEPS, COPY_BYTES = 100, 2**30
-DECODERS = {"fused": (fastest, in_fp16), "fused-layers": (by_layers, in_fp16), "fused-int8": (by_layers_int8, in_int8)}
+DECODERS = {"fused": in_fp16, "fused-layers": in_fp16, "fused-int8": in_int8}  # variants, and how they have weights
 
 Run = Callable[[], object]
 Times = dict[str, dict[str, float]]
@@ -125,20 +124,14 @@ def prefill(batch: int, tokens: int, state: dict[str, torch.Tensor]) -> Times:
     return {name: {**one, "difference": float((logits[name] - first).norm() / first.norm())} for name, one in times.items()}
 
 
-def steps_from(decode: Decode, batch: int, position: int) -> Run:
-    """`STEPS` captured steps from a position on."""
-
-    def step(tokens: torch.Tensor, positions: torch.Tensor) -> Next:
-        logits = decode(tokens, positions)
-        return Next(tokens, positions, logits[:, None])
-
-    captured_step = CapturedStep(step)
+def steps_from(step: Step, batch: int, position: int) -> Run:
+    """`STEPS` of a captured step from a position on."""
     token, at = torch.full((batch, 1), 17, device="cuda"), torch.tensor([position], device="cuda")
 
     def run() -> None:
-        following = captured_step(token, at)
+        following = step(token, at)
         for _ in range(STEPS - 1):
-            following = captured_step(following.token, following.position)
+            following = step(following.token, following.position)
 
     return run
 
@@ -165,10 +158,10 @@ def decode(batch: int, position: int, state: dict[str, torch.Tensor]) -> Times:
         for _ in range(STEPS):
             target.copy_(source)
 
-    runs = {name: steps_from(build(model), batch, position) for name, (build, _) in DECODERS.items()}
+    runs = {name: steps_from(find_variant(name).build(model, Demand()), batch, position) for name in DECODERS}
     times = in_turns({**runs, "copy of 1 GiB": copies}, STEPS)
     bytes_per_us = 2 * COPY_BYTES / times["copy of 1 GiB"]["median_us"]
-    for name, (_, convert) in DECODERS.items():
+    for name, convert in DECODERS.items():
         floor = step_bytes(model_tensors(model, convert), position + STEPS // 2) / bytes_per_us
         times[name] |= {"floor_us": round(floor, 2), "share": round(floor / times[name]["median_us"], 4)}
     return times
