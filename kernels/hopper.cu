@@ -8,8 +8,17 @@
 // and the bias.
 //
 // There is no barrier over the grid. A share that is not there yet reads as kAbsent, a NaN that no arithmetic yields, and is
-// asked for again. Meanwhile the next half's weights are on their way into shared memory: they are packed so that what a
-// block needs is one piece. Two such steps must not run at once: each could wait for blocks that the other one keeps out.
+// asked for again, by three warps of each block that do nothing else. Two such steps must not run at once: each could wait for
+// blocks that the other one keeps out.
+//
+// What a half does once its hidden state has come is one chain of latencies, so all else is done before: weights lie in
+// registers, in the order in which tensor cores want them, and so do the keys and values that a warp will attend to. The layer
+// norm's factors are in the weights; its mean and scale are found beside the products and applied to the sums. For a row w of
+// the weights times gamma, norm(x) . w = scale * (x . w - mean * sum(w)), with beta's share in the bias.
+//
+// One more warp orders all weights, packed so that what a block needs is one piece of memory, as soon as the last layer's are in
+// registers. It is what the step waits for in the end, and it must not ask for too much at once: all requests pass the same
+// queues, and the others' for shares would wait behind it.
 //
 // Why nothing is overwritten that someone still reads: to gather a half's shares, a block needs those of the blocks of its
 // rank alone; but to receive the whole hidden state it needs all of them, and these needed what every warp of every block
@@ -20,23 +29,37 @@
 
 #include "half.cuh"
 
-constexpr int kCluster = 8, kWarps = 16, kThreads = kWarps * 32;
+constexpr int kCluster = 8, kWarps = 16, kThreads = kWarps * 32;  // that compute
+constexpr int kGatherers = 3, kKeeper = kWarps + kGatherers;      // warps that gather, and the number of the one that orders
+constexpr int kAllThreads = (kKeeper + 1) * 32;
 constexpr int kHeadWidth = 64, kHeads = WIDTH / kHeadWidth;
 constexpr int kChunks = WIDTH / 256;                 // 16-byte pieces a lane has of WIDTH halves
 constexpr int kColumns = WIDTH / kCluster;           // outputs of a block in a second linear layer
 constexpr int kQkv = 3 * kHeadWidth, kUnits = 4 * kHeadWidth;  // outputs of a cluster in a first linear layer
-constexpr int kMostRows = kUnits / kCluster;         // of them, a block's
+constexpr int kQkvRows = kQkv / kCluster, kUnitRows = kUnits / kCluster;  // of them, a block's
+constexpr int kSlice = WIDTH / kWarps;               // of that layer's inputs, a warp's
 constexpr int kHeadRows = kChunks == 1 ? 4 : 2;      // vocabulary rows of a warp at a time; as many again are on their way
 constexpr int kPad = 8;                              // halves behind a row in shared memory: eight rows are in different banks
 constexpr int kKeys = 16;                            // of a warp
-constexpr int kShort = kKeys * kWarps;               // up to this position, a block looks at all keys by itself
+constexpr int kShort = kKeys * (kWarps - 1);         // up to this position, a block looks at all keys by itself
 constexpr int kShares = kHeads * WIDTH;              // floats of all clusters' shares
+constexpr int kMostLayers = 64;
+constexpr int kGrace = 150;                         // cycles in which others' shares may come after a block's own
+constexpr int kPiece = 8192, kPause = 420;           // bytes of a copy, and cycles between two: 96 blocks ask for what HBM3 gives
 constexpr unsigned kAbsent = 0xffffffffu;
 constexpr int kPatience = 1 << 24;                   // looks, at half a microsecond or more each, before a step is given up
+constexpr float kScoreScale = 0.125f * 1.4426950408889634f;  // of powers of two, not of e
 constexpr float kEpsilon = 1e-5f, kLowest = -3.402823466e38f, kNothing = -1e30f;
-static_assert(WIDTH % 256 == 0 && kMostRows == kWarps * 2 && kColumns / 8 <= kWarps && WIDTH / kWarps % 16 == 0, "see above");
+static_assert(WIDTH % 256 == 0 && kUnitRows == kWarps * 2 && kColumns / 8 <= kWarps && kSlice % 16 == 0, "see above");
 
 // ---- the smallest pieces
+
+// Not from the thread's index, from which too much would be computed once and kept in registers.
+__device__ __forceinline__ int lane_id() {
+  int lane;
+  asm("mov.u32 %0, %%laneid;" : "=r"(lane));
+  return lane;
+}
 
 __device__ __forceinline__ float4 to_floats(uint2 packed) {
   float4 values;
@@ -52,6 +75,11 @@ __device__ __forceinline__ float sum_over(float value) {  // neighbouring lanes
   return value;
 }
 
+__device__ __forceinline__ uint4 piece_of(const half_bits* halves, int piece) {
+  return reinterpret_cast<const uint4*>(halves)[piece];
+}
+
+__device__ __forceinline__ float2 load2(const float* from) { return *reinterpret_cast<const float2*>(from); }
 __device__ __forceinline__ float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
 
 // Volatile, so that the load is issued where it is written: before the wait.
@@ -63,13 +91,25 @@ __device__ __forceinline__ uint4 load_weights(const half_bits* from) {
   return packed;
 }
 
-__device__ __forceinline__ uint4 load_cached(const half_bits* from) {
+// Zeros where it is not `there`.
+__device__ __forceinline__ uint4 load_cached(const half_bits* from, bool there) {
   uint4 packed;
-  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(packed.x), "=r"(packed.y), "=r"(packed.z), "=r"(packed.w)
-               : "l"(from));
+  asm volatile(
+      "{.reg .pred p; setp.ne.u32 p, %5, 0; mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0;"
+      " @p ld.global.v4.u32 {%0, %1, %2, %3}, [%4];}"
+      : "=&r"(packed.x), "=&r"(packed.y), "=&r"(packed.z), "=&r"(packed.w)
+      : "l"(from), "r"(static_cast<unsigned>(there)));
   return packed;
 }
+
+// Of eight rows of eight halves across a warp, as of load_matrices.
+__device__ __forceinline__ unsigned transpose(unsigned pair) {
+  unsigned turned;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(turned) : "r"(pair));
+  return turned;
+}
+
+__device__ __forceinline__ int own_row() { return warp() * 2 + lane_id() / 16; }
 
 __device__ __forceinline__ float dot(const uint4& weights, const float4& low, const float4& high) {
   float w[8];
@@ -102,7 +142,8 @@ __device__ __forceinline__ bool absent(const float4& seen) {
 // Put kAbsent into all clusters' shares, this warp of each of `blocks` blocks a part.
 __device__ __forceinline__ void clear(float* shares, int block, int blocks) {
   const uint4 nothing = make_uint4(kAbsent, kAbsent, kAbsent, kAbsent);
-  for (int i = block * 32 + lane(); i < kShares / 4; i += blocks * 32) reinterpret_cast<uint4*>(shares)[i] = nothing;
+#pragma unroll 1
+  for (int i = block * 32 + lane_id(); i < kShares / 4; i += blocks * 32) reinterpret_cast<uint4*>(shares)[i] = nothing;
 }
 
 // ---- what blocks of a cluster send each other: a mailbox is a barrier in shared memory that counts the bytes that came
@@ -119,7 +160,7 @@ __device__ __forceinline__ unsigned rank_in_cluster() {
 
 __device__ __forceinline__ unsigned at_peer(const void* own, unsigned peer) {
   unsigned address;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(own)), "r"(peer));
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(own)), "r"(peer));
   return address;
 }
 
@@ -132,11 +173,21 @@ __device__ __forceinline__ void expect(unsigned long long* mailbox, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(mailbox)), "r"(bytes) : "memory");
 }
 
+// Weights are the first to leave the L2 cache, so that it keeps what is small and soon asked for again. All blocks copy at the
+// same time: piece by piece, at the pace of the memory, so that who asks for a share does not queue behind all of it.
 __device__ __forceinline__ void fetch_into(void* own, const void* from, int bytes, unsigned long long* mailbox) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   shared_address(own)),
-               "l"(from), "r"(bytes), "r"(shared_address(mailbox))
-               : "memory");
+  unsigned long long policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  unsigned next = clock();
+#pragma unroll 1
+  for (int at = 0; at < bytes; at += kPiece, next += kPause) {
+    while (static_cast<int>(clock() - next) < 0) continue;
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+            shared_address(own) + at),
+        "l"(static_cast<const char*>(from) + at), "r"(min(kPiece, bytes - at)), "r"(shared_address(mailbox)), "l"(policy)
+        : "memory");
+  }
 }
 
 __device__ __forceinline__ void send_word(void* to, unsigned long long* mailbox, unsigned peer, unsigned word) {
@@ -157,12 +208,13 @@ __device__ __forceinline__ void send(float* to, unsigned long long* mailbox, uns
                : "memory");
 }
 
-// Wait until it is full for the (turn + 1)th time.
+// Wait until it is full for the (turn + 1)th time. What others sent lies in this block's own shared memory, so to acquire it in
+// the block is enough; in the cluster, that would empty the L1 cache each time.
 __device__ __forceinline__ void receive(unsigned long long* mailbox, int turn) {
   unsigned done = 0;
   while (!done)
     asm volatile(
-        "{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+        "{.reg .pred p; mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
         : "=r"(done)
         : "r"(shared_address(mailbox)), "r"(turn & 1)
         : "memory");
@@ -172,11 +224,7 @@ __device__ __forceinline__ void meet_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Wait for the first `kCount` threads.
-template <int kCount>
-__device__ __forceinline__ void meet() {
-  asm volatile("bar.sync %0, %1;" ::"n"(kCount == kThreads ? 1 : 2), "n"(kCount) : "memory");
-}
+__device__ __forceinline__ void meet() { barrier(1, kThreads); }  // of the threads that compute
 
 // ---- the hidden state, and its layer norm
 
@@ -185,260 +233,240 @@ struct Norm {  // the input of one
   unsigned long long mailbox;
 };
 
-// Add up the clusters' shares, each block of the cluster its columns, for all its blocks. Eight lanes share four columns.
-__device__ __forceinline__ void gather(const float* shares, Norm& norm) {
-  constexpr int kEach = (kHeads + 7) / 8;  // shares of a lane
-  const int slot = lane() % 8, piece = rank_in_cluster() * (kColumns / 4) + threadIdx.x / 8;
-  if (threadIdx.x >= kColumns / 4 * 8) return;  // whole warps
-  float4 seen[kEach];
-  bool missing;
-  int looks = 0;
-  do {
-    if (++looks > kPatience) __trap();
-    missing = false;
-#pragma unroll
-    for (int i = 0; i < kEach; ++i)
-      seen[i] = slot + i * 8 < kHeads ? look(shares + (slot + i * 8) * WIDTH + piece * 4) : float4{0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < kEach; ++i) missing |= absent(seen[i]);
-  } while (__any_sync(FULL_WARP, missing));
-  float4 sum = seen[0];
-#pragma unroll
-  for (int i = 1; i < kEach; ++i) sum = float4{sum.x + seen[i].x, sum.y + seen[i].y, sum.z + seen[i].z, sum.w + seen[i].w};
-  sum = float4{sum_over<8>(sum.x), sum_over<8>(sum.y), sum_over<8>(sum.z), sum_over<8>(sum.w)};
-  send(norm.hidden + piece * 4, &norm.mailbox, slot, sum);
-}
+// Add up the clusters' shares, each block of the cluster its columns, for all its blocks. Four lanes share four columns.
+struct Gatherer {
+  static constexpr int kEach = (kHeads + 3) / 4;  // shares of a lane
+  int slot, piece;
 
-// The sum of both embeddings, instead of shares.
-__device__ __forceinline__ void embed(const half_bits* token, const half_bits* position, Norm& norm) {
-  const int piece = rank_in_cluster() * (kColumns / 4) + threadIdx.x / 8;
-  if (threadIdx.x >= kColumns / 4 * 8) return;
-  const float4 a = to_floats(*reinterpret_cast<const uint2*>(token + piece * 4));
-  const float4 b = to_floats(*reinterpret_cast<const uint2*>(position + piece * 4));
-  const float4 sum{to_float(to_half(a.x + b.x)), to_float(to_half(a.y + b.y)), to_float(to_half(a.z + b.z)),
-                   to_float(to_half(a.w + b.w))};  // rounded, as an embedding in FP16 is
-  send(norm.hidden + piece * 4, &norm.mailbox, lane() % 8, sum);
-}
+  __device__ __forceinline__ Gatherer() {
+    const int thread = threadIdx.x - kThreads;
+    slot = thread % 4;
+    piece = rank_in_cluster() * (kColumns / 4) + thread / 4;
+  }
+
+  __device__ static __forceinline__ bool has_any() { return threadIdx.x - kThreads < kColumns; }  // whole warps
+
+  __device__ __forceinline__ void gather(const float* shares, Norm& norm) const {
+    if (!has_any()) return;
+    float4 seen[kEach];
+    bool missing;
+    int looks = 0;
+    do {
+      if (++looks > kPatience) __trap();
+      missing = false;
+#pragma unroll
+      for (int i = 0; i < kEach; ++i)
+        seen[i] = slot + i * 4 < kHeads ? look(shares + (slot + i * 4) * WIDTH + piece * 4) : float4{0, 0, 0, 0};
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) missing |= absent(seen[i]);
+    } while (__any_sync(FULL_WARP, missing));
+    float4 sum = seen[0];
+#pragma unroll
+    for (int i = 1; i < kEach; ++i) sum = float4{sum.x + seen[i].x, sum.y + seen[i].y, sum.z + seen[i].z, sum.w + seen[i].w};
+    tell(float4{sum_over<4>(sum.x), sum_over<4>(sum.y), sum_over<4>(sum.z), sum_over<4>(sum.w)}, norm);
+  }
+
+  // The sum of both embeddings, instead of shares.
+  __device__ __forceinline__ float4 embed(const half_bits* token, const half_bits* position) const {
+    if (!has_any()) return float4{0, 0, 0, 0};
+    const float4 a = to_floats(*reinterpret_cast<const uint2*>(token + piece * 4));
+    const float4 b = to_floats(*reinterpret_cast<const uint2*>(position + piece * 4));
+    return float4{to_float(to_half(a.x + b.x)), to_float(to_half(a.y + b.y)), to_float(to_half(a.z + b.z)),
+                  to_float(to_half(a.w + b.w))};  // rounded, as an embedding in FP16 is
+  }
+
+  __device__ __forceinline__ void tell(const float4& sum, Norm& norm) const {
+    send(norm.hidden + piece * 4, &norm.mailbox, slot, sum);
+    send(norm.hidden + piece * 4, &norm.mailbox, slot + 4, sum);
+  }
+};
 
 struct Scratch {
   half_bits normal[WIDTH];
-  float sums[WIDTH / 128], squares[WIDTH / 128];
-  float parts[kWarps][kMostRows + 1];  // one word more, so that the parts of a row are in different banks
+  float parts[kUnitRows][kWarps + 4];  // of a first linear layer's outputs, each warp's; padded against bank conflicts
+  float sums[kWarps], squares[kWarps];  // of the inputs, likewise
   float columns[2][kColumns];
 };
+
+struct Moments {  // of a hidden state
+  float mean, scale;
+};
+
+// The sum of what sixteen warps have left, a quarter of them a lane.
+__device__ __forceinline__ float sum_of_warps(const float* parts) {
+  const float4 own = load4(parts + lane_id() % 4 * 4);
+  return sum_over<4>((own.x + own.y) + (own.z + own.w));
+}
+
+__device__ __forceinline__ Moments moments(const Scratch& scratch) {
+  const float mean = sum_of_warps(scratch.sums) * (1.0f / WIDTH), square = sum_of_warps(scratch.squares) * (1.0f / WIDTH);
+  return Moments{mean, rsqrtf(fmaxf(square - mean * mean, 0.0f) + kEpsilon)};
+}
 
 // The layer norm of a hidden state, for every warp. The first WIDTH / 4 threads have four columns each.
 __device__ __forceinline__ void normalise(Norm& norm, const half_bits* gamma, const half_bits* beta, Scratch& scratch,
                                           int turn) {
-  constexpr int kParts = WIDTH / 128;
-  if (threadIdx.x < WIDTH / 4) {
+  const bool has_columns = threadIdx.x < WIDTH / 4;  // whole warps
+  float4 x{0, 0, 0, 0}, g = x, b = x;
+  if (has_columns) {
+    g = to_floats(reinterpret_cast<const uint2*>(gamma)[threadIdx.x]);
+    b = to_floats(reinterpret_cast<const uint2*>(beta)[threadIdx.x]);
     receive(&norm.mailbox, turn);
-    const float4 x = load4(norm.hidden + threadIdx.x * 4);
-    const float4 g = to_floats(reinterpret_cast<const uint2*>(gamma)[threadIdx.x]);
-    const float4 b = to_floats(reinterpret_cast<const uint2*>(beta)[threadIdx.x]);
-    float sum = (x.x + x.y) + (x.z + x.w), squares = fmaf(x.x, x.x, x.y * x.y) + fmaf(x.z, x.z, x.w * x.w);
-    sum = sum_over<32>(sum);
-    squares = sum_over<32>(squares);
-    if (lane() == 0) {
-      scratch.sums[warp()] = sum;
-      scratch.squares[warp()] = squares;
-    }
-    meet<WIDTH / 4>();
-    sum = squares = 0.0f;
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) {
-      sum += scratch.sums[p];
-      squares += scratch.squares[p];
-    }
-    const float mean = sum / WIDTH, scale = rsqrtf(fmaxf(squares / WIDTH - mean * mean, 0.0f) + kEpsilon);
+    x = load4(norm.hidden + threadIdx.x * 4);
+  }
+  const float sum = sum_over<32>((x.x + x.y) + (x.z + x.w));
+  const float squares = sum_over<32>(fmaf(x.x, x.x, x.y * x.y) + fmaf(x.z, x.z, x.w * x.w));
+  if (lane_id() == 0) {
+    scratch.sums[warp()] = sum;
+    scratch.squares[warp()] = squares;
+  }
+  meet();
+  const Moments of = moments(scratch);
+  if (has_columns)
     reinterpret_cast<uint2*>(scratch.normal)[threadIdx.x] =
-        make_uint2(pack(fmaf((x.x - mean) * scale, g.x, b.x), fmaf((x.y - mean) * scale, g.y, b.y)),
-                   pack(fmaf((x.z - mean) * scale, g.z, b.z), fmaf((x.w - mean) * scale, g.w, b.w)));
-  }
-  meet<kThreads>();
+        make_uint2(pack(fmaf((x.x - of.mean) * of.scale, g.x, b.x), fmaf((x.y - of.mean) * of.scale, g.y, b.y)),
+                   pack(fmaf((x.z - of.mean) * of.scale, g.z, b.z), fmaf((x.w - of.mean) * of.scale, g.w, b.w)));
+  meet();
 }
 
-// ---- linear layers, on tensor cores: sixteen outputs and sixteen inputs at a time, all eight columns the same
+// ---- linear layers, on tensor cores: sixteen outputs and sixteen inputs at a time. Weights are packed so that what a lane
+// needs of the inputs of one or two such steps is one piece: packing.py has the order.
 
-__device__ __forceinline__ void multiply_registers(unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1,
-                                                   float4& sums) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-               "{%0, %1, %2, %3};"
-               : "+f"(sums.x), "+f"(sums.y), "+f"(sums.z), "+f"(sums.w)
-               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-// weights: sixteen rows of kStride halves in shared memory.
+// Weights of sixteen outputs, rows of kStride halves in shared memory, for one step: four words a lane.
 template <int kStride>
-__device__ __forceinline__ void multiply(const half_bits* weights, const half_bits* inputs, float4& sums) {
-  unsigned a[4];
-  const half_bits* from = weights + lane() % 16 * kStride + lane() / 16 * 8;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
-               : "r"(shared_address(from))
-               : "memory");
-  const unsigned* x = reinterpret_cast<const unsigned*>(inputs) + lane() % 4;
-  multiply_registers(a[0], a[1], a[2], a[3], x[0], x[4], sums);
+__device__ __forceinline__ void load_sixteen(const half_bits* weights, unsigned* words) {
+  unsigned first[2], second[2];
+  load_matrices(reinterpret_cast<const uint4*>(weights + lane_id() % 16 * kStride + lane_id() / 16 * 8), first, second);
+  words[0] = first[0], words[1] = first[1], words[2] = second[0], words[3] = second[1];
 }
 
-// The block's outputs of the first linear layer: each warp has a slice of the inputs, and then two outputs. Half a warp gets
-// each of these.
+// Of eight outputs: two words.
 template <int kStride>
-__device__ __forceinline__ float apply_rows(const half_bits* weights, Scratch& scratch) {
-  constexpr int kSlice = WIDTH / kWarps;
-#pragma unroll
-  for (int tile = 0; tile < kMostRows / 16; ++tile) {
-    float4 sums{0, 0, 0, 0};
-#pragma unroll
-    for (int k = 0; k < kSlice; k += 16)
-      multiply<kStride>(weights + tile * 16 * kStride + warp() * kSlice + k, scratch.normal + warp() * kSlice + k, sums);
-    if (lane() % 4 == 0) {
-      scratch.parts[warp()][tile * 16 + lane() / 4] = sums.x;
-      scratch.parts[warp()][tile * 16 + lane() / 4 + 8] = sums.z;
-    }
-  }
-  meet<kThreads>();
-  return sum_over<16>(scratch.parts[lane() % 16][warp() * 2 + lane() / 16]);
+__device__ __forceinline__ void load_eight(const half_bits* weights, unsigned* words) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+               : "=r"(words[0]), "=r"(words[1])
+               : "r"(shared_address(weights + lane_id() % 8 * kStride + lane_id() / 8 % 2 * 8)));
 }
 
-// The block's outputs of the second one: two warps share sixteen of them. The first kColumns threads get one each.
-template <int kInputs, int kStride>
-__device__ __forceinline__ float apply_columns(const half_bits* weights, const half_bits* inputs, Scratch& scratch) {
-  constexpr int kSlice = kInputs / 2;
-  if (warp() < kColumns / 8) {
-    const int tile = warp() / 2, half = warp() % 2;
-    float4 even{0, 0, 0, 0}, odd{0, 0, 0, 0};
-#pragma unroll
-    for (int k = 0; k < kSlice; k += 32) {
-      const half_bits* from = weights + tile * 16 * kStride + half * kSlice + k;
-      multiply<kStride>(from, inputs + half * kSlice + k, even);
-      multiply<kStride>(from + 16, inputs + half * kSlice + k + 16, odd);
-    }
-    if (lane() % 4 == 0) {
-      scratch.columns[half][tile * 16 + lane() / 4] = even.x + odd.x;
-      scratch.columns[half][tile * 16 + lane() / 4 + 8] = even.z + odd.z;
-    }
-  }
-  meet<kThreads>();
-  return threadIdx.x < kColumns ? scratch.columns[0][threadIdx.x] + scratch.columns[1][threadIdx.x] : 0.0f;
+__device__ __forceinline__ void multiply(const unsigned (&weights)[4], unsigned low, unsigned high, float (&sums)[4]) {
+  const unsigned inputs[2] = {low, high};
+  multiply_16(sums, weights, inputs);
 }
 
-__device__ __forceinline__ uint4 piece_of(const half_bits* halves, int piece) {
-  return reinterpret_cast<const uint4*>(halves)[piece];
+// A warp's share of a first linear layer: all of the block's outputs, of the warp's slice of the inputs.
+template <int kRows>
+struct RowWeights {
+  static constexpr int kStride = WIDTH + kPad, kSteps = kSlice / 16, kTiles = (kRows + 15) / 16;
+  static constexpr bool kHalfTile = kRows % 16 != 0;  // the last one has eight outputs
+  unsigned words[kSteps][kTiles * 4 - (kHalfTile ? 2 : 0)];
+  float sum, bias;  // of the one output of which half the warp gets the whole sum
+
+  __device__ __forceinline__ void fetch(const half_bits* weights, const float* sums, const float* biases) {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step)
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        const half_bits* own = weights + tile * 16 * kStride + warp() * kSlice + step * 16;
+        if (kHalfTile && tile + 1 == kTiles)
+          load_eight<kStride>(own, words[step] + tile * 4);
+        else
+          load_sixteen<kStride>(own, words[step] + tile * 4);
+      }
+    const int row = min(own_row(), kRows - 1);
+    sum = sums[row];
+    bias = biases[row];
+  }
+
+  // An output of the linear layer behind the norm of a hidden state that has come, for each half of a warp.
+  __device__ __forceinline__ float apply(const Norm& norm, Scratch& scratch) const {
+    float sums[kTiles][4] = {};
+    float moment[2] = {0, 0};
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const float4 x = load4(norm.hidden + warp() * kSlice + step * 16 + lane_id() % 4 * 4);
+      const unsigned low = pack(x.x, x.y), high = pack(x.z, x.w);
+      moment[0] += (x.x + x.y) + (x.z + x.w);
+      moment[1] += fmaf(x.x, x.x, x.y * x.y) + fmaf(x.z, x.z, x.w * x.w);
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        const unsigned* w = words[step] + tile * 4;
+        if (kHalfTile && tile + 1 == kTiles)
+          multiply({w[0], 0, w[1], 0}, low, high, sums[tile]);
+        else
+          multiply({w[0], w[1], w[2], w[3]}, low, high, sums[tile]);
+      }
+    }
+    moment[0] = sum_over<4>(moment[0]);
+    moment[1] = sum_over<4>(moment[1]);
+    if (lane_id() % 4 == 0) {
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        scratch.parts[tile * 16 + lane_id() / 4][warp()] = sums[tile][0];
+        if (tile * 16 + 8 < kRows) scratch.parts[tile * 16 + lane_id() / 4 + 8][warp()] = sums[tile][2];
+      }
+    }
+    if (lane_id() == 1) scratch.sums[warp()] = moment[0];
+    if (lane_id() == 2) scratch.squares[warp()] = moment[1];
+    meet();
+    const float product = sum_of_warps(scratch.parts[own_row()]);
+    const Moments of = moments(scratch);
+    return fmaf(of.scale, fmaf(-of.mean, sum, product), bias);
+  }
+};
+
+// A warp's share of a second one: sixteen of the block's outputs, of half the inputs.
+template <int kInputs>
+struct ColumnWeights {
+  static constexpr int kStride = kInputs + kPad, kSteps = kInputs / 32;
+  unsigned words[kSteps][4];
+
+  __device__ static __forceinline__ bool has_any() { return warp() < kColumns / 8; }
+  __device__ static __forceinline__ int half() { return warp() % 2; }
+
+  __device__ __forceinline__ void fetch(const half_bits* weights) {
+    if (!has_any()) return;
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step)
+      load_sixteen<kStride>(weights + warp() / 2 * 16 * kStride + half() * (kInputs / 2) + step * 16, words[step]);
+  }
+
+  // Where a lane's piece of the inputs of steps 2 * pair and the next is, in pieces of eight.
+  __device__ static __forceinline__ int piece(int pair) { return half() * (kInputs / 16) + pair * 4 + lane_id() % 4; }
+};
+
+// Two of a second layer's outputs, lane / 4 and eight more of a warp's sixteen; lanes of a multiple of four leave them.
+__device__ __forceinline__ void leave_columns(float first, float second, Scratch& scratch) {
+  if (lane_id() % 4 != 0) return;
+  float* columns = scratch.columns[warp() % 2] + warp() / 2 * 16 + lane_id() / 4;
+  columns[0] = first;
+  columns[8] = second;
 }
 
 // ---- attention
 
+// A softmax in sixteen parts. Of each one's scores, the exponentials beyond a reference: their sum, and the sum of the values
+// weighed by them. The reference is so far above the maximum that no such sum is larger than the largest value, and FP16 can
+// hold it. A part without keys has kNothing and zeros.
+struct Parts {
+  half_bits gathered[kWarps][kHeadWidth + 32];  // padded so that what eight lanes read at once is in different banks
+  float reference[kWarps], total[kWarps];
+
+  __device__ __forceinline__ void clear() {  // by all threads that compute
+    for (int i = threadIdx.x; i < sizeof(gathered) / 4; i += kThreads) reinterpret_cast<unsigned*>(gathered)[i] = 0;
+    if (threadIdx.x < kWarps) {
+      reference[threadIdx.x] = kNothing;
+      total[threadIdx.x] = 0.0f;
+    }
+  }
+};
+
 struct Exchange {
-  half_bits qkv[kQkv];                     // the new token's, of this head
-  half_bits gathered[kHeadWidth];          // what its query gathers
-  float weights[kWarps][kKeys];            // of each warp's keys
-  float maximum[kCluster], total[kCluster], sums[kCluster][kHeadWidth];  // of the cluster's blocks
-  float warp_maximum[kWarps], warp_total[kWarps], warp_sums[kWarps][kHeadWidth + 4];
-  unsigned long long qkv_mail, sums_mail;
+  half_bits qkv[kQkv];                 // the new token's, of this head
+  Parts of_warps, of_blocks;           // of this block; of the cluster, of which there are eight
+  unsigned long long qkv_mail, parts_mail;
 };
-
-// The sum of softmax parts at one column, of 8 * kEach parts shared by eight lanes: all of them get it.
-template <int kEach, int kStride>
-__device__ __forceinline__ void combine(const float* maxima, const float* totals, const float* parts, float& most, float& all,
-                                        float& sum) {
-  const int first = lane() % 8 * kEach;
-  most = maxima[first];
-#pragma unroll
-  for (int i = 1; i < kEach; ++i) most = fmaxf(most, maxima[first + i]);
-#pragma unroll
-  for (int step = 4; step > 0; step /= 2) most = fmaxf(most, __shfl_xor_sync(FULL_WARP, most, step));
-  all = sum = 0.0f;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const float weight = exp2f(maxima[first + i] - most);
-    all = fmaf(weight, totals[first + i], all);
-    sum = fmaf(weight, parts[i * kStride], sum);
-  }
-  all = sum_over<8>(all);
-  sum = sum_over<8>(sum);
-}
-
-// A warp's keys and values. Of keys `lane / 4` and eight more, a lane has two pieces of eight; of each value, two columns.
-struct Keys {
-  uint4 keys[2][2];
-  unsigned values[kKeys];
-  int first;
-
-  // Those before `at`; that one is not in the cache yet.
-  __device__ __forceinline__ void fetch(int from, int at, const half_bits* all_keys, const half_bits* all_values) {
-    first = from;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int key = first + lane() / 4 + r * 8;
-#pragma unroll
-      for (int p = 0; p < 2; ++p)
-        keys[r][p] = key < at ? load_cached(all_keys + key * kHeadWidth + (p * 4 + lane() % 4) * 8) : make_uint4(0, 0, 0, 0);
-    }
-#pragma unroll
-    for (int k = 0; k < kKeys; ++k) {
-      values[k] = 0;
-      if (first + k < at)
-        asm volatile("ld.global.u32 %0, [%1];" : "=r"(values[k]) : "l"(all_values + (first + k) * kHeadWidth + lane() * 2));
-    }
-  }
-
-  // Put in the new token's.
-  __device__ __forceinline__ void complete(int at, const half_bits* qkv) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-      if (first + lane() / 4 + r * 8 == at)
-#pragma unroll
-        for (int p = 0; p < 2; ++p) keys[r][p] = piece_of(qkv + kHeadWidth, p * 4 + lane() % 4);
-#pragma unroll
-    for (int k = 0; k < kKeys; ++k)
-      if (first + k == at) values[k] = reinterpret_cast<const unsigned*>(qkv + 2 * kHeadWidth)[lane()];
-  }
-};
-
-// What the query gathers from a warp's keys, as a part of a softmax: two columns a lane.
-__device__ __forceinline__ void attend(const Keys& own, int at, const half_bits* query, float (&weights)[kKeys], float& maximum,
-                                       float& total, float2& sums) {
-  constexpr float kScale = 0.125f * 1.4426950408889634f;  // of powers of two, not of e
-  // The order of the products in a dot product is free: a lane's pieces stand for inputs 2 i, 2 i + 1, 2 i + 8, 2 i + 9 of
-  // each of two steps of sixteen, of the keys and the query alike.
-  float4 scores[2] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
-#pragma unroll
-  for (int p = 0; p < 2; ++p) {
-    const uint4 q = piece_of(query, p * 4 + lane() % 4), low = own.keys[0][p], high = own.keys[1][p];
-    multiply_registers(low.x, high.x, low.y, high.y, q.x, q.y, scores[0]);
-    multiply_registers(low.z, high.z, low.w, high.w, q.z, q.w, scores[1]);
-  }
-  const int key = own.first + lane() / 4;
-  const float first = key <= at ? (scores[0].x + scores[1].x) * kScale : kNothing;
-  const float second = key + 8 <= at ? (scores[0].z + scores[1].z) * kScale : kNothing;
-  maximum = fmaxf(first, second);
-#pragma unroll
-  for (int step = 4; step <= 16; step *= 2) maximum = fmaxf(maximum, __shfl_xor_sync(FULL_WARP, maximum, step));
-  const float low = key <= at ? exp2f(first - maximum) : 0.0f, high = key + 8 <= at ? exp2f(second - maximum) : 0.0f;
-  if (lane() % 4 == 0) {
-    weights[lane() / 4] = low;
-    weights[lane() / 4 + 8] = high;
-  }
-  __syncwarp();
-  total = 0.0f;
-  sums = float2{0, 0};
-#pragma unroll
-  for (int k = 0; k < kKeys; k += 4) {
-    const float4 w = load4(weights + k);
-    const float each[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      float x, y;
-      unpack(own.values[k + i], x, y);
-      total += each[i];
-      sums.x = fmaf(each[i], x, sums.x);
-      sums.y = fmaf(each[i], y, sums.y);
-    }
-  }
-}
-
-// ---- the two halves of a layer
+constexpr float kSixteen = 4.0f;               // as a power of two: keys of a warp, and parts of a block
+constexpr int kPartBytes = kHeadWidth * 2 + 8;  // of what a block sends of its keys
 
 struct Cache {  // of a layer, [kHeads, length, kHeadWidth] each
   half_bits *keys, *values;
@@ -447,18 +475,169 @@ struct Cache {  // of a layer, [kHeads, length, kHeadWidth] each
 struct Place {  // of this block and of the new token
   int cluster, rank, at, length;
 
-  __device__ __forceinline__ bool alone() const { return at < kShort; }  // whether a block looks at all keys by itself
+  __device__ __forceinline__ bool alone() const { return at <= kShort; }  // whether a block looks at all keys by itself
   __device__ __forceinline__ long long head() const { return static_cast<long long>(cluster) * length * kHeadWidth; }
+
+  // Of the warps that share the keys, which this is: each has kKeys of those before the new token, the last one that token.
+  __device__ __forceinline__ int slot() const { return alone() ? warp() : rank * kWarps + warp(); }
+  __device__ __forceinline__ bool has_newest() const { return slot() == (alone() ? kWarps : kCluster * kWarps) - 1; }
+  __device__ __forceinline__ int keys() const { return has_newest() ? 0 : min(at - slot() * kKeys, kKeys); }  // none: 0 or less
 };
 
-struct AttentionWeights {  // a block's, as they are packed
-  half_bits qkv[kQkv / kCluster][WIDTH + kPad], gamma[WIDTH], beta[WIDTH];
-  half_bits row_bias[kQkv / kCluster], column_bias[kColumns], projection[kColumns][kHeadWidth + kPad];
+// A warp's keys and values. Of keys `lane / 4` and eight more, a lane has two pieces of eight, and of their values.
+struct Keys {
+  uint4 keys[2][2], values[2][2];
+
+  __device__ __forceinline__ void fetch(const Cache& cache, const Place& place) {
+    if (place.keys() <= 0) return;
+    const long long head = place.head();
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int key = place.slot() * kKeys + lane_id() / 4 + r * 8;
+#pragma unroll
+      for (int p = 0; p < 2; ++p) {
+        const long long at = head + key * kHeadWidth + (p * 4 + lane_id() % 4) * 8;
+        keys[r][p] = load_cached(cache.keys + at, key < place.at);
+        values[r][p] = load_cached(cache.values + at, key < place.at);
+      }
+    }
+  }
+
+  // From here on a lane has of each value's word the column `lane / 4` of keys 2 * (lane % 4) and the next.
+  __device__ __forceinline__ void transpose_values() {
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+#pragma unroll
+      for (int p = 0; p < 2; ++p)
+        values[r][p] = make_uint4(transpose(values[r][p].x), transpose(values[r][p].y), transpose(values[r][p].z),
+                                  transpose(values[r][p].w));
+  }
+};
+
+// What the query gathers from a warp's `count` keys.
+__device__ __forceinline__ void attend(const Keys& own, int count, const half_bits* query, Parts& parts) {
+  // The order of the products in a dot product is free: a lane's pieces stand for inputs 2 i, 2 i + 1, 2 i + 8, 2 i + 9 of
+  // each of two steps of sixteen, of the keys and the query alike. The query's are all eight rows of a product, those of one
+  // step the upper, of the other the lower ones; beside the keys' of the other step, a row is of no use.
+  float scores[2][2][4] = {};  // of keys r * 8 + 2 * (lane % 4) and the next, by either step
+#pragma unroll
+  for (int p = 0; p < 2; ++p) {
+    const uint4 q = piece_of(query, p * 4 + lane_id() % 4);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const unsigned both[4] = {q.x, q.z, q.y, q.w};
+      multiply(both, own.keys[r][p].x, own.keys[r][p].y, scores[r][0]);
+      multiply(both, own.keys[r][p].z, own.keys[r][p].w, scores[r][1]);
+    }
+  }
+  float score[2][2], maximum = kNothing;
+#pragma unroll
+  for (int r = 0; r < 2; ++r)
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const bool valid = r * 8 + lane_id() % 4 * 2 + i < count;
+      score[r][i] = valid ? (scores[r][0][i] + scores[r][1][i + 2]) * kScoreScale : kNothing;
+      maximum = fmaxf(maximum, score[r][i]);
+    }
+  maximum = fmaxf(maximum, __shfl_xor_sync(FULL_WARP, maximum, 1));
+  maximum = fmaxf(maximum, __shfl_xor_sync(FULL_WARP, maximum, 2));
+  const float reference = maximum + kSixteen;
+#pragma unroll
+  for (int r = 0; r < 2; ++r)
+#pragma unroll
+    for (int i = 0; i < 2; ++i) score[r][i] = exp2(score[r][i] - reference);
+  const float total = sum_over<4>((score[0][0] + score[0][1]) + (score[1][0] + score[1][1]));
+  const unsigned low = pack(score[0][0], score[0][1]), high = pack(score[1][0], score[1][1]), weights[4] = {low, low, high, high};
+  uint4 gathered[2];
+#pragma unroll
+  for (int p = 0; p < 2; ++p) {
+    const uint4 a = own.values[0][p], b = own.values[1][p];
+    float sums[4][4] = {};
+    multiply(weights, a.x, b.x, sums[0]);
+    multiply(weights, a.y, b.y, sums[1]);
+    multiply(weights, a.z, b.z, sums[2]);
+    multiply(weights, a.w, b.w, sums[3]);
+    gathered[p] = make_uint4(pack(sums[0][0], sums[0][1]), pack(sums[1][0], sums[1][1]), pack(sums[2][0], sums[2][1]),
+                             pack(sums[3][0], sums[3][1]));
+  }
+  if (lane_id() < 8) reinterpret_cast<uint4*>(parts.gathered[warp()])[lane_id()] = lane_id() < 4 ? gathered[0] : gathered[1];
+  if (lane_id() == 0) {
+    parts.reference[warp()] = reference;
+    parts.total[warp()] = total;
+  }
+}
+
+// The same from the new token's key alone.
+__device__ __forceinline__ void attend_newest(const half_bits* qkv, Parts& parts) {
+  const unsigned* words = reinterpret_cast<const unsigned*>(qkv);
+  float q[2], k[2];
+  unpack(words[lane_id()], q[0], q[1]);
+  unpack(words[kHeadWidth / 2 + lane_id()], k[0], k[1]);
+  const float score = sum_over<32>(fmaf(q[0], k[0], q[1] * k[1])) * kScoreScale;
+  reinterpret_cast<unsigned*>(parts.gathered[warp()])[lane_id()] = words[kHeadWidth + lane_id()];
+  if (lane_id() == 0) {
+    parts.reference[warp()] = score;
+    parts.total[warp()] = 1.0f;
+  }
+}
+
+// What parts count, of which a lane has four: 2 * (lane % 4), the next, and those eight further on.
+struct Counts {
+  float2 low, high;
+  float share;  // of one, of the sum over all
+
+  __device__ __forceinline__ explicit Counts(const Parts& parts) {
+    const int first = lane_id() % 4 * 2;
+    const float2 a = load2(parts.reference + first), b = load2(parts.reference + first + 8);
+    const float2 of_a = load2(parts.total + first), of_b = load2(parts.total + first + 8);
+    float most = fmaxf(fmaxf(a.x, a.y), fmaxf(b.x, b.y));
+    most = fmaxf(most, __shfl_xor_sync(FULL_WARP, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(FULL_WARP, most, 2));
+    low = float2{exp2(a.x - most), exp2(a.y - most)};
+    high = float2{exp2(b.x - most), exp2(b.y - most)};
+    const float own = fmaf(low.x, of_a.x, low.y * of_a.y) + fmaf(high.x, of_b.x, high.y * of_b.y);
+    share = __fdividef(1.0f, sum_over<4>(own));
+  }
+
+  // The sum of what the lanes' parts are worth, each lane's in the columns of two products.
+  __device__ __forceinline__ float apply(float low_first, float low_second, float high_first, float high_second) const {
+    return share * sum_over<4>(fmaf(low.x, low_first, low.y * low_second) + fmaf(high.x, high_first, high.y * high_second));
+  }
+};
+
+// The block's parts as one, to every block of the cluster. Eight lanes share a column; each sends it to another block.
+__device__ __forceinline__ void send_part(Exchange& box, int rank) {
+  const Parts& own = box.of_warps;
+  const int column = threadIdx.x / 8, peer = lane_id() % 8, first = peer * 2;
+  const float2 references = load2(own.reference + first), totals = load2(own.total + first);
+  float most = fmaxf(references.x, references.y);
+#pragma unroll
+  for (int step = 4; step > 0; step /= 2) most = fmaxf(most, __shfl_xor_sync(FULL_WARP, most, step));
+  const float reference = most + kSixteen, one = exp2(references.x - reference), two = exp2(references.y - reference);
+  const float all = sum_over<8>(fmaf(one, totals.x, two * totals.y));
+  const float value =
+      sum_over<8>(one * to_float(own.gathered[first][column]) + two * to_float(own.gathered[first + 1][column]));
+  const unsigned pair = pack(value, __shfl_down_sync(FULL_WARP, value, 8));
+  Parts& others = box.of_blocks;
+  if (column % 2 == 0) send_word(&others.gathered[rank][column], &box.parts_mail, peer, pair);
+  if (column == 0) {
+    send(&others.reference[rank], &box.parts_mail, peer, reference);
+    send(&others.total[rank], &box.parts_mail, peer, all);
+  }
+}
+
+// ---- the two halves of a layer
+
+struct AttentionWeights {  // a block's, as they are packed; of the first layer's rows also the sums
+  half_bits qkv[kQkvRows][WIDTH + kPad];
+  float row_sum[kQkvRows], row_bias[kQkvRows];
+  half_bits column_bias[kColumns], projection[kColumns][kHeadWidth + kPad];
 };
 
 struct MlpWeights {
-  half_bits fc1[kMostRows][WIDTH + kPad], gamma[WIDTH], beta[WIDTH];
-  half_bits row_bias[kMostRows], column_bias[kColumns], fc2[kColumns][kUnits + kPad];
+  half_bits fc1[kUnitRows][WIDTH + kPad];
+  float row_sum[kUnitRows], row_bias[kUnitRows];
+  half_bits column_bias[kColumns], fc2[kColumns][kUnits + kPad];
 };
 
 // One thread, once nobody reads the last ones any more.
@@ -480,14 +659,13 @@ __device__ __forceinline__ void fetch_fc2(MlpWeights& own, const MlpWeights* lay
   fetch_into(own.fc2, layer[blockIdx.x].fc2, sizeof(own.fc2), mailbox);
 }
 
-__device__ __forceinline__ int own_row() { return warp() * 2 + lane() / 16; }
-
 struct Units {  // of the MLP, this cluster's, behind GELU
   half_bits values[kUnits];
   unsigned long long mailbox;
 };
 
 struct Shared {
+  Cache caches[kMostLayers];
   alignas(128) AttentionWeights attention;
   alignas(128) MlpWeights mlp;
   alignas(16) Norm attention_norm, mlp_norm;
@@ -498,122 +676,205 @@ struct Shared {
 };
 static_assert(sizeof(Shared) == SHARED_BYTES, "what it is launched with");
 
-// A second linear layer's outputs to the cluster's share, the first cluster's with bias and residual.
-__device__ __forceinline__ void publish_columns(float value, const half_bits* bias, const Norm& norm, const Place& place,
-                                                float* share) {
+// Until this block's own share is there: others' will not be there much earlier.
+__device__ __forceinline__ void wait_for_share() {
+  barrier(2, kColumns + kGatherers * 32);
+  const unsigned from = clock();
+  while (clock() - from < kGrace) continue;
+}
+
+// What the first cluster's share has beyond the second linear layer's outputs: the bias and the residual.
+__device__ __forceinline__ float addend(const half_bits* bias, const Norm& norm, const Place& place) {
+  if (threadIdx.x >= kColumns || place.cluster != 0) return 0.0f;
+  return to_float(bias[threadIdx.x]) + norm.hidden[place.rank * kColumns + threadIdx.x];
+}
+
+// What the warps have left of that layer's outputs, and the addend, to the cluster's share.
+__device__ __forceinline__ void publish_columns(float rest, const Scratch& scratch, const Place& place, float* share) {
+  meet();
   if (threadIdx.x >= kColumns) return;
-  const int column = place.rank * kColumns + threadIdx.x;
-  if (place.cluster == 0) value += to_float(bias[threadIdx.x]) + norm.hidden[column];
-  publish(share + column, value);
+  const float value = scratch.columns[0][threadIdx.x] + scratch.columns[1][threadIdx.x] + rest;
+  publish(share + place.rank * kColumns + threadIdx.x, value);
+  asm volatile("bar.arrive 2, %0;" ::"n"(kColumns + kGatherers * 32) : "memory");  // from here on it pays to look for others
 }
 
 __device__ __forceinline__ void expect_attention(Shared& shared, const Place& place) {
   Exchange& box = shared.box;
   expect(&box.qkv_mail, sizeof(box.qkv));
-  if (!place.alone()) expect(&box.sums_mail, sizeof(box.maximum) + sizeof(box.total) + sizeof(box.sums));
+  if (!place.alone()) expect(&box.parts_mail, kCluster * kPartBytes);
 }
 
 struct Step {  // where a step's tensors are
   const AttentionWeights* attention_weights;  // [layers, blocks]
   const MlpWeights* mlp_weights;
   float *attention_shares, *mlp_shares;  // [layers, kHeads, WIDTH]
-  int layers;
+  const half_bits* head_weight;  // [vocabulary, WIDTH]
+  int layers, vocabulary;
 };
 
-__device__ __forceinline__ bool keeps() { return warp() == kWarps - 1; }  // the warp that looks after weights and mailboxes
+// Behind the last layer's weights come the block's first rows of the LM head, kEarlyRows each in the places of a layer's.
+constexpr int kEarlyRows = 2 * kWarps;
+static_assert(kEarlyRows * WIDTH <= kQkvRows * (WIDTH + kPad) + kColumns * (kHeadWidth + kPad), "as many as there is room for");
+static_assert(kEarlyRows * WIDTH <= kUnitRows * (WIDTH + kPad), "likewise");
 
-// In the first half of layer l, once its hidden state has come: by now every block is done with the layer before.
-__device__ __forceinline__ void keep_attention(Shared& shared, const Step& step, const Place& place, int l) {
-  if (lane() == 0) {
-    if (l > 0) {
-      fetch_fc1(shared.mlp, step.mlp_weights + l * gridDim.x, &shared.fc1_mail);
-      expect(&shared.mlp_norm.mailbox, sizeof(shared.mlp_norm.hidden));
-    }
-    expect(&shared.units.mailbox, sizeof(shared.units.values));
-  }
-  if (l > 0) clear(step.attention_shares + (l - 1) * kShares, blockIdx.x, gridDim.x);
+__device__ __forceinline__ int early_row(int place) { return (blockIdx.x * 2 + place) * kEarlyRows; }
+
+__device__ __forceinline__ void fetch_early_rows(void* own, int place, const Step& step, unsigned long long* mailbox) {
+  const int rows = max(min(step.vocabulary - early_row(place), kEarlyRows), 0), bytes = rows * WIDTH * sizeof(half_bits);
+  expect(mailbox, bytes);
+  fetch_into(own, step.head_weight + static_cast<long long>(early_row(place)) * WIDTH, bytes, mailbox);
 }
 
-// In the second half, likewise: the first half is over everywhere.
-__device__ __forceinline__ void keep_mlp(Shared& shared, const Step& step, const Place& place, int l) {
-  if (lane() == 0) {
-    if (l + 1 < step.layers) {
-      fetch_attention(shared.attention, step.attention_weights + (l + 1) * gridDim.x, &shared.attention_mail);
-      expect_attention(shared, place);
-    }
-    expect(&shared.attention_norm.mailbox, sizeof(shared.attention_norm.hidden));
+// The next time that these mailboxes will be full.
+__device__ __forceinline__ void expect_hidden(Norm& norm) { expect(&norm.mailbox, sizeof(norm.hidden)); }
+
+// One thread, before all else.
+__device__ __forceinline__ void prepare(Shared& shared, const Step& step, const Place& place) {
+  open_mailbox(&shared.attention_norm.mailbox);
+  open_mailbox(&shared.mlp_norm.mailbox);
+  open_mailbox(&shared.attention_mail);
+  open_mailbox(&shared.fc1_mail);
+  open_mailbox(&shared.fc2_mail);
+  open_mailbox(&shared.box.qkv_mail);
+  open_mailbox(&shared.box.parts_mail);
+  open_mailbox(&shared.units.mailbox);
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  fetch_attention(shared.attention, step.attention_weights, &shared.attention_mail);
+  expect_hidden(shared.attention_norm);
+  expect_hidden(shared.mlp_norm);
+  expect_attention(shared, place);
+  expect(&shared.units.mailbox, sizeof(shared.units.values));
+}
+
+// What the last warp does: it orders the next layer's weights, each as soon as this layer's are in registers, tells mailboxes
+// what to expect next once they have been full, and clears shares.
+__device__ __forceinline__ void keep(Shared& shared, const Step& step, const Place& place) {
+  const bool first = lane_id() == 0;
+  if (first) {
+    fetch_fc1(shared.mlp, step.mlp_weights, &shared.fc1_mail);
+    fetch_fc2(shared.mlp, step.mlp_weights, &shared.fc2_mail);
   }
-  if (l > 0) clear(step.mlp_shares + (l - 1) * kShares, blockIdx.x, gridDim.x);
+#pragma unroll 1
+  for (int l = 0; l < step.layers; ++l) {
+    const bool more = l + 1 < step.layers;
+    receive(&shared.mlp_norm.mailbox, l);  // the first half is over everywhere
+    if (first) {
+      expect_attention(shared, place);
+      expect_hidden(shared.attention_norm);
+      expect_hidden(shared.mlp_norm);
+      if (more)
+        fetch_attention(shared.attention, step.attention_weights + (l + 1) * gridDim.x, &shared.attention_mail);
+      else
+        fetch_early_rows(&shared.attention, 0, step, &shared.attention_mail);
+    }
+    if (l > 0) clear(step.mlp_shares + (l - 1) * kShares, blockIdx.x, gridDim.x);
+    receive(&shared.units.mailbox, l);  // FC1 has been applied
+    if (first) {
+      expect(&shared.units.mailbox, sizeof(shared.units.values));
+      if (more)
+        fetch_fc1(shared.mlp, step.mlp_weights + (l + 1) * gridDim.x, &shared.fc1_mail);
+      else
+        fetch_early_rows(&shared.mlp, 1, step, &shared.fc1_mail);
+    }
+    receive(&shared.attention_norm.mailbox, l + 1);  // the layer is over everywhere
+    if (first && more) fetch_fc2(shared.mlp, step.mlp_weights + (l + 1) * gridDim.x, &shared.fc2_mail);
+    clear(step.attention_shares + l * kShares, blockIdx.x, gridDim.x);
+  }
+}
+
+// What the warps before it do.
+__device__ __forceinline__ void gather_all(Shared& shared, const Step& step, const Gatherer& own) {
+#pragma unroll 1
+  for (int l = 0; l < step.layers; ++l) {
+    wait_for_share();
+    own.gather(step.attention_shares + l * kShares, shared.mlp_norm);
+    wait_for_share();
+    own.gather(step.mlp_shares + l * kShares, shared.attention_norm);
+  }
 }
 
 // `turn`: how often the mailboxes have been full before.
-__device__ __forceinline__ void attention_half(Shared& shared, const Step& step, const Cache& cache, const Place& place,
-                                               int turn, Keys& own, float* share) {
-  constexpr int kBlockRows = kQkv / kCluster;
+__device__ __forceinline__ void attention_half(Shared& shared, const Place& place, int turn, Keys& own, float* share) {
   const AttentionWeights& weights = shared.attention;
   Exchange& box = shared.box;
-  if (keeps()) {
-    receive(&shared.attention_norm.mailbox, turn);
-    keep_attention(shared, step, place, turn);
-  }
+  const int count = place.keys();
   receive(&shared.attention_mail, turn);
-  normalise(shared.attention_norm, weights.gamma, weights.beta, shared.scratch, turn);
-  const float result = apply_rows<WIDTH + kPad>(weights.qkv[0], shared.scratch);
+  RowWeights<kQkvRows> rows;
+  rows.fetch(weights.qkv[0], weights.row_sum, weights.row_bias);
+  if (count > 0) own.transpose_values();
+  receive(&shared.attention_norm.mailbox, turn);
+  const float result = rows.apply(shared.attention_norm, shared.scratch);
   const float next = __shfl_down_sync(FULL_WARP, result, 16);
-  if (warp() * 2 < kBlockRows) {
-    const int output = place.rank * kBlockRows + warp() * 2, kind = output / kHeadWidth;
-    const half_bits* bias = weights.row_bias + warp() * 2;
-    const unsigned pair = pack(result + to_float(bias[0]), next + to_float(bias[1]));
-    if (lane() < kCluster) send_word(box.qkv + output, &box.qkv_mail, lane(), pair);
-    if (lane() == kCluster && kind > 0)
+  if (warp() * 2 < kQkvRows) {
+    const int output = place.rank * kQkvRows + warp() * 2, kind = output / kHeadWidth;
+    const unsigned pair = pack(result, next);
+    if (lane_id() < kCluster) send_word(box.qkv + output, &box.qkv_mail, lane_id(), pair);
+    const Cache cache = shared.caches[turn];
+    if (lane_id() == kCluster && kind > 0)
       *reinterpret_cast<unsigned*>((kind == 1 ? cache.keys : cache.values) + place.head() +
                                    static_cast<long long>(place.at) * kHeadWidth + output % kHeadWidth) = pair;
   }
-  if (keeps() && lane() == 0 && turn > 0) fetch_fc2(shared.mlp, step.mlp_weights + turn * gridDim.x, &shared.fc2_mail);
-  receive(&box.qkv_mail, turn);
-  own.complete(place.at, box.qkv);
-  float maximum, total;
-  float2 sums;
-  attend(own, place.at, box.qkv, box.weights[warp()], maximum, total, sums);
-  *reinterpret_cast<float2*>(&box.warp_sums[warp()][lane() * 2]) = sums;
-  if (lane() == 0) {
-    box.warp_maximum[warp()] = maximum;
-    box.warp_total[warp()] = total;
+  ColumnWeights<kHeadWidth> columns;
+  columns.fetch(weights.projection[0]);
+  const float rest = addend(weights.column_bias, shared.attention_norm, place);
+  if (count > 0) {
+    receive(&box.qkv_mail, turn);
+    attend(own, count, box.qkv, box.of_warps);
+  } else if (place.has_newest()) {
+    receive(&box.qkv_mail, turn);
+    attend_newest(box.qkv, box.of_warps);
   }
-  meet<kThreads>();
-  const int column = threadIdx.x / 8, peer = threadIdx.x % 8;
-  float most, all, sum;
-  const float* own_sums = &box.warp_sums[peer * (kWarps / 8)][column];
-  combine<kWarps / 8, kHeadWidth + 4>(box.warp_maximum, box.warp_total, own_sums, most, all, sum);
+  meet();
   if (!place.alone()) {
-    send(&box.sums[place.rank][column], &box.sums_mail, peer, sum);
-    if (column == 0) send(&box.maximum[place.rank], &box.sums_mail, peer, most);
-    if (column == 0) send(&box.total[place.rank], &box.sums_mail, peer, all);
-    receive(&box.sums_mail, turn);
-    combine<1, 0>(box.maximum, box.total, &box.sums[peer][column], most, all, sum);
+    send_part(box, place.rank);
+    receive(&box.parts_mail, turn);
   }
-  if (peer == 0) box.gathered[column] = to_half(sum / all);
-  meet<kThreads>();
-  const float value = apply_columns<kHeadWidth, kHeadWidth + kPad>(weights.projection[0], box.gathered, shared.scratch);
-  publish_columns(value, weights.column_bias, shared.attention_norm, place, share);
+  if (columns.has_any()) {
+    const Parts& parts = place.alone() ? box.of_warps : box.of_blocks;
+    float sums[2][4] = {};  // of parts 0 to 7, and 8 to 15: a part a column
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      const uint4 x = piece_of(parts.gathered[n * 8 + lane_id() / 4], columns.piece(0));
+      multiply(columns.words[0], x.x, x.y, sums[n]);
+      multiply(columns.words[1], x.z, x.w, sums[n]);
+    }
+    const Counts counts(parts);
+    leave_columns(counts.apply(sums[0][0], sums[0][1], sums[1][0], sums[1][1]),
+                  counts.apply(sums[0][2], sums[0][3], sums[1][2], sums[1][3]), shared.scratch);
+  }
+  publish_columns(rest, shared.scratch, place, share);
 }
 
-__device__ __forceinline__ void mlp_half(Shared& shared, const Step& step, const Place& place, int turn, float* share) {
+// It also asks for the keys and values of the next layer.
+__device__ __forceinline__ void mlp_half(Shared& shared, const Place& place, int turn, const Cache& next_cache, Keys& next_keys,
+                                         float* share) {
   const MlpWeights& weights = shared.mlp;
-  if (keeps()) {
-    receive(&shared.mlp_norm.mailbox, turn);
-    keep_mlp(shared, step, place, turn);
-  }
   receive(&shared.fc1_mail, turn);
-  normalise(shared.mlp_norm, weights.gamma, weights.beta, shared.scratch, turn);
-  const float result = gelu(apply_rows<WIDTH + kPad>(weights.fc1[0], shared.scratch) + to_float(weights.row_bias[own_row()]));
+  RowWeights<kUnitRows> rows;
+  rows.fetch(weights.fc1[0], weights.row_sum, weights.row_bias);
+  receive(&shared.mlp_norm.mailbox, turn);
+  const float result = gelu(rows.apply(shared.mlp_norm, shared.scratch));
   const float next = __shfl_down_sync(FULL_WARP, result, 16);
-  if (lane() < kCluster)
-    send_word(shared.units.values + place.rank * kMostRows + warp() * 2, &shared.units.mailbox, lane(), pack(result, next));
-  receive(&shared.units.mailbox, turn);
+  if (lane_id() < kCluster)
+    send_word(shared.units.values + place.rank * kUnitRows + warp() * 2, &shared.units.mailbox, lane_id(), pack(result, next));
+  const float rest = addend(weights.column_bias, shared.mlp_norm, place);
+  next_keys.fetch(next_cache, place);
   receive(&shared.fc2_mail, turn);
-  const float value = apply_columns<kUnits, kUnits + kPad>(weights.fc2[0], shared.units.values, shared.scratch);
-  publish_columns(value, weights.column_bias, shared.mlp_norm, place, share);
+  ColumnWeights<kUnits> columns;
+  columns.fetch(weights.fc2[0]);
+  if (columns.has_any()) {
+    receive(&shared.units.mailbox, turn);
+    float sums[4][4] = {};
+#pragma unroll
+    for (int pair = 0; pair < columns.kSteps / 2; ++pair) {
+      const uint4 x = piece_of(shared.units.values, columns.piece(pair));
+      multiply(columns.words[pair * 2], x.x, x.y, sums[pair % 2 * 2]);
+      multiply(columns.words[pair * 2 + 1], x.z, x.w, sums[pair % 2 * 2 + 1]);
+    }
+    leave_columns((sums[0][0] + sums[1][0]) + (sums[2][0] + sums[3][0]), (sums[0][2] + sums[1][2]) + (sums[2][2] + sums[3][2]),
+                  shared.scratch);
+  }
+  publish_columns(rest, shared.scratch, place, share);
 }
 
 // ---- the LM head, and the most likely token
@@ -635,55 +896,80 @@ __device__ __forceinline__ Best best_of_warp(Best own) {
 }
 
 struct Head {
-  uint4 rows[kHeadRows][kChunks];
+  float4 low[kChunks], high[kChunks];  // of the normalised row, as a lane's pieces of weights need it
+  half_bits* logits;
+  int vocabulary;
+  Best top{kLowest, 0xfffffffeu};
+
+  __device__ __forceinline__ Head(const half_bits* normal, half_bits* logits, int vocabulary)
+      : logits(logits), vocabulary(vocabulary) {
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      const uint4 x = piece_of(normal, c * 32 + lane_id());
+      low[c] = to_floats(make_uint2(x.x, x.y));
+      high[c] = to_floats(make_uint2(x.z, x.w));
+    }
+  }
+
+  __device__ __forceinline__ void apply(const uint4 (&weights)[kChunks], int row) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) sum += dot(weights[c], low[c], high[c]);
+    const float logit = sum_over<32>(sum);
+    if (row >= vocabulary) return;
+    if (lane_id() == 0) logits[row] = to_half(logit);
+    top = better(top, Best{logit, static_cast<unsigned>(row)});
+  }
+
+  // Rows in shared memory, the first of which is `first` of the vocabulary.
+  __device__ __forceinline__ void apply_early(const void* rows, int first) {
+#pragma unroll 1
+    for (int row = warp(); row < kEarlyRows; row += kWarps) {
+      uint4 weights[kChunks];
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c) weights[c] = piece_of(static_cast<const half_bits*>(rows) + row * WIDTH, c * 32 + lane_id());
+      apply(weights, first + row);
+    }
+  }
+};
+
+struct HeadRows {  // a warp's at a time
+  uint4 weights[kHeadRows][kChunks];
+  int first;
 
   // Past the end the last row again, whose result is dropped.
-  __device__ __forceinline__ void fetch(const half_bits* weight, int group, int vocabulary) {
+  __device__ __forceinline__ void fetch(const half_bits* weight, int row, int vocabulary) {
+    first = row;
 #pragma unroll
     for (int r = 0; r < kHeadRows; ++r)
 #pragma unroll
       for (int c = 0; c < kChunks; ++c)
-        rows[r][c] = load_weights(weight + static_cast<long long>(min(group * kHeadRows + r, vocabulary - 1)) * WIDTH +
-                                  (c * 32 + lane()) * 8);
+        weights[r][c] =
+            load_weights(weight + static_cast<long long>(min(first + r, vocabulary - 1)) * WIDTH + (c * 32 + lane_id()) * 8);
   }
 
-  // All logits of this warp for a normalised row, and the best of them. The first group's rows have been fetched.
-  __device__ __forceinline__ Best apply(const half_bits* normal, const half_bits* weight, half_bits* logits, int vocabulary) {
-    const int groups = (vocabulary + kHeadRows - 1) / kHeadRows, stride = gridDim.x * kWarps;
-    Best top{kLowest, 0xfffffffeu};
-    float4 low[kChunks], high[kChunks];
+  // The first of those that are left to all warps.
+  __device__ static __forceinline__ int start() { return gridDim.x * 2 * kEarlyRows + (blockIdx.x * kWarps + warp()) * kHeadRows; }
+
+  // These rows, which have been fetched, and all others of this warp.
+  __device__ __forceinline__ void apply(Head& head, const half_bits* weight) {
+    const int stride = gridDim.x * kWarps * kHeadRows;
+    while (first < head.vocabulary) {
+      HeadRows next;
+      if (first + stride < head.vocabulary) next.fetch(weight, first + stride, head.vocabulary);
+      next.first = first + stride;
 #pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
-      const uint4 x = reinterpret_cast<const uint4*>(normal)[c * 32 + lane()];
-      low[c] = to_floats(make_uint2(x.x, x.y));
-      high[c] = to_floats(make_uint2(x.z, x.w));
-    }
-    for (int group = blockIdx.x * kWarps + warp(); group < groups; group += stride) {
-      Head next;
-      if (group + stride < groups) next.fetch(weight, group + stride, vocabulary);
-#pragma unroll
-      for (int r = 0; r < kHeadRows; ++r) {
-        float sum = 0.0f;
-#pragma unroll
-        for (int c = 0; c < kChunks; ++c) sum += dot(rows[r][c], low[c], high[c]);
-        const float logit = sum_over<32>(sum);
-        const int row = group * kHeadRows + r;
-        if (row < vocabulary) {
-          if (lane() == 0) logits[row] = to_half(logit);
-          top = better(top, Best{logit, static_cast<unsigned>(row)});
-        }
-      }
+      for (int r = 0; r < kHeadRows; ++r) head.apply(weights[r], first + r);
       *this = next;
     }
-    return top;
   }
 };
 
 // The best of a block's warps, for the first of them.
 __device__ __forceinline__ Best best_of_block(Best top, Best (&of_warps)[kWarps]) {
-  if (lane() == 0) of_warps[warp()] = top;
-  meet<kThreads>();
-  return best_of_warp(of_warps[lane() % kWarps]);
+  if (lane_id() == 0) of_warps[warp()] = top;
+  meet();
+  return best_of_warp(of_warps[lane_id() % kWarps]);
 }
 
 // `best` has a pair of words a block: the logit's bits and the token, kAbsent where it is not known yet.
@@ -708,7 +994,7 @@ __device__ __forceinline__ Best best_of(unsigned long long* best, int block) {
 
 // All blocks must be on the chip at once. Shares are [layers, kHeads, WIDTH], of both halves. The next token and its position
 // are written over those given.
-extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
+extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kAllThreads, 1)
     gpt2_decode_step(long long* token, long long* position, const half_bits* token_embedding,
                      const half_bits* position_embedding, const AttentionWeights* attention_weights,
                      const MlpWeights* mlp_weights, const Cache* caches, const half_bits* gamma, const half_bits* beta,
@@ -721,60 +1007,52 @@ extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kT
   if (at < 0 || at >= length) __trap();  // the cache has no such row
   if (first_token < 0 || first_token >= vocabulary) __trap();
   const Place place{static_cast<int>(blockIdx.x) / kCluster, static_cast<int>(rank_in_cluster()), static_cast<int>(at), length};
-  Norm &attention_norm = shared.attention_norm, &mlp_norm = shared.mlp_norm;
-  if (threadIdx.x == 0) {
-    open_mailbox(&attention_norm.mailbox);
-    open_mailbox(&mlp_norm.mailbox);
-    open_mailbox(&shared.attention_mail);
-    open_mailbox(&shared.fc1_mail);
-    open_mailbox(&shared.fc2_mail);
-    open_mailbox(&shared.box.qkv_mail);
-    open_mailbox(&shared.box.sums_mail);
-    open_mailbox(&shared.units.mailbox);
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  }
-  __syncthreads();
-  const Step step{attention_weights, mlp_weights, attention_shares, mlp_shares, layer_count};
-  if (keeps() && lane() == 0) {
-    fetch_attention(shared.attention, attention_weights, &shared.attention_mail);
-    fetch_fc1(shared.mlp, mlp_weights, &shared.fc1_mail);
-    fetch_fc2(shared.mlp, mlp_weights, &shared.fc2_mail);
-    expect(&attention_norm.mailbox, sizeof(attention_norm.hidden));
-    expect(&mlp_norm.mailbox, sizeof(mlp_norm.hidden));
-    expect_attention(shared, place);
-  }
-  meet_cluster();
+  const Step step{attention_weights, mlp_weights, attention_shares, mlp_shares, head_weight, layer_count, vocabulary};
+  if (warp() == kKeeper) {
+    if (lane_id() == 0) prepare(shared, step, place);
+    meet_cluster();
+    keep(shared, step, place);
+  } else if (warp() >= kWarps) {
+    const Gatherer own;
+    const float4 embedded = own.embed(token_embedding + first_token * WIDTH, position_embedding + at * WIDTH);
+    meet_cluster();
+    if (own.has_any()) own.tell(embedded, shared.attention_norm);
+    gather_all(shared, step, own);
+  } else {
+    if (threadIdx.x < layer_count) shared.caches[threadIdx.x] = caches[threadIdx.x];
+    shared.box.of_warps.clear();
+    shared.box.of_blocks.clear();
+    meet_cluster();
+    Keys keys;
+    keys.fetch(shared.caches[0], place);
 #pragma unroll 1
-  for (int l = 0; l < layer_count; ++l) {
-    const Cache cache = caches[l];
-    float *attention_share = attention_shares + l * kShares, *mlp_share = mlp_shares + l * kShares;
-    Keys own;
-    own.fetch((place.alone() ? warp() : place.rank * kWarps + warp()) * kKeys, place.at, cache.keys + place.head(),
-              cache.values + place.head());
-    if (l == 0)
-      embed(token_embedding + first_token * WIDTH, position_embedding + at * WIDTH, attention_norm);
-    else
-      gather(mlp_share - kShares, attention_norm);
-    attention_half(shared, step, cache, place, l, own, attention_share + place.cluster * WIDTH);
-    gather(attention_share, mlp_norm);
-    mlp_half(shared, step, place, l, mlp_share + place.cluster * WIDTH);
-  }
-  Head head;
-  head.fetch(head_weight, blockIdx.x * kWarps + warp(), vocabulary);
-  float* last = mlp_shares + (layer_count - 1) * kShares;
-  gather(last, attention_norm);
-  normalise(attention_norm, gamma, beta, shared.scratch, layer_count);
-  const Best top = best_of_block(head.apply(shared.scratch.normal, head_weight, logits, vocabulary), best_of_warps);
-  if (threadIdx.x == 0) publish_best(top, best);
-  if (keeps()) clear(attention_shares + (layer_count - 1) * kShares, blockIdx.x, gridDim.x);
-  if (blockIdx.x == 0) {
-    meet<kThreads>();
-    const Best all = best_of_block(best_of_warp(best_of(best, threadIdx.x)), best_of_warps);
-    if (threadIdx.x == 0) {  // all blocks have read both by now
-      *token = all.token;
-      *position = at + 1;
+    for (int l = 0; l < layer_count; ++l) {
+      Place here = place;  // as if it were another one, so that what follows from it is not kept in registers for all layers
+      asm volatile("" : "+r"(here.cluster), "+r"(here.rank), "+r"(here.at), "+r"(here.length));
+      const int own = l * kShares + here.cluster * WIDTH;
+      attention_half(shared, here, l, keys, attention_shares + own);
+      mlp_half(shared, here, l, shared.caches[min(l + 1, layer_count - 1)], keys, mlp_shares + own);
     }
-    clear(last, warp(), kWarps);  // as they have this
+    HeadRows rows;
+    rows.fetch(head_weight, HeadRows::start(), vocabulary);
+    normalise(shared.attention_norm, gamma, beta, shared.scratch, layer_count);
+    Head head(shared.scratch.normal, logits, vocabulary);
+    receive(&shared.attention_mail, layer_count);
+    head.apply_early(&shared.attention, early_row(0));
+    receive(&shared.fc1_mail, layer_count);
+    head.apply_early(&shared.mlp, early_row(1));
+    rows.apply(head, head_weight);
+    const Best top = best_of_block(head.top, best_of_warps);
+    if (threadIdx.x == 0) publish_best(top, best);
+    if (blockIdx.x == 0) {
+      meet();
+      const Best all = best_of_block(best_of_warp(best_of(best, threadIdx.x)), best_of_warps);
+      if (threadIdx.x == 0) {  // all blocks have read both by now
+        *token = all.token;
+        *position = at + 1;
+      }
+      clear(mlp_shares + (layer_count - 1) * kShares, warp(), kWarps);  // as they have this
+    }
   }
   meet_cluster();  // a block must not end before what was sent to it has come
 }

@@ -11,17 +11,18 @@ from .compile import target
 from .configuration import Configuration
 from .decode import ModelTensors
 from .launch import Kernels
-from .packing import CLUSTER, HEAD_WIDTH, UNITS, PackedModel, attention_numbers, mlp_numbers, packed
+from .packing import CLUSTER, HEAD_WIDTH, UNIT_ROWS, UNITS, PackedModel, attention_numbers, mlp_numbers, packed
 from .shape import Shape
 
 CAPABILITY = (9, 0)  # clusters, and shared memory that other blocks can write to
 WIDTHS = (256, 512, 768)  # with more heads, their clusters are not all on a chip at once
 KERNEL = "gpt2_decode_step"
 
-_WARPS = 16  # as in hopper.cu
-_THREADS = 32 * _WARPS
+_WARPS = 16  # that compute, as in hopper.cu
+_THREADS = 32 * (_WARPS + 4)  # with those that gather, and the one that orders weights
 _KEYS = 16  # of a warp
-_LONGEST = _KEYS * _WARPS * CLUSTER
+_LONGEST = _KEYS * (_WARPS * CLUSTER - 1)  # the last warp has the new token
+_MOST_LAYERS = 64
 _ABSENT = -1  # the bits of a share that is not there yet
 
 
@@ -30,30 +31,32 @@ def obstacle(model: ModelTensors) -> str | None:
     shape, layers = model.checked_shape(), model.layers
     if any(linear.scale is not None for linear in (model.head, *(one for layer in layers for one in layer.linears))):
         return "the weights must be FP16"
-    return device_obstacle(shape, layers[0].keys.shape[2], model.head.weight.device)
+    return device_obstacle(shape, len(layers), layers[0].keys.shape[2], model.head.weight.device)
 
 
-def device_obstacle(shape: Shape, length: int, device: torch.device) -> str | None:
-    """Why the kernel cannot run a model of this shape with a cache of this length on a device, and None where it can."""
+def device_obstacle(shape: Shape, layers: int, length: int, device: torch.device) -> str | None:
+    """Why the kernel cannot run layers of this shape with a cache of this length on a device, and None where it can."""
     if device.type != "cuda":
         return f"the kernel runs on CUDA devices, not on {device.type}"
     capability = target(torch.cuda.get_device_capability(device)).capability
     if capability < CAPABILITY:
         return "clusters need compute capability {}.{}, not {}.{}".format(*CAPABILITY, *capability)
-    problem = shape_obstacle(shape, length)
+    problem = shape_obstacle(shape, layers, length)
     if problem is not None:
         return problem
     most = persistent_kernel(device.index or 0, shape.width).most_clusters(KERNEL, CLUSTER, _THREADS, shared_bytes(shape.width))
     return None if most >= shape.heads else f"{shape.heads} clusters must be on the chip at once, there is room for {most}"
 
 
-def shape_obstacle(shape: Shape, length: int) -> str | None:
-    """Why the kernel is not for a model of this shape with a cache of this length on any device, and None where it is."""
+def shape_obstacle(shape: Shape, layers: int, length: int) -> str | None:
+    """Why the kernel is not for layers of this shape with a cache of this length on any device, and None where it is."""
     if shape.width not in WIDTHS or shape.head_width != HEAD_WIDTH:
         widths = ", ".join(map(str, WIDTHS))
         return f"the width must be {widths} in heads of {HEAD_WIDTH}, not {shape.width} in {shape.head_width}"
     if shape.batch != 1:
         return f"the batch must be 1, not {shape.batch}"
+    if layers > _MOST_LAYERS:
+        return f"there must be at most {_MOST_LAYERS} layers, not {layers}"
     return None if length <= _LONGEST else f"the cache must be at most {_LONGEST} tokens long, not {length}"
 
 
@@ -61,10 +64,10 @@ def shared_bytes(width: int) -> int:
     """The shared memory that a block takes: `Shared` in hopper.cu, whose compilation fails if it is not this."""
     attention, mlp = attention_numbers(width) * 2, mlp_numbers(width) * 2
     norm = width * 4 + 8
-    scratch = width * 2 + (2 * (width // 128) + _WARPS * (2 * _WARPS + 1) + 2 * (width // CLUSTER)) * 4
-    parts = (CLUSTER * (2 + HEAD_WIDTH) + _WARPS * (2 + HEAD_WIDTH + 4)) * 4
-    exchange = 4 * HEAD_WIDTH * 2 + _WARPS * _KEYS * 4 + parts + 2 * 8
-    size = 0
+    scratch = width * 2 + (UNIT_ROWS * (_WARPS + 4) + 2 * _WARPS + 2 * (width // CLUSTER)) * 4
+    parts = _WARPS * ((HEAD_WIDTH + 32) * 2 + 2 * 4)
+    exchange = 3 * HEAD_WIDTH * 2 + 2 * parts + 2 * 8
+    size = _MOST_LAYERS * 16
     for part, alignment in ((attention, 128), (mlp, 128), (norm, 16), (norm, 16), (scratch, 16), (exchange, 16)):
         size = _up(size, alignment) + part
     return _up(_up(size, 16) + UNITS * 2 + 8 + 3 * 8, 128)

@@ -46,7 +46,7 @@ def decode_step(
         check_range(_OP, "tokens", tokens, len(head))
         check_range(_OP, "position", position, length)
         return reference.decode_step(tokens, position, model)
-    problem = device_obstacle(shape, length, head.device)
+    problem = device_obstacle(shape, len(model.caches), length, head.device)
     if problem is not None:
         raise ValueError(f"{_OP}: {problem}")
     logits = _new_logits(model)
@@ -86,7 +86,7 @@ def _checked_shape(tokens: Tensor, position: Tensor, model: PackedModel) -> tupl
     like, head, positions = model.caches[0][0], model.head, len(model.embeddings[1])
     batch, heads, length, head_width = sizes(_OP, "keys", like, 4)
     shape = Shape(heads * head_width, head_width, batch)
-    problem = shape_obstacle(shape, length)
+    problem = shape_obstacle(shape, len(model.caches), length)
     if problem is not None:
         raise ValueError(f"{_OP}: {problem}")
     if not 0 < length <= positions:

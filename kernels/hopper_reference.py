@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from . import reference
@@ -13,14 +14,15 @@ def decode_step(tokens: Tensor, position: Tensor, model: PackedModel) -> Tensor:
 
     The caches get the token's key and value.
     """
-    width = len(model.norm[0])
+    gamma, _ = model.norm
+    width, plain = len(gamma), (torch.ones_like(gamma), torch.zeros_like(gamma))  # the norms' factors are in the weights
     hidden = reference.embed(tokens, position, *model.embeddings)
     for attention, mlp, cache in zip(model.attention, model.mlp, model.caches, strict=True):
-        norm, qkv, projection = unpack_attention(attention, width)
-        query = reference.norm_qkv(hidden, position, *norm, *qkv, *cache)
+        qkv, projection = unpack_attention(attention, width)
+        query = reference.norm_qkv(hidden, position, *plain, *qkv, *cache)
         hidden = reference.linear_residual(reference.attention(query, position, *cache), *projection, hidden)
-        norm, fc1, fc2 = unpack_mlp(mlp, width)
-        hidden = reference.linear_residual(reference.norm_fc1_gelu(hidden, *norm, *fc1), *fc2, hidden)
+        fc1, fc2 = unpack_mlp(mlp, width)
+        hidden = reference.linear_residual(reference.norm_fc1_gelu(hidden, *plain, *fc1), *fc2, hidden)
     token, logits = reference.norm_lm_head(hidden, *model.norm, model.head)
     tokens.copy_(token)
     position.add_(1)

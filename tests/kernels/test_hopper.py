@@ -10,17 +10,18 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from launches import parameters  # noqa: E402
+from lively import lively_state  # noqa: E402
 
 from tracekit.collect.fused import in_fp16, model_tensors  # noqa: E402
 from tracekit.collect.gpt2 import GPT2, PRESETS, GPT2Config  # noqa: E402
 from tracekit.collect.graphs import CapturedStep  # noqa: E402
 from tracekit.collect.variants import Demand, eager  # noqa: E402
-from tracekit.collect.weights import build_model, random_state  # noqa: E402
+from tracekit.collect.weights import build_model  # noqa: E402
 from tracekit.collect.workload import Next  # noqa: E402
 from tracekit.errors import TracekitError  # noqa: E402
 from tracekit.kernels import compile as compiler  # noqa: E402
 from tracekit.kernels import hopper, hopper_ops  # noqa: E402
-from tracekit.kernels.decode import Decoder  # noqa: E402
+from tracekit.kernels.decode import Decoder, Linear  # noqa: E402
 from tracekit.kernels.packing import pack_attention, pack_mlp, packed  # noqa: E402
 
 HOPPER = torch.cuda.is_available() and compiler.target(torch.cuda.get_device_capability()).capability >= hopper.CAPABILITY
@@ -33,17 +34,27 @@ def config_of(width: int, layers: int = 2, vocabulary: int = 1013, context: int 
 
 
 def model_of(config: GPT2Config, dtype: torch.dtype, device: str, batch: int = 1) -> GPT2:
-    state = {name: one.to(device, dtype) for name, one in random_state(config, 0).items()}
+    state = {name: one.to(device, dtype) for name, one in lively_state(config).items()}
     model = build_model(config, state)
     model.allocate_cache(batch, config.context)
     return model
 
 
 def unpacked(weights: torch.Tensor, rows: int, columns: int, inputs: int, width: int) -> list[torch.Tensor]:
-    """A block's tensors, in the order of the structures in hopper.cu: rows, gamma, beta, both biases, columns."""
-    sizes = [rows * (width + 8), width, width, rows, columns, columns * (inputs + 8)]
-    first, gamma, beta, row_bias, column_bias, second = weights.split(sizes)
-    return [first.view(rows, -1)[:, :width], gamma, beta, row_bias, column_bias, second.view(columns, -1)[:, :inputs]]
+    """A block's tensors, in the order of the structures in hopper.cu: rows, their sums and biases, the other bias, columns."""
+    sizes = [rows * (width + 8), 2 * rows, 2 * rows, columns, columns * (inputs + 8)]
+    first, sums, row_bias, column_bias, second = weights.split(sizes)
+    wide = [one.clone().view(torch.float32) for one in (sums, row_bias)]
+    return [first.view(rows, -1)[:, :width], *wide, column_bias, second.view(columns, -1)[:, :inputs]]
+
+
+def as_lanes_take_them(inputs: torch.Tensor, steps: int) -> torch.Tensor:
+    """The last dimension where `mma.m16n8k16` has number 2 i, 2 i + 1, 2 i + 8, 2 i + 9 of each step for lane i: in one piece."""
+    order = torch.empty(16 * steps, dtype=torch.int64)
+    for lane in range(4):
+        taken = [16 * step + number for step in range(steps) for number in (2 * lane, 2 * lane + 1, 2 * lane + 8, 2 * lane + 9)]
+        order[taken] = torch.arange(lane * 4 * steps, (lane + 1) * 4 * steps)
+    return inputs.unflatten(-1, (-1, 16 * steps))[..., order].flatten(-2)
 
 
 @pytest.mark.parametrize("width", [256, 768])
@@ -57,15 +68,28 @@ def test_each_block_has_its_own_weights_together(width: int) -> None:
         own = slice(rank * columns, (rank + 1) * columns)
         outputs = torch.arange(rank * 24, rank * 24 + 24)  # of the head's query, key and value
         rows = outputs // 64 * width + head * 64 + outputs % 64
-        expected = [layer.qkv.weight[rows], *layer.norm_1, layer.qkv.bias[rows], layer.projection.bias[own]]
-        expected.append(layer.projection.weight[own, head * 64 : (head + 1) * 64])
-        for found, wanted in zip(unpacked(attention[block], 24, columns, 64, width), expected, strict=True):
-            assert torch.equal(found, wanted)
+        projection = layer.projection.weight[own, head * 64 : (head + 1) * 64]
+        check_block(unpacked(attention[block], 24, columns, 64, width), layer.qkv, layer.norm_1, rows)
+        check_columns(unpacked(attention[block], 24, columns, 64, width), layer.projection.bias[own], projection)
         rows = torch.arange(head * 256 + rank * 32, head * 256 + rank * 32 + 32)
-        expected = [layer.fc1.weight[rows], *layer.norm_2, layer.fc1.bias[rows], layer.fc2.bias[own]]
-        expected.append(layer.fc2.weight[own, head * 256 : (head + 1) * 256])
-        for found, wanted in zip(unpacked(mlp[block], 32, columns, 256, width), expected, strict=True):
-            assert torch.equal(found, wanted)
+        check_block(unpacked(mlp[block], 32, columns, 256, width), layer.fc1, layer.norm_2, rows)
+        fc2 = layer.fc2.weight[own, head * 256 : (head + 1) * 256]
+        check_columns(unpacked(mlp[block], 32, columns, 256, width), layer.fc2.bias[own], fc2)
+
+
+def check_block(found: list[torch.Tensor], linear: Linear, norm: tuple[torch.Tensor, torch.Tensor], rows: torch.Tensor) -> None:
+    """The rows of a linear layer behind a norm: what it does to a normalised hidden state is what norm and layer do."""
+    weight, sums, bias = found[:3]
+    gamma, beta = (one.double() for one in norm)
+    exact = linear.weight[rows].double()
+    assert torch.equal(weight, as_lanes_take_them((exact * gamma).half(), 1))
+    torch.testing.assert_close(sums.double(), weight.double().sum(1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(bias.double(), exact @ beta + linear.bias[rows].double(), rtol=1e-5, atol=1e-5)
+
+
+def check_columns(found: list[torch.Tensor], bias: torch.Tensor, weight: torch.Tensor) -> None:
+    assert torch.equal(found[3], bias)
+    assert torch.equal(found[4], as_lanes_take_them(weight, 2))
 
 
 def test_the_launch_has_the_arguments_of_the_kernel_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +105,7 @@ def test_the_launch_has_the_arguments_of_the_kernel_in_its_order(monkeypatch: py
     tokens, position, logits = torch.zeros((1, 1), dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.empty(1, 1013)
     step(tokens, position, logits)
     ((name, grid, threads, arguments, shared_bytes),) = launches
-    assert (name, grid, threads, shared_bytes) == (hopper.KERNEL, (32, 1), 512, hopper.shared_bytes(256))
+    assert (name, grid, threads, shared_bytes) == (hopper.KERNEL, (32, 1), 640, hopper.shared_bytes(256))
     assert ["int" if isinstance(one, int) else "pointer" for one in arguments] == parameters("hopper.cu", name)
     (signature,) = re.findall(rf"{name}\(([^)]*)\)", compiler.source("hopper.cu"))
     named = dict(zip((re.findall(r"\w+", one)[-1] for one in signature.split(",")), arguments, strict=True))
@@ -130,7 +154,7 @@ def test_the_source_is_not_compiled_for_another_size_than_it_is_launched_with() 
         (config_of(512, layers=3), 40),
         (config_of(768, layers=1, vocabulary=1), 5),
         (PRESETS["gpt2"], 130),
-        (replace(config_of(768), context=2048), 2048),  # one block's share of the keys, then all blocks'
+        (replace(config_of(768), context=2032), 2032),  # one block's share of the keys, then all blocks'
     ],
 )
 @torch.inference_mode()
@@ -194,8 +218,14 @@ def test_it_chooses_as_the_kernels_of_a_layer_do() -> None:
 @pytest.mark.gpu
 @on_hopper
 def test_what_it_cannot_run_it_refuses() -> None:
-    for batch, width, words in ((2, 256, "the batch must be 1"), (1, 1024, "the width must be 256, 512, 768")):
-        model = model_tensors(model_of(config_of(width), torch.float16, "cuda", batch), in_fp16)
+    cases = (
+        (config_of(256), 2, "the batch must be 1"),
+        (config_of(1024), 1, "the width must be 256, 512, 768"),
+        (config_of(256, layers=65), 1, "at most 64 layers, not 65"),
+        (config_of(256, context=2033), 1, "at most 2032 tokens long, not 2033"),
+    )
+    for config, batch, words in cases:
+        model = model_tensors(model_of(config, torch.float16, "cuda", batch), in_fp16)
         assert words in (hopper.obstacle(model) or "")
 
 

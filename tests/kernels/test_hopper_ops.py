@@ -9,18 +9,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from lively import lively_state  # noqa: E402
+
 from tracekit.collect.fused import in_fp16, model_tensors  # noqa: E402
 from tracekit.collect.gpt2 import GPT2Config  # noqa: E402
 from tracekit.collect.variants import Demand, eager  # noqa: E402
-from tracekit.collect.weights import build_model, random_state  # noqa: E402
+from tracekit.collect.weights import build_model  # noqa: E402
 from tracekit.kernels import hopper_ops as ops  # noqa: E402
-from tracekit.kernels.packing import packed, unpack_attention, unpack_mlp  # noqa: E402
+from tracekit.kernels.packing import natural, ordered, packed, unpack_attention, unpack_mlp  # noqa: E402
 
 CONFIG = GPT2Config(vocab_size=97, context=24, layers=2, heads=4, width=256)
 
 
 def model_of(dtype: torch.dtype):
-    model = build_model(CONFIG, {name: one.to(dtype) for name, one in random_state(CONFIG, 0).items()})
+    model = build_model(CONFIG, {name: one.to(dtype) for name, one in lively_state(CONFIG).items()})
     model.allocate_cache(1, CONFIG.context)
     return model
 
@@ -60,16 +62,31 @@ def test_its_steps_are_the_models() -> None:
         assert logits[0, tokens.item()] >= logits.max() - 1e-3
 
 
-def test_weights_come_out_of_their_pieces_as_they_went_in() -> None:
+def test_weights_come_out_of_their_pieces_as_they_went_in_but_for_the_norms_factors() -> None:
     tensors = model_tensors(model_of(torch.float16), in_fp16)
     model = packed(tensors)
     for layer, attention, mlp in zip(tensors.layers, model.attention, model.mlp, strict=True):
-        first, second = unpack_attention(attention, 256), unpack_mlp(mlp, 256)
-        expected = [*layer.norm_1, layer.qkv, layer.projection], [*layer.norm_2, layer.fc1, layer.fc2]
-        for (norm, *linears), (gamma, beta, *wanted) in zip((first, second), expected, strict=True):
-            assert (norm[0].equal(gamma), norm[1].equal(beta)) == (True, True)
-            for (weight, bias), linear in zip(linears, wanted, strict=True):
-                assert (weight.equal(linear.weight), bias.equal(linear.bias)) == (True, True)
+        halves = (
+            (unpack_attention(attention, 256), layer.norm_1, layer.qkv, layer.projection),
+            (
+                unpack_mlp(mlp, 256),
+                layer.norm_2,
+                layer.fc1,
+                layer.fc2,
+            ),
+        )
+        for (first, second), (gamma, beta), behind, last in halves:
+            assert torch.equal(first[0], (behind.weight * gamma.float()).half())
+            torch.testing.assert_close(first[1], behind.bias + behind.weight.float() @ beta.float())
+            assert torch.equal(second[0], last.weight)
+            assert torch.equal(second[1], last.bias)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_order_of_inputs_can_be_undone(steps: int) -> None:
+    inputs = torch.arange(3 * 64).view(3, 64)
+    assert not torch.equal(ordered(inputs, steps), inputs)
+    assert torch.equal(natural(ordered(inputs, steps), steps), inputs)
 
 
 def strided(tensor):

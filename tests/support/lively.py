@@ -1,0 +1,20 @@
+"""Weights of a model in which nothing is neutral: norms have factors, linear layers biases, as a trained model's have."""
+
+from __future__ import annotations
+
+import torch
+
+from tracekit.collect.gpt2 import GPT2Config
+from tracekit.collect.weights import State, random_state
+
+
+def lively_state(config: GPT2Config, seed: int = 0) -> State:
+    """`random_state`, whose norms have factors around 1 and whose biases are not zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    state = random_state(config, seed)
+    for name, tensor in state.items():
+        if name.endswith(".bias"):
+            tensor.normal_(0.0, 0.05, generator=generator)
+        elif "ln_" in name:
+            tensor.normal_(1.0, 0.2, generator=generator)
+    return state
