@@ -45,7 +45,7 @@ constexpr int kShort = kKeys * (kWarps - 1);         // up to this position, a b
 constexpr int kShares = kHeads * WIDTH;              // floats of all clusters' shares
 constexpr int kMostLayers = 64;
 constexpr int kGrace = 150;                         // cycles in which others' shares may come after a block's own
-constexpr int kPiece = 8192, kPause = 420;           // bytes of a copy, and cycles between two: 96 blocks ask for what HBM3 gives
+constexpr int kPiece = 8192, kPause = 460;           // bytes of a copy, and cycles between two: 96 blocks ask for what HBM3 gives
 constexpr unsigned kAbsent = 0xffffffffu;
 constexpr int kPatience = 1 << 24;                   // looks, at half a microsecond or more each, before a step is given up
 constexpr float kScoreScale = 0.125f * 1.4426950408889634f;  // of powers of two, not of e
@@ -640,7 +640,7 @@ struct MlpWeights {
   half_bits column_bias[kColumns], fc2[kColumns][kUnits + kPad];
 };
 
-// One thread, once nobody reads the last ones any more.
+// One thread, once the last ones are in registers.
 __device__ __forceinline__ void fetch_attention(AttentionWeights& own, const AttentionWeights* layer,
                                                 unsigned long long* mailbox) {
   expect(mailbox, sizeof(own));
@@ -684,9 +684,12 @@ __device__ __forceinline__ void wait_for_share() {
 }
 
 // What the first cluster's share has beyond the second linear layer's outputs: the bias and the residual.
-__device__ __forceinline__ float addend(const half_bits* bias, const Norm& norm, const Place& place) {
-  if (threadIdx.x >= kColumns || place.cluster != 0) return 0.0f;
-  return to_float(bias[threadIdx.x]) + norm.hidden[place.rank * kColumns + threadIdx.x];
+__device__ __forceinline__ float own_bias(const half_bits* bias, const Place& place) {
+  return threadIdx.x < kColumns && place.cluster == 0 ? to_float(bias[threadIdx.x]) : 0.0f;
+}
+
+__device__ __forceinline__ float own_residual(const Norm& norm, const Place& place) {
+  return threadIdx.x < kColumns && place.cluster == 0 ? norm.hidden[place.rank * kColumns + threadIdx.x] : 0.0f;
 }
 
 // What the warps have left of that layer's outputs, and the addend, to the cluster's share.
@@ -746,8 +749,17 @@ __device__ __forceinline__ void prepare(Shared& shared, const Step& step, const 
   expect(&shared.units.mailbox, sizeof(shared.units.values));
 }
 
-// What the last warp does: it orders the next layer's weights, each as soon as this layer's are in registers, tells mailboxes
-// what to expect next once they have been full, and clears shares.
+// Which weights of a layer the threads that compute have read, for the warp that orders others in their place. They have met since.
+enum Loaded { kAttention = 3, kFc1, kFc2 };  // numbers of barriers
+
+template <int kWhat>
+__device__ __forceinline__ void tell_loaded() {
+  asm volatile("bar.arrive %0, %1;" ::"n"(kWhat), "n"(kThreads + 32) : "memory");
+}
+__device__ __forceinline__ void await_loaded(Loaded what) { barrier(what, kThreads + 32); }
+
+// What the last warp does: it orders the next layer's weights, or behind the last one the first rows of the LM head, as soon as
+// this layer's are in registers; tells mailboxes what to expect next, half a layer or more before it comes; and clears shares.
 __device__ __forceinline__ void keep(Shared& shared, const Step& step, const Place& place) {
   const bool first = lane_id() == 0;
   if (first) {
@@ -757,29 +769,41 @@ __device__ __forceinline__ void keep(Shared& shared, const Step& step, const Pla
 #pragma unroll 1
   for (int l = 0; l < step.layers; ++l) {
     const bool more = l + 1 < step.layers;
-    receive(&shared.mlp_norm.mailbox, l);  // the first half is over everywhere
+    receive(&shared.attention_norm.mailbox, l);  // the layer before is over everywhere
+    if (first) expect_hidden(shared.attention_norm);
+    if (l > 0) clear(step.attention_shares + (l - 1) * kShares, blockIdx.x, gridDim.x);
+    await_loaded(kAttention);
+    receive(&shared.attention_mail, l);
+    receive(&shared.box.qkv_mail, l);
+    if (!place.alone()) receive(&shared.box.parts_mail, l);
     if (first) {
       expect_attention(shared, place);
-      expect_hidden(shared.attention_norm);
-      expect_hidden(shared.mlp_norm);
       if (more)
         fetch_attention(shared.attention, step.attention_weights + (l + 1) * gridDim.x, &shared.attention_mail);
       else
         fetch_early_rows(&shared.attention, 0, step, &shared.attention_mail);
     }
+    receive(&shared.mlp_norm.mailbox, l);  // the first half is over everywhere
+    if (first) expect_hidden(shared.mlp_norm);
     if (l > 0) clear(step.mlp_shares + (l - 1) * kShares, blockIdx.x, gridDim.x);
-    receive(&shared.units.mailbox, l);  // FC1 has been applied
+    await_loaded(kFc1);
+    receive(&shared.fc1_mail, l);
     if (first) {
-      expect(&shared.units.mailbox, sizeof(shared.units.values));
       if (more)
         fetch_fc1(shared.mlp, step.mlp_weights + (l + 1) * gridDim.x, &shared.fc1_mail);
       else
         fetch_early_rows(&shared.mlp, 1, step, &shared.fc1_mail);
     }
-    receive(&shared.attention_norm.mailbox, l + 1);  // the layer is over everywhere
-    if (first && more) fetch_fc2(shared.mlp, step.mlp_weights + (l + 1) * gridDim.x, &shared.fc2_mail);
-    clear(step.attention_shares + l * kShares, blockIdx.x, gridDim.x);
+    await_loaded(kFc2);
+    receive(&shared.fc2_mail, l);
+    receive(&shared.units.mailbox, l);
+    if (first) {
+      expect(&shared.units.mailbox, sizeof(shared.units.values));
+      if (more) fetch_fc2(shared.mlp, step.mlp_weights + (l + 1) * gridDim.x, &shared.fc2_mail);
+    }
   }
+  receive(&shared.attention_norm.mailbox, step.layers);
+  clear(step.attention_shares + (step.layers - 1) * kShares, blockIdx.x, gridDim.x);
 }
 
 // What the warps before it do.
@@ -816,7 +840,7 @@ __device__ __forceinline__ void attention_half(Shared& shared, const Place& plac
   }
   ColumnWeights<kHeadWidth> columns;
   columns.fetch(weights.projection[0]);
-  const float rest = addend(weights.column_bias, shared.attention_norm, place);
+  const float rest = own_bias(weights.column_bias, place) + own_residual(shared.attention_norm, place);
   if (count > 0) {
     receive(&box.qkv_mail, turn);
     attend(own, count, box.qkv, box.of_warps);
@@ -825,6 +849,7 @@ __device__ __forceinline__ void attention_half(Shared& shared, const Place& plac
     attend_newest(box.qkv, box.of_warps);
   }
   meet();
+  tell_loaded<kAttention>();
   if (!place.alone()) {
     send_part(box, place.rank);
     receive(&box.parts_mail, turn);
@@ -852,12 +877,14 @@ __device__ __forceinline__ void mlp_half(Shared& shared, const Place& place, int
   receive(&shared.fc1_mail, turn);
   RowWeights<kUnitRows> rows;
   rows.fetch(weights.fc1[0], weights.row_sum, weights.row_bias);
+  const float bias = own_bias(weights.column_bias, place);
   receive(&shared.mlp_norm.mailbox, turn);
   const float result = gelu(rows.apply(shared.mlp_norm, shared.scratch));
+  tell_loaded<kFc1>();
   const float next = __shfl_down_sync(FULL_WARP, result, 16);
   if (lane_id() < kCluster)
     send_word(shared.units.values + place.rank * kUnitRows + warp() * 2, &shared.units.mailbox, lane_id(), pack(result, next));
-  const float rest = addend(weights.column_bias, shared.mlp_norm, place);
+  const float rest = bias + own_residual(shared.mlp_norm, place);
   next_keys.fetch(next_cache, place);
   receive(&shared.fc2_mail, turn);
   ColumnWeights<kUnits> columns;
@@ -875,6 +902,7 @@ __device__ __forceinline__ void mlp_half(Shared& shared, const Place& place, int
                   shared.scratch);
   }
   publish_columns(rest, shared.scratch, place, share);
+  tell_loaded<kFc2>();
 }
 
 // ---- the LM head, and the most likely token

@@ -222,7 +222,7 @@ def test_what_it_cannot_run_it_refuses() -> None:
         (config_of(256), 2, "the batch must be 1"),
         (config_of(1024), 1, "the width must be 256, 512, 768"),
         (config_of(256, layers=65), 1, "at most 64 layers, not 65"),
-        (config_of(256, context=2033), 1, "at most 2032 tokens long, not 2033"),
+        (config_of(256, context=2040), 1, "at most 2032 tokens long, not 2040"),
     )
     for config, batch, words in cases:
         model = model_tensors(model_of(config, torch.float16, "cuda", batch), in_fp16)
