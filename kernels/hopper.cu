@@ -45,7 +45,7 @@ constexpr int kShort = kKeys * (kWarps - 1);         // up to this position, a b
 constexpr int kShares = kHeads * WIDTH;              // floats of all clusters' shares
 constexpr int kMostLayers = 64;
 constexpr int kGrace = 150;                         // cycles in which others' shares may come after a block's own
-constexpr int kPiece = 8192, kPause = 460;           // bytes of a copy, and cycles between two: 96 blocks ask for what HBM3 gives
+constexpr int kPiece = 8192, kPause = 480;           // bytes of a copy, and cycles between two: 96 blocks ask for what HBM3 gives
 constexpr unsigned kAbsent = 0xffffffffu;
 constexpr int kPatience = 1 << 24;                   // looks, at half a microsecond or more each, before a step is given up
 constexpr float kScoreScale = 0.125f * 1.4426950408889634f;  // of powers of two, not of e
