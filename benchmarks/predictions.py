@@ -2,8 +2,9 @@
 
     python benchmarks/predictions.py [traces/] [--keep]
 
-Only traces of one device, host, model, workload and attention are held against each other, and a step is predicted from its
-own trace and manifest alone. It measures nothing itself. `--keep` writes benchmarks/results/predictions.json.
+Only traces of one device, host, model, workload, attention and maker of kernels are held against each other, and a step is
+predicted from its own trace and manifest alone. It measures nothing itself.
+`--keep` writes benchmarks/results/predictions.json.
 """
 
 from __future__ import annotations
@@ -63,16 +64,17 @@ class Run:
         return "graphs" in self.manifest.variant.split("-")
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether torch.compile made its kernels."""
-        return "compiled" in self.manifest.variant.split("-")
+    def kernels(self) -> str:
+        """Who made its kernels: a prediction takes them for given."""
+        made = {"compiled", "fused"} & set(self.manifest.variant.split("-"))
+        return " ".join(sorted(made))
 
     @property
     def conditions(self) -> tuple[object, ...]:
         """What two runs must have in common."""
         run = self.manifest
         shape = (run.workload.kind, run.workload.batch, run.workload.prompt_tokens, run.workload.new_tokens)
-        return (run.device.name, run.host.cpu, run.model, shape, run.attention, run.versions.torch, self.is_compiled)
+        return (run.device.name, run.host.cpu, run.model, shape, run.attention, run.versions.torch, self.kernels)
 
 
 def runs(directory: Path) -> Iterator[Run]:
