@@ -57,11 +57,12 @@ def packed(model: ModelTensors) -> PackedModel:
 def pack_attention(layer: LayerTensors, shape: Shape) -> Tensor:
     """A layer's `AttentionWeights` of hopper.cu for each block: FP16 [blocks, numbers]."""
     heads, columns = shape.heads, shape.width // CLUSTER
-    weight, sums, bias = _behind_norm(layer.qkv, layer.norm_1)
-    first = (one.unflatten(0, (3, heads, HEAD_WIDTH)).transpose(0, 1) for one in (weight, sums, bias))
+    rows, sums, bias = (
+        one.view(3, heads, HEAD_WIDTH, *one.shape[1:]).transpose(0, 1) for one in _behind_norm(layer.qkv, layer.norm_1)
+    )
     weight, column_bias = _tensors(layer.projection)
     by_head = weight.view(CLUSTER, columns, heads, HEAD_WIDTH).permute(2, 0, 1, 3)
-    return _packed(*first, by_head, column_bias)
+    return _packed(rows, sums, bias, by_head, column_bias)
 
 
 def pack_mlp(layer: LayerTensors, shape: Shape) -> Tensor:
@@ -100,12 +101,12 @@ def ordered(inputs: Tensor, steps: int) -> Tensor:
     Of sixteen inputs, lane l takes numbers 2 i, 2 i + 1, 2 i + 8 and 2 i + 9, where i = l % 4; it is to find what it needs in
     so many steps in one piece.
     """
-    return inputs.unflatten(-1, (-1, 4, steps, 2, 2)).movedim(-4, -2).flatten(-5)
+    return inputs.reshape(*inputs.shape[:-1], -1, 4, steps, 2, 2).movedim(-4, -2).flatten(-5)
 
 
 def natural(inputs: Tensor, steps: int) -> Tensor:
     """What `ordered` made another order of."""
-    return inputs.unflatten(-1, (-1, steps, 2, 4, 2)).movedim(-2, -4).flatten(-5)
+    return inputs.reshape(*inputs.shape[:-1], -1, steps, 2, 4, 2).movedim(-2, -4).flatten(-5)
 
 
 def _tensors(linear: Linear) -> Pair:

@@ -23,6 +23,7 @@ from tracekit.kernels import compile as compiler  # noqa: E402
 from tracekit.kernels import hopper, hopper_ops  # noqa: E402
 from tracekit.kernels.decode import Decoder, Linear  # noqa: E402
 from tracekit.kernels.packing import pack_attention, pack_mlp, packed  # noqa: E402
+from tracekit.kernels.shape import Shape  # noqa: E402
 
 HOPPER = torch.cuda.is_available() and compiler.target(torch.cuda.get_device_capability()).capability >= hopper.CAPABILITY
 on_hopper = pytest.mark.skipif(not HOPPER, reason="needs a CUDA device of compute capability 9.0, and its code")
@@ -127,6 +128,23 @@ def test_the_launch_has_the_arguments_of_the_kernel_in_its_order(monkeypatch: py
     assert {name: named.pop(name) for name in (*named,)[-3:]} == {"layer_count": 2, "length": 1024, "vocabulary": 1013}
     assert list(named) == list(expected)
     assert all(named[name] is tensor for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("shape", "layers", "length", "reason"),
+    [
+        (Shape(768, 64, 1), 12, 1024, None),
+        (Shape(768, 64, 1), 64, 2032, None),
+        (Shape(768, 64, 1), 65, 1024, "at most 64 layers, not 65"),
+        (Shape(768, 64, 1), 12, 2033, "at most 2032 tokens long, not 2033"),
+        (Shape(768, 64, 2), 12, 1024, "the batch must be 1, not 2"),
+        (Shape(1024, 64, 1), 12, 1024, "not 1024 in 64"),
+        (Shape(768, 32, 1), 12, 1024, "not 768 in 32"),
+    ],
+)
+def test_what_the_kernel_is_not_for_is_told(shape: Shape, layers: int, length: int, reason: str | None) -> None:
+    found = hopper.shape_obstacle(shape, layers, length)
+    assert found is None if reason is None else reason in (found or "")
 
 
 def test_a_model_on_a_cpu_is_refused() -> None:
