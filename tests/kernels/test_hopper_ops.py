@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lively import lively_state  # noqa: E402
+from misfits import misfits, strided  # noqa: E402
 
 from tracekit.collect.fused import in_fp16, model_tensors  # noqa: E402
 from tracekit.collect.gpt2 import GPT2Config  # noqa: E402
@@ -89,21 +90,8 @@ def test_an_order_of_inputs_can_be_undone(steps: int) -> None:
     assert torch.equal(natural(ordered(inputs, steps), steps), inputs)
 
 
-def strided(tensor):
-    return tensor.repeat_interleave(2, -1)[..., ::2]
-
-
 @pytest.mark.parametrize("name", arguments())
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (lambda tensor: tensor.double() if tensor.is_floating_point() else tensor.int(), "must be (float16|int64), not "),
-        (lambda tensor: tensor[None], "must (be|have)"),
-        (lambda tensor: torch.cat([tensor, tensor], -1), "must be"),
-        (strided, "must be contiguous"),
-    ],
-    ids=["dtype", "dimensions", "size", "strides"],
-)
+@pytest.mark.parametrize(("spoil", "reason"), misfits(dtype="must be (float16|int64), not ", size="must be"))
 def test_whatever_does_not_fit_is_refused_by_name(name: str, spoil: Callable, reason: str) -> None:
     given = arguments()
     tensor = given[name][0] if isinstance(given[name], list) else given[name]

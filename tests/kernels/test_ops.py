@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from decode_inputs import Inputs  # noqa: E402
+from misfits import misfits, strided  # noqa: E402
 
 from tracekit.kernels import ops, reference  # noqa: E402
 
@@ -58,22 +59,9 @@ def test_the_embedding_is_followed_by_the_same_layer() -> None:
     assert (keys.equal(stored[0]), values.equal(stored[1])) == (True, True)
 
 
-def strided(tensor):
-    return tensor.repeat_interleave(2, -1)[..., ::2]
-
-
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (lambda tensor: tensor.double() if tensor.is_floating_point() else tensor.int(), "must be (float|int).*, not "),
-        (lambda tensor: tensor[None], "must (be|have)"),
-        (lambda tensor: torch.cat([tensor, tensor], -1), "must be|do not make|wide"),
-        (strided, "must be contiguous"),
-    ],
-    ids=["dtype", "dimensions", "size", "strides"],
-)
+@pytest.mark.parametrize(("spoil", "reason"), misfits(dtype="must be (float|int).*, not ", size="must be|do not make|wide"))
 def test_whatever_does_not_fit_is_refused_by_name(name: str, weights: str, spoil: Callable, reason: str) -> None:
     given = arguments(weights)[name]
     for index, tensor in enumerate(given):

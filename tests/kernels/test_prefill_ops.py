@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from decode_inputs import Inputs  # noqa: E402
+from misfits import misfits  # noqa: E402
 
 from tracekit.kernels import prefill_ops as ops  # noqa: E402
 from tracekit.kernels import prefill_reference as reference  # noqa: E402
@@ -59,21 +60,8 @@ def test_a_traced_operator_has_the_shapes_of_a_run_one(name: str) -> None:
         assert one is None or (one.shape, one.dtype, one.stride()) == (other.shape, other.dtype, other.stride())
 
 
-def strided(tensor):
-    return tensor.repeat_interleave(2, -1)[..., ::2]
-
-
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (lambda tensor: tensor.float() if tensor.is_floating_point() else tensor.int(), "must be (float16|int64), not "),
-        (lambda tensor: tensor[None], "must (be|have)"),
-        (lambda tensor: torch.cat([tensor, tensor], -1), "must be|wide|width"),
-        (strided, "must be contiguous"),
-    ],
-    ids=["dtype", "dimensions", "size", "strides"],
-)
+@pytest.mark.parametrize(("spoil", "reason"), misfits(dtype="must be (float16|int64), not ", size="must be|wide|width"))
 def test_whatever_does_not_fit_is_refused_by_name(name: str, spoil: Callable, reason: str) -> None:
     given = arguments()[name]
     for index, tensor in enumerate(given):
