@@ -22,7 +22,7 @@ _WARPS = 16  # that compute, as in hopper.cu
 _THREADS = 32 * (_WARPS + 4)  # with those that gather, and the one that orders weights
 _KEYS = 16  # of a warp
 _LONGEST = _KEYS * (_WARPS * CLUSTER - 1)  # the last warp has the new token
-_MOST_LAYERS = 64
+_MOST_LAYERS = 64  # the table of their caches lies in shared memory
 _ABSENT = -1  # the bits of a share that is not there yet
 
 
