@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracekit.bundle import COLUMNS, DOCUMENT, REAL, RUN_COLUMNS, TEXT
-from tracekit.errors import BundleError
-from tracekit.files import unwritable
+from tracekit.files import replaced_directory
 from tracekit.manifest import raw_manifest
 from tracekit.table import Table
 
@@ -23,60 +20,23 @@ from .document import document
 from .inputs import Skipped
 from .phases import PER_STEP
 from .ranks import Run
-
-FOLDER = re.compile(r"(?:run-)?\d\d+-")
-"""How the name of a trace's folder begins, and that of a run of several."""
+from .replaceable import refuse_to_destroy
 
 
 def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[Run] = ()) -> Path:
     """Write a bundle as `directory`, replacing an older bundle there only once the new one is whole.
 
-    Raises BundleError if something that is no bundle stands there, TracekitError if it cannot be written.
+    Raises BundleError if anything but an older bundle stands there, TracekitError if it cannot be written.
     """
-    _refuse_to_destroy(directory)
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        # Within a folder of its own, so that the bundle's folder gets the usual permissions.
-        scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    except OSError as error:
-        raise unwritable(directory, error) from error
-    try:
-        _write(analyses, skipped, scratch / "new", runs)
-        _replace(directory, scratch / "new", scratch / "old")
-    except OSError as error:
-        raise unwritable(directory, error) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    refuse_to_destroy(directory)
+    with replaced_directory(directory) as new:
+        _write(analyses, skipped, new, runs)
+        # Writing takes a while: somebody may have put a file there meanwhile.
+        refuse_to_destroy(directory)
     return directory
 
 
-def _replace(directory: Path, new: Path, old: Path) -> None:
-    """Put `new` in the place of `directory`, which goes to `old`, or comes back if that fails."""
-    existed = directory.exists()
-    if existed:
-        directory.rename(old)
-    try:
-        new.rename(directory)
-    except OSError:
-        if existed:
-            old.rename(directory)
-        raise
-
-
-def _refuse_to_destroy(directory: Path) -> None:
-    if directory.is_dir():
-        if all(child.name == DOCUMENT or FOLDER.match(child.name) for child in directory.iterdir()):
-            return
-        what = "is a directory with other files in it, which would be lost"
-    elif directory.exists():
-        what = "is a file, not a directory"
-    else:
-        return
-    raise BundleError(what, where=directory, mend="choose another directory with -o")
-
-
 def _write(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[Run]) -> None:
-    directory.mkdir()
     whole = document(analyses, skipped, runs)
     for number, (analysis, entry) in enumerate(zip(analyses, whole["traces"], strict=True)):
         folder = f"{number:02d}-{_slug(analysis.trace.name)}"

@@ -210,6 +210,11 @@ def analyze(
     from tracekit.analyze.inputs import Skipped, find
     from tracekit.analyze.source import read_ahead
 
+    directory = None if as_json and output is None else output or Path("analysis")
+    if directory is not None and directory.exists():
+        from tracekit.analyze.replaceable import refuse_to_destroy
+
+        refuse_to_destroy(directory)  # before the work, not after it
     candidates = find(paths or [Path("traces")])
     # The first file is unpacked while the rest is imported: on a large trace both take about as long.
     texts = read_ahead([candidate.path for candidate in candidates])
@@ -240,10 +245,10 @@ def analyze(
         analyses = [Analysis(trace, taxonomy, sheets, target, picked, per_step, window) for trace, picked in chosen]
         runs = find_runs([one.trace for one in analyses], [one.communication for one in analyses])
         analyses = among_ranks(analyses, runs)
-        if output is not None or not as_json:
+        if directory is not None:
             from tracekit.analyze.bundle import write_bundle
 
-            written = write_bundle(analyses, skipped, output or Path("analysis"), runs)
+            write_bundle(analyses, skipped, directory, runs)
     if as_json:
         from tracekit.analyze.document import document
 
@@ -257,7 +262,7 @@ def analyze(
         show(analysis, Console(highlight=False))
     for run in runs:
         show_run(run, Console(highlight=False))
-    _tell(f"\nwrote {written}/ — next: tracekit report -o report.html", style="dim")
+    _tell(f"\nwrote {directory}/ — next: tracekit report -o report.html", style="dim")
 
 
 @app.command(epilog="[bold]Examples[/]\n\ntracekit report -o report.html\n\ntracekit report ranks -o ranks.html")

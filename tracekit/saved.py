@@ -31,11 +31,17 @@ def read_tables(
     directory: Path, entry: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]] = COLUMNS
 ) -> dict[str, pa.Table]:
     """These tables of one of the document's traces, with at least these columns of each. Raises BundleError."""
+    folder = directory / folder_of(directory, entry)
+    return {name: _read_table(folder / f"{name}.parquet", wanted) for name, wanted in columns.items()}
+
+
+def folder_of(directory: Path, entry: Mapping[str, Any]) -> str:
+    """The name of the folder in which the document keeps the tables of a trace or a run. Raises BundleError."""
     folder = entry.get("folder")
     # A bundle may come from anybody: its folder must not lead out of it.
-    if not isinstance(folder, str) or not folder or Path(folder).name != folder or folder == "..":
-        raise BundleError(f"a trace has no usable folder ({folder!r})", where=directory / DOCUMENT, mend=AGAIN)
-    return {name: _read_table(directory / folder / f"{name}.parquet", wanted) for name, wanted in columns.items()}
+    if not isinstance(folder, str) or not folder or "\0" in folder or Path(folder).name != folder or folder == "..":
+        raise BundleError(f"has a trace with no usable folder ({folder!r})", where=directory / DOCUMENT, mend=AGAIN)
+    return folder
 
 
 def _read_json(directory: Path) -> dict[str, Any]:

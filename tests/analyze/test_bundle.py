@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +19,7 @@ from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.bundle import write_bundle
 from tracekit.analyze.loader import load
 from tracekit.analyze.ranks import Run, find_runs
-from tracekit.bundle import COLUMNS, DOCUMENT, REAL, RUN_COLUMNS, TEXT
+from tracekit.bundle import COLUMNS, DOCUMENT, REAL, RUN_COLUMNS, SCHEMA_VERSION, TEXT
 from tracekit.errors import BundleError, TracekitError
 from tracekit.taxonomy import Taxonomy
 
@@ -179,18 +181,138 @@ def test_an_empty_directory_may_be_used(tmp_path):
     assert (write_bundle([analysed(tmp_path / "a.json")], [], tmp_path / "out") / DOCUMENT).is_file()
 
 
-@pytest.mark.parametrize(
-    "files", [["thesis.tex"], [DOCUMENT, "thesis.tex"], [DOCUMENT, "src/main.js"], [".git/HEAD", DOCUMENT]]
-)
-def test_what_is_not_ours_is_not_destroyed(tmp_path, files):
-    for name in files:
-        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "out" / name).write_text("precious")
-    before = content(tmp_path / "out")
-
-    with pytest.raises(BundleError, match="other files"):
+def refused(tmp_path: Path, match: str) -> None:
+    """Writing to `out` is refused with this reason, and nothing below it changes."""
+    before = everything(tmp_path / "out")
+    with pytest.raises(BundleError, match=match) as refusal:
         write_bundle([analysed(tmp_path / "a.json")], [], tmp_path / "out")
-    assert content(tmp_path / "out") == before
+    assert everything(tmp_path / "out") == before
+    assert "\n" not in str(refusal.value)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def everything(directory: Path) -> dict[str, bytes | str | None]:
+    """All that is below the directory: a file's content, where a link leads to, None for a folder."""
+    return {
+        str(path.relative_to(directory)): os.readlink(path)
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else None
+        for path in directory.rglob("*")
+    }
+
+
+@pytest.mark.parametrize(
+    "strangers",
+    [
+        ["2024-06-wedding/1.jpg", "2025-01-trip/2.jpg"],
+        ["00-trace/"],
+        ["run-00-home/notes.txt"],
+        ["thesis.tex"],
+        [".hidden"],
+        ["00-old/kernels.parquet"],
+    ],
+)
+@pytest.mark.parametrize("beside_a_bundle", [False, True])
+def test_what_is_not_ours_is_not_destroyed(tmp_path, strangers, beside_a_bundle):
+    if beside_a_bundle:
+        write_bundle([analysed(tmp_path / "a.json")], [], tmp_path / "out")
+    for name in strangers:
+        path = tmp_path / "out" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.write_text("precious")
+    refused(tmp_path, "which would be lost")
+
+
+@pytest.mark.parametrize("stranger", ["notes.txt", "plots/1.png", "kernels.parquet.bak"])
+def test_what_somebody_put_into_our_folders_is_not_destroyed(tmp_path, stranger):
+    path = write_bundle([analysed(tmp_path / "a.json")], [], tmp_path / "out") / "00-a" / stranger
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("precious")
+    refused(tmp_path, f"holds '00-a/{stranger.split('/')[0]}'")
+
+
+def with_document(directory: Path, text: str) -> None:
+    directory.mkdir(exist_ok=True)
+    (directory / DOCUMENT).write_text(text)
+    (directory / "00-a").mkdir(exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "not valid JSON"),
+        ('{"schema_version": 1, "traces": [{"folder": "00-a"', "not valid JSON"),
+        ("[]", "no schema_version"),
+        ('{"schema_version": 2, "traces": [{"folder": "00-a"}]}', "unknown schema version 2"),
+        ('{"schema_version": 1, "traces": "00-a"}', "no list of traces"),
+        ('{"schema_version": 1, "traces": [{"folder": "00-a"}], "runs": [7]}', "no list of runs"),
+        ('{"schema_version": 1, "traces": [{"folder": 7}]}', "no usable folder"),
+    ],
+)
+def test_a_document_that_cannot_be_read_protects_what_is_beside_it(tmp_path, text, why):
+    with_document(tmp_path / "out", text)
+    refused(tmp_path, why)
+
+
+@pytest.mark.parametrize("elsewhere", ["../x", "{absolute}", "..", ".", "00-a/../../x", ""])
+@pytest.mark.parametrize("kind", ["traces", "runs"])
+def test_a_document_that_lists_what_lies_elsewhere_is_not_followed(tmp_path, elsewhere, kind):
+    precious = tmp_path / "x"
+    precious.mkdir()
+    (precious / "kernels.parquet").write_text("precious")
+    folder = elsewhere.format(absolute=precious)
+    listed = {"traces": [{"folder": "00-a"}], "runs": []}
+    listed[kind] = [{"folder": folder}]
+    with_document(tmp_path / "out", json.dumps({"schema_version": SCHEMA_VERSION, **listed}))
+    refused(tmp_path, "no usable folder")
+    assert (precious / "kernels.parquet").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["00-a", DOCUMENT])
+def test_a_link_inside_is_not_ours(tmp_path, name):
+    out = write_bundle([analysed(tmp_path / "a.json")], [], tmp_path / "out")
+    (out / name).rename(tmp_path / "elsewhere")
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    refused(tmp_path, "which would be lost")
+    assert (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("older", ["nothing", "empty", "bundle"])
+def test_a_link_to_the_directory_stays_and_what_it_leads_to_is_replaced(tmp_path, older):
+    real = tmp_path / "disk" / "real"
+    real.parent.mkdir()
+    if older == "empty":
+        real.mkdir()
+    if older == "bundle":
+        write_bundle([analysed(tmp_path / "older.json")], [], real)
+    (tmp_path / "out").symlink_to(real)
+    write_bundle([analysed(tmp_path / "a.json")], [], tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert sorted(path.name for path in real.iterdir()) == ["00-a", DOCUMENT]
+    assert [path.name for path in real.parent.iterdir()] == ["real"]
+
+
+def test_a_link_to_strangers_is_refused(tmp_path):
+    (tmp_path / "real" / "2024-06-wedding").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    refused(tmp_path, "2024-06-wedding")
+
+
+def test_what_comes_while_we_write_is_not_destroyed(tmp_path, monkeypatch):
+    analysis = analysed(tmp_path / "a.json")
+    out = write_bundle([analysis], [], tmp_path / "out")
+    write = bundling.pq.write_table
+
+    def slowly(*arguments: object) -> None:
+        (out / "thesis.tex").write_text("precious")
+        write(*arguments)
+
+    monkeypatch.setattr(bundling.pq, "write_table", slowly)
+    with pytest.raises(BundleError, match=r"thesis\.tex"):
+        write_bundle([analysis], [], out)
+    assert (out / "thesis.tex").read_text() == "precious"
 
 
 def test_a_file_is_not_replaced_by_a_directory(tmp_path):
@@ -208,7 +330,7 @@ def test_a_path_below_a_file_cannot_be_written(tmp_path):
         write_bundle([analysed(tmp_path / "a.json")], [], tmp_path / "file" / "out")
 
 
-def full_disk(*_: object, **__: object) -> None:
+def full_disk(*_: object, **__: object) -> NoReturn:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -237,17 +359,34 @@ def test_any_other_failure_leaves_the_older_bundle(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "out"]
 
 
-def test_a_failure_while_replacing_brings_the_older_bundle_back(tmp_path, monkeypatch):
+@pytest.mark.parametrize("failure", [OSError(errno.EBUSY, "Device or resource busy"), KeyboardInterrupt()])
+def test_a_failure_while_replacing_brings_the_older_bundle_back(tmp_path, monkeypatch, failure):
     analysis = analysed(tmp_path / "a.json")
     before = content(write_bundle([analysis], [], tmp_path / "out"))
     rename = Path.rename
 
     def fail_for_the_new(self: Path, target: Path) -> Path:
         if self.name == "new":
-            full_disk()
+            raise failure
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail_for_the_new)
-    with pytest.raises(TracekitError, match="cannot be written"):
+    with pytest.raises((TracekitError, KeyboardInterrupt)):
         write_bundle([analysis], [], tmp_path / "out")
     assert content(tmp_path / "out") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "out"]
+
+
+def test_what_cannot_be_brought_back_is_kept_beside(tmp_path, monkeypatch):
+    analysis = analysed(tmp_path / "a.json")
+    before = content(write_bundle([analysis], [], tmp_path / "out"))
+    rename = Path.rename
+
+    def fail_once_it_is_gone(self: Path, target: Path) -> Path:
+        return rename(self, target) if self.name == "out" else full_disk()
+
+    monkeypatch.setattr(Path, "rename", fail_once_it_is_gone)
+    with pytest.raises(TracekitError, match="cannot be written"):
+        write_bundle([analysis], [], tmp_path / "out")
+    (kept,) = tmp_path.glob(".out.*/old")
+    assert content(kept) == before

@@ -132,6 +132,16 @@ def test_one_bad_file_of_a_directory_is_reported_and_the_others_analysed(work: P
     assert "execution trace" in done.stderr
 
 
+def test_nobodys_folders_are_replaced_by_a_bundle(work: Path) -> None:
+    for folder in ("2024-06-wedding", "2025-01-trip"):
+        (work / "photos" / folder).mkdir(parents=True)
+        (work / "photos" / folder / "1.jpg").write_text("precious")
+    done = tracekit("analyze", "-o", "photos", cwd=work)
+    assert_one_line(done, "photos", "2024-06-wedding", "would be lost", "-o")
+    assert sorted(path.name for path in (work / "photos").iterdir()) == ["2024-06-wedding", "2025-01-trip"]
+    assert sorted(path.name for path in work.iterdir()) == ["photos", "traces"]
+
+
 BAD_FILES = {
     "empty.json": (b"", "empty"),
     "notes.json": (b'{"hello": 1}', "traceEvents"),
