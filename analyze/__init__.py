@@ -7,16 +7,16 @@ if TYPE_CHECKING:
     from tracekit.taxonomy import Taxonomy
 
     from .analysis import Analysis
-    from .loader import load
-    from .trace import Trace
+    from .trace.loader import load
+    from .trace.trace import Trace
 
 __all__ = ["Analysis", "Taxonomy", "Trace", "load"]
 
 _HOMES = {
     "Analysis": "tracekit.analyze.analysis",
     "Taxonomy": "tracekit.taxonomy",
-    "Trace": "tracekit.analyze.trace",
-    "load": "tracekit.analyze.loader",
+    "Trace": "tracekit.analyze.trace.trace",
+    "load": "tracekit.analyze.trace.loader",
 }
 
 

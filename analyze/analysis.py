@@ -15,37 +15,37 @@ from tracekit.errors import ManifestError
 from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 
-from . import communication as communicating
-from . import compiled as compiling
-from . import gaps as gap_tables
-from . import gpu as gpu_time
-from . import graphs as graphing
-from . import idle as idle_time
-from . import kernels as kernel_tables
-from . import launches as launching
-from . import layers as layering
-from . import operators as host_time
-from . import phases as phasing
-from . import roofline as rooflines
-from . import timeline as timelines
-from .attribution import WithoutOperator, without_operator
-from .completeness import is_complete, warnings
-from .evidence import Evidence
-from .finding import CannotTell, Finding
-from .findings import Findings, findings
-from .kernel_work import kernel_work
-from .loop_steps import find_steps
-from .ranks import Run
-from .selection import Selection
-from .trace import Trace, TraceWarning
+from .activity import gaps as gap_tables
+from .activity import gpu as gpu_time
+from .activity import idle as idle_time
+from .activity import kernels as kernel_tables
+from .activity import launches as launching
+from .activity import operators as host_time
+from .activity import timeline as timelines
+from .activity.completeness import is_complete, warnings
+from .activity.kernels_without_operator import WithoutOperator, without_operator
+from .findings.advice import Findings, findings
+from .findings.evidence import Evidence
+from .findings.finding import CannotTell, Finding
+from .ranks import communication as communicating
+from .ranks.job import Run
+from .structure import compiled as compiling
+from .structure import graphs as graphing
+from .structure import layers as layering
+from .structure import phases as phasing
+from .structure.selection import Selection
+from .structure.steps import find_steps
+from .trace.trace import Trace, TraceWarning
+from .work import roofline as rooflines
+from .work.kernel_work import kernel_work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tracekit.manifest import RunManifest
 
-    from .critical_path import CriticalPath, NoCriticalPath, Window
-    from .projection import Projection
+    from .path.critical_path import CriticalPath, NoCriticalPath, Window
+    from .work.projection import Projection
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Analysis:
         """How long the kernels would take on the target; None without one."""
         if self.target is None:
             return None
-        from .projection import project
+        from .work.projection import project
 
         return project(self.trace, self.work, self._family_of, self.target, self.manifest)
 
@@ -139,7 +139,7 @@ class Analysis:
         """The chain of events that the time depended on, or why there is none; None where it was not asked for."""
         if self.window is None:
             return None
-        from .critical_path import critical_path
+        from .path.critical_path import critical_path
 
         return critical_path(self.trace, self._family_of, self.window)
 
@@ -295,7 +295,7 @@ class Analysis:
         if self.projection:
             found |= {"projection_kernels": self.projection.kernels, "projection_steps": self.projection.steps}
         if self.window is not None:
-            from .critical_path import CriticalPath
+            from .path.critical_path import CriticalPath
 
             if isinstance(self.critical_path, CriticalPath):
                 path = self.critical_path

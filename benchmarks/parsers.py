@@ -21,7 +21,7 @@ PARSE = {
     "json (stdlib)": "import json; parsed = json.loads(data)",
     "orjson": "import orjson; parsed = orjson.loads(data)",
     "msgspec, untyped": "import msgspec; parsed = msgspec.json.decode(data)",
-    "msgspec, typed structs": "from tracekit.analyze.events import parse_typed; parsed = parse_typed(data, float)",
+    "msgspec, typed structs": "from tracekit.analyze.trace.events import parse_typed; parsed = parse_typed(data, float)",
 }
 TEMPLATE = """
 import sys, time, resource

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.loader import load
-from tracekit.analyze.predict import BF16, FP16, MATRIX_FAMILIES, Change, Step, changed_busy_ns, changed_ns, steps
+from tracekit.analyze.trace.loader import load
+from tracekit.analyze.work.predict import BF16, FP16, MATRIX_FAMILIES, Change, Step, changed_busy_ns, changed_ns, steps
 from tracekit.manifest import RunManifest
 from tracekit.taxonomy import Taxonomy
 

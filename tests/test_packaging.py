@@ -10,13 +10,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 DATA = (
     "tracekit/kernels.toml",
     "tracekit/py.typed",
-    *(f"tracekit/templates/{path.name}" for path in (REPOSITORY / "templates").glob("*.*") if path.suffix != ".py"),
-    *(f"tracekit/kernels/{path.name}" for path in (REPOSITORY / "kernels").glob("*.cu*")),
+    *(f"tracekit/templates/{path.name}" for path in (ROOT / "templates").glob("*.*") if path.suffix != ".py"),
+    *(f"tracekit/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.cu*")),
 )
 
 
@@ -30,7 +30,7 @@ def run(*command: object, cwd: Path) -> str:
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An sdist, and the wheel that was built from it; in a copy, as a build writes into its source tree."""
     source, target = tmp_path_factory.mktemp("source") / "tree", tmp_path_factory.mktemp("dist")
-    shutil.copytree(REPOSITORY, source, ignore=shutil.ignore_patterns(".*", "build", "analysis", "*.egg-info", "__pycache__"))
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "analysis", "*.egg-info", "__pycache__"))
     run(sys.executable, "-m", "build", "--outdir", target, source, cwd=target)
     return target
 
@@ -41,7 +41,7 @@ def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv = tmp_path_factory.mktemp("venv")
     run(sys.executable, "-m", "venv", venv, cwd=venv)
     (wheel,) = dist.glob("*.whl")
-    run(venv / "bin" / "pip", "install", "--quiet", "-c", REPOSITORY / "constraints.txt", wheel, cwd=venv)
+    run(venv / "bin" / "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel, cwd=venv)
     return venv / "bin"
 
 
@@ -51,14 +51,14 @@ def test_sdist_and_wheel_hold_the_data(dist: Path) -> None:
     assert not set(DATA) - set(names)
     with tarfile.open(sdist) as archive:
         shipped = {name.split("/", 1)[-1] for name in archive.getnames()}
-    assert {"pyproject.toml", "LICENSE", "README.md", "analyze/loader.py", "tracekit/kernels.toml"} <= shipped
+    assert {"pyproject.toml", "LICENSE", "README.md", "analyze/trace/loader.py", "tracekit/kernels.toml"} <= shipped
 
 
 def test_a_clean_environment_analyses_and_reports_without_torch(installed: Path, tmp_path: Path) -> None:
     packages = run(installed / "pip", "list", "--format=freeze", cwd=tmp_path)
     assert "torch==" not in packages
     assert "torch-tracekit==" in packages.replace("_", "-")
-    run(installed / "tracekit", "analyze", REPOSITORY / "traces", cwd=tmp_path)
+    run(installed / "tracekit", "analyze", ROOT / "traces", cwd=tmp_path)
     run(installed / "tracekit", "report", "-o", "report.html", cwd=tmp_path)
     assert (tmp_path / "report.html").stat().st_size > 10_000
 

@@ -207,12 +207,12 @@ def analyze(
     ] = None,
 ) -> None:
     """Analyse torch.profiler traces: kernels, idle time, launches, what to do."""
-    from tracekit.analyze.inputs import Skipped, find
-    from tracekit.analyze.source import read_ahead
+    from tracekit.analyze.trace.inputs import Skipped, find
+    from tracekit.analyze.trace.source import read_ahead
 
     directory = None if as_json and output is None else output or Path("analysis")
     if directory is not None and directory.exists():
-        from tracekit.analyze.replaceable import refuse_to_destroy
+        from tracekit.analyze.output.replaceable import refuse_to_destroy
 
         refuse_to_destroy(directory)  # before the work, not after it
     candidates = find(paths or [Path("traces")])
@@ -220,9 +220,9 @@ def analyze(
     texts = read_ahead([candidate.path for candidate in candidates])
 
     from tracekit.analyze.analysis import Analysis, among_ranks
-    from tracekit.analyze.batch import load_all
-    from tracekit.analyze.ranks import find_runs
-    from tracekit.analyze.selection import select
+    from tracekit.analyze.ranks.job import find_runs
+    from tracekit.analyze.structure.selection import select
+    from tracekit.analyze.trace.batch import load_all
     from tracekit.devices import choose_datasheet, load_datasheets
     from tracekit.progress import progress
     from tracekit.taxonomy import Taxonomy
@@ -232,8 +232,8 @@ def analyze(
 
     window = None
     if critical_path or critical_path_in is not None:
-        from tracekit.analyze.critical_path import Window
-        from tracekit.analyze.hta_graph import require_hta
+        from tracekit.analyze.path.critical_path import Window
+        from tracekit.analyze.path.hta_graph import require_hta
 
         require_hta()
         window = Window.parse(critical_path_in) if critical_path_in is not None else Window()
@@ -246,17 +246,17 @@ def analyze(
         runs = find_runs([one.trace for one in analyses], [one.communication for one in analyses])
         analyses = among_ranks(analyses, runs)
         if directory is not None:
-            from tracekit.analyze.bundle import write_bundle
+            from tracekit.analyze.output.bundle import write_bundle
 
             write_bundle(analyses, skipped, directory, runs)
     if as_json:
-        from tracekit.analyze.document import document
+        from tracekit.analyze.output.document import document
 
         _print_json(document(analyses, skipped, runs))
         return
     from rich.console import Console
 
-    from tracekit.analyze.terminal import show, show_run
+    from tracekit.analyze.output.terminal import show, show_run
 
     for analysis in analyses:
         show(analysis, Console(highlight=False))
@@ -292,27 +292,27 @@ def diff(
     """Compare two traces: what got faster or slower, and what explains it."""
     if as_json and as_markdown:
         raise TracekitError("cannot be given along with --json", where="--markdown", mend="leave one out")
-    from tracekit.analyze.compare import compare
-    from tracekit.analyze.sides import open_side
+    from tracekit.analyze.compare.comparison import compare
+    from tracekit.analyze.compare.open_side import open_side
     from tracekit.taxonomy import Taxonomy
 
     taxonomy = Taxonomy.load(rules)
     comparison = compare(open_side(a, taxonomy), open_side(b, taxonomy))
     if as_json:
-        from tracekit.analyze.comparison_document import comparison_document
+        from tracekit.analyze.output.comparison_document import comparison_document
 
         _print_json(comparison_document(comparison))
         return
-    from tracekit.analyze.comparison_view import view
+    from tracekit.analyze.output.comparison_view import view
 
     if as_markdown:
-        from tracekit.analyze.comparison_markdown import markdown
+        from tracekit.analyze.output.comparison_markdown import markdown
 
         print(markdown(view(comparison)))
         return
     from rich.console import Console
 
-    from tracekit.analyze.comparison_terminal import show_comparison
+    from tracekit.analyze.output.comparison_terminal import show_comparison
 
     show_comparison(view(comparison), Console(highlight=False))
 
@@ -339,10 +339,10 @@ def check(
     rules: Annotated[Path | None, typer.Option(help="A TOML file of your own kernel rules, tried first.")] = None,
 ) -> None:
     """Hold a trace against another one or against budgets; exits 1 if it fails."""
-    from tracekit.analyze.budgets import choose_budgets
-    from tracekit.analyze.gate_report import cautions, document, lines
-    from tracekit.analyze.gates import complete, hold
-    from tracekit.analyze.sides import open_side
+    from tracekit.analyze.compare.budgets import choose_budgets
+    from tracekit.analyze.compare.gates import complete, hold
+    from tracekit.analyze.compare.open_side import open_side
+    from tracekit.analyze.output.gate_report import cautions, document, lines
     from tracekit.taxonomy import Taxonomy
 
     taxonomy = Taxonomy.load(rules)

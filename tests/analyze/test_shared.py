@@ -6,8 +6,8 @@ import pytest
 from shared_data import SHARED, labels, needed, script, traces
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.document import entry
-from tracekit.analyze.loader import load
+from tracekit.analyze.output.document import entry
+from tracekit.analyze.trace.loader import load
 from tracekit.taxonomy import Taxonomy
 
 TRACES = traces()

@@ -11,8 +11,8 @@ import pytest
 from rank_traces import Job
 
 from tracekit.analyze import Analysis, Taxonomy, load
-from tracekit.analyze.bundle import write_bundle
-from tracekit.analyze.ranks import find_runs
+from tracekit.analyze.output.bundle import write_bundle
+from tracekit.analyze.ranks.job import find_runs
 from tracekit.bundle import DOCUMENT
 from tracekit.errors import BundleError
 from tracekit.report.bundle import Bundle, read_bundle

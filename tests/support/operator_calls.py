@@ -13,10 +13,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tracekit.analyze.call import OperatorCall
-from tracekit.analyze.formulas import work_of
-from tracekit.analyze.trace import Signature
-from tracekit.analyze.work import Work
+from tracekit.analyze.trace.trace import Signature
+from tracekit.analyze.work.call import OperatorCall
+from tracekit.analyze.work.formulas import work_of
+from tracekit.analyze.work.work import Work
 
 KEYS = ("Input Dims", "Input type", "Input Strides", "Concrete Inputs")
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from synthetic import TraceBuilder
 
-from tracekit.analyze.loader import load
-from tracekit.analyze.trace import Trace
+from tracekit.analyze.trace.loader import load
+from tracekit.analyze.trace.trace import Trace
 
 COMPUTE, REDUCE, STEP = 100_000, 20_000, 400_000
 BASE = 1_790_857_026_000_000_000

@@ -14,10 +14,10 @@ from operator_calls import recorded
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.evidence import Evidence
-from tracekit.analyze.finding import CannotTell, Finding
-from tracekit.analyze.rules.needs import Rule
-from tracekit.analyze.trace import Trace
+from tracekit.analyze.findings.evidence import Evidence
+from tracekit.analyze.findings.finding import CannotTell, Finding
+from tracekit.analyze.findings.rules.needs import Rule
+from tracekit.analyze.trace.trace import Trace
 from tracekit.devices import Datasheet
 from tracekit.taxonomy import Taxonomy
 

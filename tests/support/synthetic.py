@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tracekit.analyze.loader import load
-from tracekit.analyze.trace import Trace
+from tracekit.analyze.trace.loader import load
+from tracekit.analyze.trace.trace import Trace
 
 OLD_CATEGORIES = {
     "kernel": "Kernel",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from rank_traces import Job
+from repository import ROOT
 from synthetic import TraceBuilder
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ("jinja2", "msgspec", "numpy", "pandas", "plotly", "pyarrow", "torch", "transformers")
 
 
@@ -374,10 +374,10 @@ def test_the_list_of_variants(tmp_path: Path) -> None:
 
 def test_no_page_tells_to_install_somebody_elses_package() -> None:
     pages = [
-        *REPOSITORY.glob("*.md"),
-        *REPOSITORY.glob("docs/*.md"),
-        *REPOSITORY.glob("*/*.py"),
-        *(page for page in REPOSITORY.glob("templates/*") if page.is_file()),  # beside Python's cache, which may lie there
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *(path for room in ("analyze", "collect", "kernels", "report", "tracekit") for path in (ROOT / room).rglob("*.py")),
+        *(page for page in ROOT.glob("templates/*") if page.is_file()),  # beside Python's cache, which may lie there
     ]
     assert not [page for page in pages if "pip install tracekit" in page.read_text()]
 
@@ -385,7 +385,7 @@ def test_no_page_tells_to_install_somebody_elses_package() -> None:
 def test_ctrl_c_exits_130_and_says_so(work: Path) -> None:
     code = """
 import sys
-from tracekit.analyze import batch
+from tracekit.analyze.trace import batch
 def interrupted(*arguments):
     raise KeyboardInterrupt
 batch.load_all = interrupted

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from tracekit.parts import Part, Parts
 from tracekit.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.default()
-SOURCES = sorted((Path(__file__).parents[2] / "kernels").glob("*.cu*"))
+SOURCES = sorted((ROOT / "kernels").glob("*.cu*"))
 OURS = sorted({name for source in SOURCES for name in re.findall(r"\b(gpt2_\w+)\(", source.read_text(encoding="utf-8"))})
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared_data import SHARED
 
 from tracekit.errors import TracekitError
 from tracekit.outline import outline, short_name, words
 from tracekit.taxonomy import UNKNOWN, Family, Rule, Taxonomy
 
 TAXONOMY = Taxonomy.default()
-LABELS = Path(__file__).parents[3] / "shared" / "kernel_labels.tsv"
+LABELS = SHARED / "kernel_labels.tsv"
 
 # Names as the libraries write them, by the family that their work belongs to. A line is one kernel.
 NAMES = {

@@ -1,0 +1,1 @@
+"""What happened when: busy and idle time, its causes, launches, operators and kernels."""

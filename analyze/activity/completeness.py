@@ -1,0 +1,50 @@
+"""Does the trace hold everything that happened?"""
+
+from __future__ import annotations
+
+from ..trace.trace import Trace, TraceWarning
+from .launches import Launches
+
+# Warnings that mean some of what ran is missing from the figures, or is in them wrongly.
+MISSING = frozenset(
+    {
+        "launches_without_kernel",
+        "kernels_without_launch",
+        "events_without_time",
+        "events_without_duration",
+        "negative_durations",
+        "ill_typed_events",
+    }
+)
+
+
+def warnings(trace: Trace, launches: Launches) -> tuple[TraceWarning, ...]:
+    """What the reader of any figure of this trace must know, the loader's own warnings first."""
+    found = list(trace.warnings)
+    if launches.launches_without_kernel:
+        found.append(
+            TraceWarning(
+                "launches_without_kernel",
+                f"{launches.launches_without_kernel:,} of {launches.kernel_launches:,} launches have no kernel: the profiler "
+                "dropped or did not wait for GPU events, so GPU times are too low; profile a shorter window and call "
+                "torch.cuda.synchronize() before it ends",
+                launches.launches_without_kernel,
+            )
+        )
+    if launches.kernels_without_launch:
+        found.append(
+            TraceWarning(
+                "kernels_without_launch",
+                f"{launches.kernels_without_launch:,} kernels have no launching call: they were launched before the window "
+                "began, or launches were dropped; idle time before them is unattributed",
+                launches.kernels_without_launch,
+            )
+        )
+    if not len(trace.gpu):
+        found.append(TraceWarning("no_gpu_events", "the trace has no GPU events: it shows the host only", 0))
+    return tuple(found)
+
+
+def is_complete(warnings: tuple[TraceWarning, ...]) -> bool:
+    """Whether nothing that ran is known to be missing."""
+    return not any(warning.code in MISSING for warning in warnings)

@@ -1,0 +1,95 @@
+"""Which gaps cost the most, and what do they have in common?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracekit.bundle import CAUSES
+from tracekit.table import Table
+
+from ..trace.group import group
+from ..trace.trace import Int64s, Objects, Trace
+from .idle import gaps
+
+LONGEST = 1_000
+"""So many single gaps are kept; all of them are in the groups."""
+
+
+def longest_gaps(trace: Trace) -> Table:
+    """The longest idle gaps of the GPU, the longest first.
+
+    `start_ns`, `duration_ns`, `cause` (the largest part), a column of ns for each cause, `before` and `after` (names of the
+    GPU events on either side), `operator` and `call` that launched `after` (None where unknown), `thread` (`"pid/tid"`).
+    """
+    found = gaps(trace)
+    duration = found["end_ns"] - found["start_ns"]
+    order = np.argsort(-duration, kind="stable")[:LONGEST]
+    found, duration = found.take(order), duration[order]
+    call = found["call"]
+    return Table(
+        {
+            "start_ns": found["start_ns"],
+            "duration_ns": duration,
+            "cause": _main_cause(found),
+            **{f"{cause}_ns": found[f"{cause}_ns"] for cause in CAUSES},
+            "before": trace.names(trace.gpu["event"][found["before"]]),
+            "after": trace.names(trace.gpu["event"][found["after"]]),
+            "operator": _names_or_none(trace, trace.operator_of_gpu[found["after"]]),
+            "call": _names_or_none(trace, call),
+            "thread": _threads_or_none(trace, call),
+        }
+    )
+
+
+def gap_groups(trace: Trace) -> Table:
+    """All idle gaps before one kernel from one operator and call, by idle time.
+
+    `after`, `operator`, `call`, `cause` (the largest part), `count`, `idle_ns` and a column of ns for each cause.
+    """
+    found = gaps(trace)
+    after = trace.events["name"][trace.gpu["event"][found["after"]]].astype(np.int64)
+    operator, call = _name_codes(trace, trace.operator_of_gpu[found["after"]]), _name_codes(trace, found["call"])
+    distinct, code = np.unique(np.stack((after, operator, call), axis=1), axis=0, return_inverse=True)
+    by_group = group(code.reshape(-1))
+    sums = {f"{cause}_ns": by_group.sum(found[f"{cause}_ns"]) for cause in CAUSES}
+    table = Table(
+        {
+            "after": trace.strings[distinct[:, 0]],
+            "operator": _strings_or_none(trace, distinct[:, 1]),
+            "call": _strings_or_none(trace, distinct[:, 2]),
+            "cause": _main_cause(Table(sums)),
+            "count": by_group.count,
+            "idle_ns": by_group.sum(found["end_ns"] - found["start_ns"]),
+            **sums,
+        }
+    )
+    return table.sorted_by("idle_ns", descending=True)
+
+
+def _main_cause(causes: Table) -> Objects:
+    """The largest of the causes in each row; of equals the first in the order of `CAUSES`."""
+    parts = np.stack([causes[f"{cause}_ns"] for cause in CAUSES])
+    largest: Objects = np.array(CAUSES, dtype=object)[np.argmax(parts, axis=0)]
+    return largest
+
+
+def _name_codes(trace: Trace, rows: Int64s) -> Int64s:
+    """The name's code of each row of `events`, -1 for row -1."""
+    return np.where(rows >= 0, trace.events["name"][rows].astype(np.int64), -1)
+
+
+def _strings_or_none(trace: Trace, codes: Int64s) -> Objects:
+    strings: Objects = trace.strings[codes]
+    strings[codes < 0] = None
+    return strings
+
+
+def _names_or_none(trace: Trace, rows: Int64s) -> Objects:
+    return _strings_or_none(trace, _name_codes(trace, rows))
+
+
+def _threads_or_none(trace: Trace, rows: Int64s) -> Objects:
+    labels = np.array([f"{pid}/{tid}" for pid, tid in trace.threads], dtype=object)
+    threads: Objects = labels[trace.events["thread"][rows]]
+    threads[rows < 0] = None
+    return threads

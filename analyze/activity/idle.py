@@ -1,0 +1,120 @@
+"""Where does the GPU's idle time go?
+
+Each gap in the union of the GPU's activity is explained by what the host did meanwhile, exactly: the six causes add up to
+the gap, and the gaps to the idle time.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracekit.bundle import CAUSES
+from tracekit.table import Table
+
+from ..trace.intervals import Union, merge
+from ..trace.trace import Bools, Int64s, Trace
+
+BLOCKING_CALL = re.compile(r"(?:cuda|hip|cu)(?:(?:Stream|Device|Event|Ctx)Synchronize|Memcpy(?!.*(?:Async|Peer)))")
+"""Calls that return only when the device has done something: synchronisations and blocking copies, CUDA and HIP."""
+
+
+@dataclass(frozen=True)
+class IdleCauses:
+    """Idle time of the GPU by cause, in ns; the six add up to the GPU's idle time."""
+
+    host_sync_ns: int
+    dispatch_ns: int
+    host_other_ns: int
+    launch_latency_ns: int
+    device_wait_ns: int
+    unattributed_ns: int
+
+    @property
+    def total_ns(self) -> int:
+        """All idle time."""
+        return sum(getattr(self, f"{cause}_ns") for cause in CAUSES)
+
+    @property
+    def launch_overhead_ns(self) -> int:
+        """What launching costs: the framework's dispatch and the launches' own latency."""
+        return self.dispatch_ns + self.launch_latency_ns
+
+
+def idle(trace: Trace) -> IdleCauses:
+    """The GPU's idle time by cause; all zero without GPU events."""
+    found = gaps(trace)
+    return IdleCauses(**{f"{cause}_ns": int(found[f"{cause}_ns"].sum()) for cause in CAUSES})
+
+
+def gaps(trace: Trace) -> Table:
+    """Every gap between GPU events, in the order of time.
+
+    Columns (int64): `start_ns`, `end_ns`; `before`, `after` (rows of `trace.gpu`: the event that ended last, the one that
+    ends the gap), `call` (row of `trace.events` that launched `after`, or -1) and a column of ns for each cause.
+    """
+    order = trace.gpu_order
+    start, end = trace.start_ns[trace.gpu["event"][order]], trace.end_ns[trace.gpu["event"][order]]
+    latest = np.maximum.accumulate(end) if len(end) else end
+    opens = np.flatnonzero(start[1:] > latest[:-1]) + 1
+    last_to_end = np.maximum.accumulate(np.where(end == latest, np.arange(len(end)), 0)) if len(end) else order
+    gap_start, gap_end = latest[opens - 1], start[opens]
+    after = order[opens]
+    call = trace.call_of_gpu[after]
+    return Table(
+        {
+            "start_ns": gap_start,
+            "end_ns": gap_end,
+            "before": order[last_to_end[opens - 1]],
+            "after": after,
+            "call": call,
+            **_causes(trace, gap_start, gap_end, call, trace.first_of_launch[after]),
+        }
+    )
+
+
+def _causes(trace: Trace, start: Int64s, end: Int64s, call: Int64s, first: Bools) -> dict[str, Int64s]:
+    """Split each gap [start, end) by cause, given the call that launched what ends it."""
+    length = end - start
+    known = call >= 0
+    call_start = np.where(known, trace.start_ns[call], start)
+    # A later node of a graph was launched with the first, even where the launch itself was not recorded.
+    queued = ~first | (known & (trace.end_ns[call] <= start))
+    launched = np.clip(call_start, start, end)  # when the host got round to launching
+    late = known & ~queued
+    host = np.where(late, launched - start, 0)
+    sync, dispatch = _host_activity(trace, start, start + host, np.where(late, trace.events["thread"][call], -1))
+    return {
+        "host_sync_ns": sync,
+        "dispatch_ns": dispatch,
+        "host_other_ns": host - sync - dispatch,
+        "launch_latency_ns": np.where(late, end - launched, 0),
+        "device_wait_ns": np.where(queued, length, 0),
+        "unattributed_ns": np.where(known | queued, 0, length),
+    }
+
+
+def _host_activity(trace: Trace, start: Int64s, end: Int64s, thread: Int64s) -> tuple[Int64s, Int64s]:
+    """Time in each span [start, end) that its thread spent in blocking calls, and else in operators."""
+    sync, dispatch = np.zeros(len(start), dtype=np.int64), np.zeros(len(start), dtype=np.int64)
+    blocking = blocking_calls(trace)
+    busy = np.concatenate((blocking, trace.operators))
+    for one in np.unique(thread[end > start]).tolist():
+        here = (thread == one) & (end > start)
+        sync[here] = _on_thread(trace, blocking, one).within(start[here], end[here])
+        dispatch[here] = _on_thread(trace, busy, one).within(start[here], end[here]) - sync[here]
+    return sync, dispatch
+
+
+def blocking_calls(trace: Trace) -> Int64s:
+    """Rows of the calls that wait for the device."""
+    blocking = np.array([bool(BLOCKING_CALL.match(name)) for name in trace.strings], dtype=np.bool_)
+    calls = trace.calls
+    return calls[blocking[trace.events["name"][calls]]]
+
+
+def _on_thread(trace: Trace, rows: Int64s, thread: int) -> Union:
+    here = rows[trace.events["thread"][rows] == thread]
+    return merge(trace.start_ns[here], trace.end_ns[here])

@@ -1,0 +1,92 @@
+"""Which kernels take the GPU's time, and what kind of work are they?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tracekit.table import Table
+from tracekit.taxonomy import Family, Taxonomy
+
+from ..trace.group import Groups, group
+from ..trace.trace import Category, Int64s, Objects, Trace
+from .overlap import busy_ns
+
+
+def kernels(trace: Trace, taxonomy: Taxonomy) -> Table:
+    """One row a kernel name, by time; times in ns.
+
+    `name`, `family`, `kind`, `rule`, `confidence`, `operator` (of the launching operators the one with most of its time, or
+    None), `count`, `time_ns`, `share` (of all kernel time), `busy_ns` (of `time_ns`, where each moment of a stream counts
+    once: see `overlap`), `min_ns`, `median_ns` (lower), `max_ns`, and the launch configuration of its longest run (None where
+    not recorded).
+    """
+    mine = np.flatnonzero(trace.events["category"][trace.gpu["event"]] == Category.KERNEL)
+    rows = trace.gpu["event"][mine]
+    duration = trace.events["duration_ns"][rows]
+    by_name = group(trace.events["name"][rows])
+    names = trace.strings[by_name.keys]
+    operator = _main_operators(trace, mine, duration, by_name)
+    labels = [taxonomy.classify(name, op) for name, op in zip(names.tolist(), operator.tolist(), strict=True)]
+    ordered = by_name.order_by(duration) if len(mine) else []
+    longest = mine[[part[-1] for part in ordered]] if ordered else mine
+    time = by_name.sum(duration)
+    table = Table(
+        {
+            "name": names,
+            "family": _column([label.family for label in labels]),
+            "kind": _column([label.kind for label in labels]),
+            "rule": _column([label.rule for label in labels]),
+            "confidence": np.array([label.confidence for label in labels], dtype=np.float64),
+            "operator": operator,
+            "count": by_name.count,
+            "time_ns": time,
+            "share": time / max(int(time.sum()), 1),
+            "busy_ns": by_name.sum(busy_ns(trace)[mine]),
+            "min_ns": duration[[part[0] for part in ordered]] if ordered else duration,
+            "median_ns": duration[[part[(len(part) - 1) // 2] for part in ordered]] if ordered else duration,
+            "max_ns": duration[[part[-1] for part in ordered]] if ordered else duration,
+            **{column: _column([_dims(d) for d in trace.gpu[column][longest]]) for column in ("grid", "block")},
+            **{column: trace.gpu[column][longest] for column in ("registers", "shared_memory_bytes", "occupancy_percent")},
+        }
+    )
+    return table.sorted_by("time_ns", "name", descending=True)
+
+
+def families(kernels: Table) -> Table:
+    """Kernel time by family, the largest first: `family`, `time_ns`, `share`, `count`. Adds up to all kernel time."""
+    order = {family.value: place for place, family in enumerate(Family)}
+    by_family = group(np.array([order[family] for family in kernels["family"]], dtype=np.int64))
+    time = by_family.sum(kernels["time_ns"])
+    return Table(
+        {
+            "family": _column([list(order)[key] for key in by_family.keys.tolist()]),
+            "time_ns": time,
+            "share": time / max(int(time.sum()), 1),
+            "count": by_family.sum(kernels["count"]),
+        }
+    ).sorted_by("time_ns", descending=True)
+
+
+def _main_operators(trace: Trace, mine: Int64s, duration: Int64s, by_name: Groups) -> Objects:
+    """For each kernel name the operator's name that launched most of its time, or None."""
+    operator = trace.operator_of_gpu[mine]
+    known = operator >= 0
+    # A pair of codes as one integer, so that both are grouped at once.
+    size = len(trace.strings) + 1
+    pairs = group(by_name.code[known] * size + trace.events["name"][operator[known]])
+    time = pairs.sum(duration[known])
+    found: Objects = np.full(len(by_name.keys), None, dtype=object)
+    for place in np.argsort(time, kind="stable").tolist():  # the last to be written has the most time
+        kernel, name = divmod(int(pairs.keys[place]), size)
+        found[kernel] = trace.strings[name]
+    return found
+
+
+def _dims(dims: list[int] | None) -> str | None:
+    return ", ".join(map(str, dims)) if dims else None
+
+
+def _column(values: list[Any]) -> Objects:
+    return np.fromiter(values, dtype=object, count=len(values))

@@ -1,0 +1,43 @@
+"""How much kernel time can no operator answer for, and why?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..trace.trace import Category, Trace
+from .launches import graph_kernels
+
+
+@dataclass(frozen=True)
+class WithoutOperator:
+    """Kernels that were launched in no host operator; times in ns, the three reasons add up to `time_ns`."""
+
+    kernels: int
+    time_ns: int
+    share: float
+    """Of all kernel time."""
+    replayed_ns: int
+    """A CUDA graph replayed them, and its launch lies in no operator."""
+    outside_ns: int
+    """The call that launched them lies in no operator."""
+    unlaunched_ns: int
+    """The call that launched them was not recorded."""
+
+
+def without_operator(trace: Trace) -> WithoutOperator | None:
+    """What no operator launched, or None without kernels."""
+    is_kernel = trace.events["category"][trace.gpu["event"]] == Category.KERNEL
+    if not is_kernel.any():
+        return None
+    alone = is_kernel & (trace.operator_of_gpu < 0)
+    replayed, launched = graph_kernels(trace), trace.call_of_gpu >= 0
+    duration = trace.events["duration_ns"][trace.gpu["event"]]
+    time = int(duration[alone].sum())
+    return WithoutOperator(
+        kernels=int(alone.sum()),
+        time_ns=time,
+        share=time / max(int(duration[is_kernel].sum()), 1),
+        replayed_ns=int(duration[alone & replayed].sum()),
+        outside_ns=int(duration[alone & launched & ~replayed].sum()),
+        unlaunched_ns=int(duration[alone & ~launched].sum()),
+    )

@@ -1,0 +1,111 @@
+"""What did launching cost, and did every launch's kernel get recorded?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracekit.table import Table
+
+from ..trace.trace import NO_CORRELATION, Bools, Int64s, Trace
+
+GRAPH_LAUNCH = re.compile(r"(?:cuda|cu|hip)GraphLaunch")
+
+
+@dataclass(frozen=True)
+class Latency:
+    """From a launching call's start to its kernel's, queueing included, in ns; None where no launch has a kernel."""
+
+    p50: int | None
+    p90: int | None
+    p99: int | None
+    max: int | None
+
+
+@dataclass(frozen=True)
+class Launches:
+    """How many calls launched, and how many launches and kernels lack the other half."""
+
+    kernel_launches: int
+    graph_launches: int
+    launches_without_kernel: int
+    kernels_without_launch: int
+    latency: Latency
+
+
+def launches(trace: Trace) -> Launches:
+    """Launch statistics. A kernel launch is a runtime or driver call whose name holds `LaunchKernel`."""
+    calls = trace.calls
+    launching = calls[_launches_kernel(trace, calls)]
+    launched = trace.events["correlation"][launching]
+    carried = trace.events["correlation"][trace.gpu["event"]]
+    kernel_correlation = trace.events["correlation"][trace.kernels]
+    known = trace.events["correlation"][calls]
+    known = known[known != NO_CORRELATION]
+    return Launches(
+        kernel_launches=len(np.unique(launched)),
+        graph_launches=int(_matches(trace, GRAPH_LAUNCH)[trace.events["name"][calls]].sum()),
+        launches_without_kernel=len(np.setdiff1d(launched, carried)),
+        kernels_without_launch=int((~np.isin(kernel_correlation, known)).sum()),
+        latency=_percentiles(_latencies(trace)["latency_ns"]),
+    )
+
+
+def launch_latencies(trace: Trace) -> Table:
+    """One row a launching call's name: `name`, `count`, `p50_ns`, `p90_ns`, `p99_ns`, `max_ns`; the most frequent first."""
+    found = _latencies(trace)
+    names = trace.names(found["call"])
+    rows = []
+    for name in sorted(set(names.tolist())):
+        latency = found["latency_ns"][names == name]
+        p = _percentiles(latency)
+        rows.append((name, len(latency), p.p50, p.p90, p.p99, p.max))
+    columns = ("name", "count", "p50_ns", "p90_ns", "p99_ns", "max_ns")
+    kinds = (object, *[np.int64] * 5)
+    table = Table({c: np.array([row[i] for row in rows], dtype=kinds[i]) for i, c in enumerate(columns)})
+    return table.sorted_by("count", descending=True)
+
+
+def graph_kernels(trace: Trace) -> Bools:
+    """For each row of `trace.gpu` whether a graph launch replayed it."""
+    call = trace.call_of_gpu
+    replayed: Bools = (call >= 0) & _matches(trace, GRAPH_LAUNCH)[trace.events["name"][call]]
+    return replayed
+
+
+def launching_calls(trace: Trace) -> Int64s:
+    """Rows of `trace.events` that launch a kernel or a graph, in the file's order."""
+    launching = _launches_kernel(trace, trace.calls) | _matches(trace, GRAPH_LAUNCH)[trace.events["name"][trace.calls]]
+    return trace.calls[launching]
+
+
+def _latencies(trace: Trace) -> Table:
+    """For the first GPU event of each launch its call (row of `trace.events`) and the time between their starts."""
+    launched = trace.first_of_launch & (trace.call_of_gpu >= 0)
+    call = trace.call_of_gpu[launched]
+    is_launch = _launches_kernel(trace, call) | _matches(trace, GRAPH_LAUNCH)[trace.events["name"][call]]
+    call, event = call[is_launch], trace.gpu["event"][launched][is_launch]
+    return Table({"call": call, "latency_ns": trace.start_ns[event] - trace.start_ns[call]})
+
+
+def _launches_kernel(trace: Trace, calls: Int64s) -> Bools:
+    """Which of these calls launch one kernel and say which (have a correlation)."""
+    named = _matches(trace, re.compile(".*LaunchKernel"))[trace.events["name"][calls]]
+    launching: Bools = named & (trace.events["correlation"][calls] != NO_CORRELATION)
+    return launching
+
+
+def _matches(trace: Trace, pattern: re.Pattern[str]) -> Bools:
+    """For each of the trace's strings whether the pattern matches at its start."""
+    return np.fromiter((pattern.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
+
+
+def _percentiles(values: Int64s) -> Latency:
+    """Nearest-rank percentiles: each is a latency that really occurred."""
+    if not len(values):
+        return Latency(None, None, None, None)
+    ordered = np.sort(values)
+    p50, p90, p99 = (int(ordered[-(-len(ordered) * percent // 100) - 1]) for percent in (50, 90, 99))
+    return Latency(p50, p90, p99, int(ordered[-1]))

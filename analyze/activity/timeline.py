@@ -1,0 +1,137 @@
+"""What happened around the worst gaps?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracekit.table import Table
+
+from ..trace.trace import GPU, Bools, Category, Int64s, Objects, Trace
+from .idle import gaps
+
+WINDOWS = 3
+"""So many windows, each around one of the longest gaps."""
+MARGIN = 0.35
+"""A window shows this share of its gap before and after it, but at least MIN_MARGIN_NS."""
+MIN_MARGIN_NS = 25_000
+MAX_EVENTS = 1_500
+"""Of a window's events the longest are kept, so that a page can draw them."""
+
+LANES = {
+    Category.ANNOTATION: "annotation",
+    Category.OPERATOR: "operator",
+    Category.RUNTIME: "call",
+    Category.DRIVER: "call",
+}
+COLUMNS = ("window", "lane", "lane_kind", "depth", "name", "family", "start_ns", "duration_ns")
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span of time to look at, in ns, and the host thread that launched what ends its gap (-1: unknown)."""
+
+    start_ns: int
+    end_ns: int
+    thread: int
+
+
+def timeline(trace: Trace, family_of: dict[str, str]) -> Table:
+    """The events of the GPU's streams and of the launching thread in windows around the longest gaps.
+
+    `window` (0 is the worst), `lane`, `lane_kind` (gpu, annotation, operator or call), `depth` (of nesting), `name`, `family`
+    (`family_of` a kernel's name, `memory`, or the lane's kind), `start_ns` and `duration_ns` (whole, also beyond the window).
+    """
+    parts = [_events(trace, number, window, family_of) for number, window in enumerate(windows(trace))]
+    if not parts:
+        return Table({column: np.empty(0, dtype=object) for column in COLUMNS})
+    return Table({column: np.concatenate([part[column] for part in parts]) for column in COLUMNS})
+
+
+def windows(trace: Trace) -> list[Window]:
+    """Windows around the longest gaps, none of which overlaps an earlier one."""
+    found = gaps(trace)
+    chosen: list[Window] = []
+    for row in np.argsort(found["start_ns"] - found["end_ns"], kind="stable").tolist():
+        start, end, call = (int(found[column][row]) for column in ("start_ns", "end_ns", "call"))
+        margin = max(int((end - start) * MARGIN), MIN_MARGIN_NS)
+        window = Window(start - margin, end + margin, int(trace.events["thread"][call]) if call >= 0 else -1)
+        if all(window.end_ns <= other.start_ns or window.start_ns >= other.end_ns for other in chosen):
+            chosen.append(window)
+        if len(chosen) == WINDOWS:
+            break
+    return chosen
+
+
+def _events(trace: Trace, number: int, window: Window, family_of: dict[str, str]) -> Table:
+    """The rows of one window."""
+    inside = (trace.start_ns < window.end_ns) & (trace.end_ns > window.start_ns)
+    on_gpu = np.flatnonzero(inside & np.isin(trace.events["category"], GPU))
+    thread = window.thread if window.thread >= 0 else _busiest_thread(trace, inside)
+    host = inside & (trace.events["thread"] == thread)
+    on_host = np.flatnonzero(host & np.isin(trace.events["category"], list(LANES)))
+    rows = np.concatenate((on_gpu, on_host))
+    if len(rows) > MAX_EVENTS:
+        rows = rows[np.argsort(-trace.events["duration_ns"][rows], kind="stable")[:MAX_EVENTS]]
+    rows = rows[np.argsort(trace.start_ns[rows], kind="stable")]
+    kinds = _lane_kinds(trace, rows)
+    names = trace.names(rows)
+    return Table(
+        {
+            "window": np.full(len(rows), number, dtype=np.int64),
+            "lane": _lanes(trace, rows, kinds),
+            "lane_kind": kinds,
+            "depth": _depths(trace, rows, kinds),
+            "name": names,
+            "family": _families(trace, rows, kinds, names, family_of),
+            "start_ns": trace.start_ns[rows],
+            "duration_ns": trace.events["duration_ns"][rows],
+        }
+    )
+
+
+def _busiest_thread(trace: Trace, inside: Bools) -> int:
+    """The thread with the most operators and calls among these events, -1 without any."""
+    host = inside & np.isin(trace.events["category"], list(LANES))
+    threads = trace.events["thread"][host]
+    return int(np.bincount(threads).argmax()) if len(threads) else -1
+
+
+def _lane_kinds(trace: Trace, rows: Int64s) -> Objects:
+    return np.array([LANES.get(c, "gpu") for c in trace.events["category"][rows].tolist()], dtype=object)
+
+
+def _lanes(trace: Trace, rows: Int64s, kinds: Objects) -> Objects:
+    place = np.full(len(trace), -1, dtype=np.int64)
+    place[trace.gpu["event"]] = np.arange(len(trace.gpu))
+    labels = []
+    for row, kind in zip(rows.tolist(), kinds.tolist(), strict=True):
+        if kind == "gpu":
+            gpu = place[row]
+            labels.append(f"GPU {trace.gpu['device'][gpu]} stream {trace.gpu['stream'][gpu]}")
+        else:
+            labels.append(f"thread {trace.threads[trace.events['thread'][row]][1]}")
+    return np.array(labels, dtype=object)
+
+
+def _depths(trace: Trace, rows: Int64s, kinds: Objects) -> Int64s:
+    """How many of the shown events of one lane enclose each."""
+    depth = np.zeros(len(rows), dtype=np.int64)
+    for kind in set(LANES.values()):
+        mine = np.flatnonzero(kinds == kind)
+        parent = trace.nested(rows[mine]).parent
+        depth_of = {-1: -1}
+        by_start = np.lexsort((-trace.end_ns[rows[mine]], trace.start_ns[rows[mine]]))
+        for i in by_start.tolist():
+            depth_of[int(rows[mine][i])] = depth[mine[i]] = depth_of.get(int(parent[i]), -1) + 1
+    return depth
+
+
+def _families(trace: Trace, rows: Int64s, kinds: Objects, names: Objects, family_of: dict[str, str]) -> Objects:
+    is_kernel = trace.events["category"][rows] == Category.KERNEL
+    families = [
+        family_of.get(name, "other") if kernel else "memory" if kind == "gpu" else kind
+        for name, kernel, kind in zip(names.tolist(), is_kernel.tolist(), kinds.tolist(), strict=True)
+    ]
+    return np.array(families, dtype=object)

@@ -1,0 +1,1 @@
+"""What changed from one trace to another, and whether that is allowed."""

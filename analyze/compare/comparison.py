@@ -1,0 +1,113 @@
+"""What got faster or slower from one trace, A, to another, B, and what of it explains the difference?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracekit.errors import TraceError
+from tracekit.table import Table
+
+from .changes import changes
+from .common_steps import Steps, common_steps
+from .conditions import Condition, differing, unknown
+from .fusions import Fusion, fusions
+from .side import Side
+from .timed import Timed, timed
+from .waterfall import Part, Waterfall, waterfall
+
+NO_OPERATOR = "(no operator)"
+"""The row of kernels that no operator launched: with it the operators' kernel time adds up to all kernel time."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How B differs from A. The tables hold the rows that differ, as `changes` describes them, the largest change first.
+
+    `section` is what is compared: the `gpu`, or the `host` where one of the traces has no GPU events. `fused` are A's
+    operators that generated kernels of B took over, `unfused` the reverse. `timed` is what the runs took without the profiler.
+    """
+
+    a: Side
+    b: Side
+    section: str
+    conditions: tuple[Condition, ...]
+    unknown_conditions: str | None
+    timed: Timed | None
+    steps: Steps | None
+    waterfall: Waterfall
+    families: Table
+    operators: Table
+    layers: Table
+    kernels: Table
+    copies: Table
+    fused: tuple[Fusion, ...]
+    unfused: tuple[Fusion, ...]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """By how many steps each side's figures are divided where the two differ in it; 1 and 1 where nothing tells steps."""
+        return (self.steps.a, self.steps.b) if self.steps else (1, 1)
+
+    @property
+    def idle(self) -> tuple[Part, ...]:
+        """The causes of idle time that differ, the largest difference first."""
+        found = [part for part in self.waterfall.parts if part.kind == "idle" and part.delta_ns]
+        a, b = self.counts
+        return tuple(sorted(found, key=lambda part: -abs(part.b_ns * a - part.a_ns * b)))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing differs."""
+        tables = (self.families, self.operators, self.layers, self.kernels, self.copies)
+        return not any(map(len, tables)) and not any(part.delta_ns for part in self.waterfall.parts)
+
+
+def compare(a: Side, b: Side) -> Comparison:
+    """Compare two traces. Raises TraceError if one of them has only GPU events and the other none."""
+    section = next((name for name in ("gpu", "host") if a.has(name) and b.has(name)), None)
+    if section is None:
+        raise TraceError(
+            f"has nothing to compare with {b.name}: one has no GPU events and the other no host events",
+            where=a.name,
+            mend="record both with the same ProfilerActivity",
+        )
+    steps = common_steps(a, b)
+    counts = (steps.a, steps.b) if steps else (1, 1)
+    gpu = section == "gpu"
+    figures = ("kernel_time_ns", "kernels", "host_self_ns", "count") if gpu else ("host_self_ns", "count")
+    operators_a, operators_b = (_with_rest(side) if gpu else side.tables["operators"] for side in (a, b))
+    times = ("time_ns", "host_ns") if gpu else ("host_ns", "time_ns")
+    return Comparison(
+        a=a,
+        b=b,
+        section=section,
+        conditions=differing(a, b),
+        unknown_conditions=unknown(a, b),
+        timed=timed(a, b),
+        steps=steps,
+        waterfall=waterfall(a, b, section),
+        families=changes(a.tables["kernels"], b.tables["kernels"], "family", ("time_ns", "count"), counts),
+        operators=changes(operators_a, operators_b, "name", figures, counts),
+        layers=changes(a.tables["layers"], b.tables["layers"], "path", (*times, "count", "calls"), counts),
+        kernels=changes(a.tables["kernels"], b.tables["kernels"], "name", ("time_ns", "count"), counts, ("family",)),
+        copies=changes(a.tables["copies"], b.tables["copies"], "name", ("time_ns", "count"), counts),
+        fused=fusions(a, b),
+        unfused=fusions(b, a),
+    )
+
+
+def _with_rest(side: Side) -> Table:
+    """The operators with the row of kernels that none of them launched, if there are any."""
+    operators = side.tables["operators"]
+    rest = {
+        "name": NO_OPERATOR,
+        "count": 0,
+        "host_self_ns": 0,
+        "kernel_time_ns": side.figures["gpu.kernel_time_ns"] - int(operators["kernel_time_ns"].sum()),
+        "kernels": side.figures["gpu.kernels"] - int(operators["kernels"].sum()),
+    }
+    if not rest["kernels"]:
+        return operators
+    return Table({name: np.append(column, np.array([rest[name]], column.dtype)) for name, column in operators.columns.items()})

@@ -1,0 +1,106 @@
+"""Does a trace keep within its budgets?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tracekit.errors import TracekitError
+
+from ..output.comparison_view import STEP, percent
+from ..output.terminal import time
+from .budgets import Budget
+from .common_steps import common_steps, steps_of
+from .metrics import KEYS, Metric, value
+from .side import Side
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A limit that a trace was held against: `max`, `max_regression` or `complete`, and the reason in words.
+
+    `old` and `new` are the metric's values, of a step where `reason` says so; `allowed` is the largest new value that passes.
+    """
+
+    metric: Metric
+    limit: str
+    passed: bool
+    reason: str
+    old: Fraction | None = None
+    new: Fraction | None = None
+    allowed: Fraction | None = None
+
+
+def complete(new: Side) -> Gate:
+    """The gate for a trace in which events are missing: too little of it would pass all others."""
+    reason = f"complete: {'; '.join(new.missing)}" if new.missing else "complete: nothing is known to be missing"
+    return Gate(Metric("complete"), "complete", not new.missing, reason)
+
+
+def hold(new: Side, old: Side | None, budgets: Sequence[Budget]) -> tuple[Gate, ...]:
+    """Hold a trace against budgets, in their order. Raises TracekitError for one that it cannot be held against."""
+    return tuple(gate for budget in budgets for gate in _gates(new, old, budget))
+
+
+def _gates(new: Side, old: Side | None, budget: Budget) -> Iterator[Gate]:
+    if budget.maximum is not None:
+        yield _maximum(new, old, budget, budget.maximum)
+    if budget.regression is not None:
+        if old is None:
+            raise TracekitError(f"max_regression of {budget.metric} needs an old trace", mend="name it with --against")
+        yield _regression(new, old, budget, budget.regression)
+
+
+def _maximum(new: Side, old: Side | None, budget: Budget, maximum: Fraction) -> Gate:
+    steps = steps_of(new) if budget.per_step else None
+    if budget.per_step and steps is None:
+        raise TracekitError(f"has no steps to hold {budget.metric} against", where=new.name, mend='leave out per = "step"')
+    kind, count = steps or ("", 1)
+    now = Fraction(_known(new, old, budget.metric), count)
+    text = f"{budget.metric}: {_shown(now, budget.metric)}{_unit(kind)}, at most {_shown(maximum, budget.metric)}"
+    return Gate(budget.metric, "max", now <= maximum, text, None, now, maximum)
+
+
+def _regression(new: Side, old: Side, budget: Budget, regression: Fraction) -> Gate:
+    steps = common_steps(old, new)
+    kind, before_steps, now_steps = (steps.kind, steps.a, steps.b) if steps and steps.a != steps.b else ("", 1, 1)
+    metric, base = budget.metric, budget.of or budget.metric
+    now, before = Fraction(_known(new, old, metric), now_steps), Fraction(_known(old, new, metric), before_steps)
+    whole = Fraction(_known(old, new, base), before_steps)
+    allowed = before + regression * whole
+    growth = percent(float((now - before) / whole)) if whole else "none before"
+    of = f" of {budget.of}" if budget.of else ""
+    text = (
+        f"{metric}: {_shown(before, metric)} → {_shown(now, metric)}{_unit(kind)}, {growth}{of}, "
+        f"at most +{float(100 * regression):g} %"
+    )
+    return Gate(metric, "max_regression", now <= allowed, text, before, now, allowed)
+
+
+def _known(side: Side, other: Side | None, metric: Metric) -> int:
+    """The metric's value in `side`; 0 where only the other trace has rows of that name."""
+    found = value(side, metric)
+    if found is not None:
+        return found
+    if metric.match is None:
+        section = metric.name.split(".")[0]
+        events = "GPU" if section in ("gpu", "idle") else "host"
+        raise TracekitError(
+            f"has no {events} events: {metric} cannot be checked", where=side.name, mend="record both activities"
+        )
+    if other is None or value(other, metric) is None:
+        where = side.name if other is None else f"{side.name} and {other.name}"
+        rows = metric.name.split(".")[0]
+        raise TracekitError(f"no {KEYS[rows]} in {rows} is like {metric.match!r}", where=where, mend="check the pattern")
+    return 0
+
+
+def _unit(kind: str) -> str:
+    return f" a {STEP[kind]}" if kind else ""
+
+
+def _shown(number: Fraction, metric: Metric) -> str:
+    if metric.is_time:
+        return time(round(number))
+    return f"{number.numerator:,}" if number.denominator == 1 else f"{float(number):,.2f}"

@@ -1,0 +1,144 @@
+"""What of one analysed trace is compared with another, whether it was analysed just now or is read from a bundle?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracekit.bundle import CAUSES, DOCUMENT, TEXT
+from tracekit.errors import BundleError
+from tracekit.manifest import raw_manifest
+from tracekit.table import Table
+
+from ..activity.completeness import MISSING
+from ..activity.gpu import GpuSummary, copies
+from ..activity.operators import HostSummary
+from ..analysis import Analysis
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    "gpu": tuple(field.name for field in fields(GpuSummary)),
+    "idle": tuple(f"{cause}_ns" for cause in CAUSES),
+    "launches": ("kernel_launches", "graph_launches"),
+    "host": tuple(field.name for field in fields(HostSummary)),
+}
+"""The figures of a trace by the sections of the document that `analyze --json` prints."""
+
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "kernels": ("name", "family", "operator", "count", "time_ns"),
+    "generated_kernels": ("name", "source"),
+    "operators": ("name", "count", "host_self_ns", "kernel_time_ns", "kernels"),
+    "layers": ("path", "depth", "count", "calls", "time_ns", "host_ns"),
+    "copies": ("name", "count", "time_ns"),
+}
+"""The tables of a trace and their columns, as in a bundle."""
+
+NULLABLE = frozenset({"operator", "source"})
+LARGEST = 2**62
+AGAIN = "run `tracekit analyze` again"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison.
+
+    `figures` are called as in the document, `gpu.span_ns` or `idle.dispatch_ns`; those of `gpu` and `host` are absent where
+    the trace has no such events. `tables` are those of TABLES, `manifest` is the run's as it was written, empty without one,
+    and `missing` says what is missing of an incomplete trace.
+    """
+
+    name: str
+    device: str | None
+    missing: tuple[str, ...]
+    figures: Mapping[str, int]
+    tables: Mapping[str, Table]
+    manifest: Mapping[str, Any]
+
+    def has(self, section: str) -> bool:
+        """Whether the trace has the figures of `gpu`, or of `host`."""
+        return f"{section}.span_ns" in self.figures
+
+
+def analysed(analysis: Analysis) -> Side:
+    """The side that a trace is once it is analysed."""
+    trace = analysis.trace
+    sections = {"gpu": analysis.gpu, "idle": analysis.idle, "launches": analysis.launches, "host": analysis.host}
+    whole = {
+        "kernels": analysis.kernels,
+        "generated_kernels": analysis.generated_kernels,
+        "operators": analysis.operators,
+        "layers": analysis.layers,
+        "copies": copies(trace),
+    }
+    return Side(
+        name=trace.name,
+        device=trace.device.name if trace.device else None,
+        missing=tuple(warning.message for warning in analysis.warnings if warning.code in MISSING),
+        figures=_flat({name: asdict(section) for name, section in sections.items() if section is not None}),
+        tables={name: Table({column: whole[name][column] for column in columns}) for name, columns in TABLES.items()},
+        manifest=raw_manifest(Path(trace.path)) or {},
+    )
+
+
+def saved(directory: Path, entry: Mapping[str, Any]) -> Side:
+    """The side that a trace of the bundle in `directory` is, given its entry in the document.
+
+    Raises BundleError if the entry or a table is not what the contract says, or its times do not add up.
+    """
+    # Imported here: only bundles need it, and it takes a while.
+    from tracekit.saved import read_tables
+
+    device, manifest = entry.get("device"), entry.get("manifest")
+    figures = _flat({name: section for name in FIGURES if isinstance(section := entry.get(name), dict)})
+    if wrong := _wrong(figures):
+        raise BundleError(wrong, where=directory / DOCUMENT, mend=AGAIN)
+    return Side(
+        name=str(entry.get("name") or "trace"),
+        device=str(device.get("name")) if isinstance(device, dict) else None,
+        missing=tuple(_missing(entry.get("warnings"))),
+        figures=figures,
+        tables={name: _table(name, table, directory) for name, table in read_tables(directory, entry, TABLES).items()},
+        manifest=manifest if isinstance(manifest, dict) else {},
+    )
+
+
+def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of these sections, under one name each; None for one that a section lacks."""
+    return {f"{name}.{figure}": values.get(figure) for name, values in sections.items() for figure in FIGURES[name]}
+
+
+def _wrong(figures: Mapping[str, Any]) -> str | None:
+    """What is wrong with the figures of a bundle, which anybody may have written; None if nothing is."""
+    for name, value in figures.items():
+        if type(value) is not int or abs(value) > LARGEST:
+            return f"`{name}` is not a whole number"
+    causes = [f"idle.{cause}_ns" for cause in CAUSES]
+    if missing := [name for name in (*causes, "launches.kernel_launches") if name not in figures]:
+        return f"`{missing[0]}` is missing"
+    if "gpu.span_ns" in figures and figures["gpu.span_ns"] != figures["gpu.busy_ns"] + sum(figures[name] for name in causes):
+        return "busy time and the causes of idle time do not add up to the span"
+    return None
+
+
+def _missing(warnings: Any) -> list[str]:
+    known = [warning for warning in warnings if isinstance(warning, dict)] if isinstance(warnings, list) else []
+    return [str(warning.get("message")) for warning in known if warning.get("code") in MISSING]
+
+
+def _table(name: str, stored: pa.Table, directory: Path) -> Table:
+    """The columns that are compared, of a table of a bundle; numbers are int64."""
+    columns = {}
+    for column in TABLES[name]:
+        values = stored.column(column).to_pylist()
+        kind: type = str if column in TEXT else int
+        optional = column in NULLABLE
+        if not all(type(value) is kind or (optional and value is None) for value in values):
+            raise BundleError(f"the column {column} of {name} is not what it should be", where=directory, mend=AGAIN)
+        columns[column] = np.fromiter(values, dtype=object if kind is str else np.int64, count=len(values))
+    return Table(columns)

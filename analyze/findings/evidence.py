@@ -1,0 +1,192 @@
+"""What do the rules look at, and from when on is something worth a finding?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracekit.devices import PEAKS, Datasheet
+from tracekit.table import Table
+
+from ..activity.gpu import GpuSummary
+from ..activity.idle import IdleCauses
+from ..activity.launches import Launches
+from ..activity.replay import Replay, replay
+from ..trace.group import Floats
+from ..trace.trace import Bools, Category, Int64s, Trace, TraceWarning
+from ..work.roofline import Roofline
+
+if TYPE_CHECKING:
+    from tracekit.manifest import RunManifest
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From when something is worth a finding. Shares of idle time and of communication are of the GPU's span.
+
+    `work` is the share of kernel time that a kind of work must have, `gemv` that of matrix-vector products. A layer must have
+    `layer_host` of the host time of the layer around it, and `layer_ratio` times its share of GPU time. A matrix product of
+    fewer than `gemv_rows` rows reads its weights for so few tokens that it is a matrix-vector product. Two matrix products
+    with a softmax between them are attention if at most `attention_steps` kernels lie between. Communication is hidden well
+    if at least `overlap` of it runs beside other work. Ranks straggle if the slowest computes `straggling` longer than the
+    median. From `inflation` on, a profiled step is too slow to be read as the step itself.
+    """
+
+    launch_overhead: float = 0.20
+    host_sync: float = 0.05
+    host_late: float = 0.20
+    data_loader: float = 0.05
+    transfers: float = 0.02
+    communication: float = 0.05
+    severe: float = 0.50
+    notable: float = 0.05
+    work: float = 0.05
+    gemv: float = 0.20
+    gemv_rows: float = 8.0
+    attention_steps: int = 8
+    overlap: float = 0.50
+    straggling: float = 0.10
+    inflation: float = 1.5
+    layer_host: float = 0.10
+    layer_ratio: float = 2.0
+
+
+THRESHOLDS = Thresholds()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A trace and what the analyses say of it, as the rules see it. Masks have an entry for each row of `work`."""
+
+    trace: Trace
+    gpu: GpuSummary | None
+    idle: IdleCauses
+    launches: Launches
+    gap_groups: Table
+    layers: Table
+    kernels: Table
+    work: Table
+    roofline: Roofline | None = None
+    sheet: Datasheet | None = None
+    warnings: tuple[TraceWarning, ...] = ()
+    manifest: RunManifest | None = None
+    ranks: Table | None = None
+    thresholds: Thresholds = field(default=THRESHOLDS)
+
+    # --- Shares ------------------------------------------------------------------------------------------------
+
+    def share(self, ns: int) -> float:
+        """Share of the GPU's span."""
+        return ns / self.gpu.span_ns if self.gpu and self.gpu.span_ns else 0.0
+
+    @property
+    def has_host(self) -> bool:
+        """Whether anything was recorded of the host but its calls."""
+        return bool(len(self.trace.operators) or len(self.trace.where(Category.ANNOTATION)))
+
+    @property
+    def capability(self) -> float | None:
+        """The compute capability of an NVIDIA device; None of any other, and where it is not recorded."""
+        device = self.trace.device
+        maker = f"{device.name} {self.sheet.architecture if self.sheet else ''}" if device else ""
+        if device is None or device.compute_capability is None or re.search("AMD|Instinct|CDNA", maker):
+            return None
+        try:
+            return float(device.compute_capability)
+        except ValueError:
+            return None
+
+    def work_share(self, mask: Bools) -> float:
+        """Share of all kernel time."""
+        return self.time(mask) / max(int(self.work["duration_ns"].sum()), 1)
+
+    def time(self, mask: Bools) -> int:
+        """The kernels' time, added up."""
+        return int(self.work["duration_ns"][mask].sum())
+
+    def severity(self, ns: int) -> str:
+        """How bad it is to lose this much: `high` from the severe share of the span on, `low` below the notable one."""
+        share = self.share(ns)
+        return "high" if share >= self.thresholds.severe else "medium" if share >= self.thresholds.notable else "low"
+
+    # --- Kernels -----------------------------------------------------------------------------------------------
+
+    def of_family(self, *families: str) -> Bools:
+        """Which kernels do this kind of work."""
+        return self._by_name(self.kernels["name"][np.isin(self.kernels["family"].astype(str), families)].tolist())
+
+    def of_kind(self, *kinds: str) -> Bools:
+        """Which kernels are of these kinds within their family."""
+        return self._by_name(self.kernels["name"][np.isin(self.kernels["kind"].astype(str), kinds)].tolist())
+
+    def named(self, pattern: re.Pattern[str]) -> Bools:
+        """Which kernels have a name in which the pattern is found."""
+        return self._by_name([name for name in self.kernels["name"].tolist() if pattern.search(name)])
+
+    def launched_by(self, pattern: re.Pattern[str]) -> Bools:
+        """Which kernels an operator launched whose name the pattern matches at its start, or did the work of one."""
+        matches = np.fromiter((pattern.match(text) is not None for text in self.trace.strings), np.bool_)
+        matches = np.append(matches, False)
+        codes = np.append(self.trace.events["name"], len(matches) - 1)
+        found: Bools = matches[codes[self.work["operator"]]] | matches[codes[self.work["owner"]]]
+        return found
+
+    def at_peak(self, *peaks: str) -> Bools:
+        """Which kernels' FLOPs are held against one of these peaks."""
+        return np.isin(self.work["peak"], [PEAKS.index(peak) for peak in peaks])
+
+    def _by_name(self, names: list[str]) -> Bools:
+        wanted = set(names)
+        known = np.fromiter((text in wanted for text in self.trace.strings), np.bool_, len(self.trace.strings))
+        found: Bools = known[self.names]
+        return found
+
+    @cached_property
+    def names(self) -> Int64s:
+        """Each kernel's name, into the trace's strings."""
+        return self.trace.events["name"][self.trace.gpu["event"][self.work["gpu"]]].astype(np.int64)
+
+    @cached_property
+    def in_order(self) -> Int64s:
+        """Rows of `work` by device and stream, and on each by start."""
+        gpu = self.work["gpu"]
+        start = self.trace.start_ns[self.trace.gpu["event"][gpu]]
+        return np.lexsort((start, self.trace.gpu["stream"][gpu], self.trace.gpu["device"][gpu])).astype(np.int64)
+
+    @cached_property
+    def lane(self) -> Int64s:
+        """Each kernel's device and stream, as a number."""
+        gpu = self.work["gpu"][self.in_order]
+        device, stream = self.trace.gpu["device"][gpu], self.trace.gpu["stream"][gpu]
+        lane = np.zeros(len(gpu), dtype=np.int64)
+        lane[self.in_order[1:]] = np.cumsum((np.diff(device) != 0) | (np.diff(stream) != 0))
+        return lane
+
+    @cached_property
+    def rows_per_product(self) -> Floats:
+        """Rows that each matrix product multiplies its weights by, from its intensity: 2 FLOPs a weight and row; else NaN."""
+        known = self.work["has_flops"] & self.work["has_bytes"] & self.of_family("gemm") & (self.work["flops"] > 0)
+        rows: Floats = self.work["flops"] * self.item_bytes / (2 * np.maximum(self.work["bytes"], 1))
+        return np.where(known, rows, np.nan)
+
+    @cached_property
+    def item_bytes(self) -> Int64s:
+        """The size of an element of each matrix product's operands, by the peak it is held against."""
+        wide = [self.at_peak("fp64"), self.at_peak("fp32", "tf32"), self.at_peak("fp8", "int8")]
+        return np.select(wide, [8, 4, 1], 2).astype(np.int64)
+
+    # --- What would change ------------------------------------------------------------------------------------
+
+    @cached_property
+    def _replay(self) -> Replay:
+        return replay(self.trace)
+
+    def shorter(self, saving: Int64s) -> int:
+        """How much shorter the GPU's span gets if each kernel takes `saving` ns less and the host launches as it did."""
+        events = np.zeros(len(self.trace.gpu), dtype=np.int64)
+        events[self.work["gpu"]] = saving
+        return self._replay.saved_ns(events)

@@ -1,0 +1,97 @@
+"""Is attention fused, by the kernels that the device allows?"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from ...trace.trace import Bools
+from ..evidence import Evidence
+from ..finding import Answer, CannotTell, Finding
+from .needs import CAPABILITY, KERNELS, OPERATORS, needs
+from .wording import kept, percent
+
+BATCHED = re.compile(r"aten::(?:bmm|baddbmm|matmul|einsum)\b")
+SOFTMAX = re.compile(r"aten::_?(?:safe_)?(?:masked_)?softmax\b")
+FALLBACK = re.compile(r"aten::(?:_efficient_attention_forward|_scaled_dot_product_(?:efficient_attention|attention_math))")
+AMPERE = 8.0
+
+
+@needs(KERNELS, OPERATORS)
+def unfused_attention(evidence: Evidence) -> Answer:
+    """Scores are written, scaled, masked, normalised and read again between two products, where one kernel could keep them."""
+    softmax = evidence.of_kind("softmax") & evidence.of_family("reduction")
+    hidden = softmax & (evidence.work["operator"] < 0)
+    if softmax.any() and 2 * evidence.time(hidden) > evidence.time(softmax):
+        return CannotTell("unfused_attention", "the operators around the softmax kernels are not known: a graph hides them")
+    between, times = _between_products(evidence, softmax)
+    if evidence.work_share(between) < evidence.thresholds.work / 5:
+        return None
+    faster = np.where(between, evidence.work["duration_ns"], 0)
+    saving = evidence.shorter(faster)
+    return Finding(
+        code="unfused_attention",
+        title="Attention runs as separate kernels",
+        severity=evidence.severity(saving),
+        affected_ns=evidence.time(between),
+        saving_ns=saving,
+        evidence=f"{times:,} times {int(between.sum()) / max(times, 1):.1f} kernels (scale, mask, softmax, copies) lie "
+        f"between two products of one attention: {percent(evidence.work_share(between))} of the kernel time",
+        action="torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), in Transformers "
+        "attn_implementation='sdpa' (or 'flash_attention_2'): one kernel, and the scores never reach memory.",
+        reasoning=f"The kernels between the two products. {kept(evidence.time(between), saving)} The products are taken to "
+        "last as long inside the fused kernel; launches that vanish are part of the launch overhead, if the GPU waits for it.",
+        rows=(
+            {
+                "chains": times,
+                "kernels": int(between.sum()),
+                "time_ns": evidence.time(between),
+                "bytes": int(evidence.work["bytes"][between].sum()),
+            },
+        ),
+    )
+
+
+def _between_products(evidence: Evidence, softmax: Bools) -> tuple[Bools, int]:
+    """The kernels between two batched products with a softmax between them, and how many such pairs there are."""
+    order = evidence.in_order
+    lane = evidence.lane[order]
+    products = np.flatnonzero((evidence.launched_by(BATCHED) & evidence.of_family("gemm"))[order])
+    centres = np.flatnonzero((softmax & evidence.launched_by(SOFTMAX))[order])
+    after = np.searchsorted(products, centres)
+    enclosed = (after > 0) & (after < len(products))
+    left, right = products[after[enclosed] - 1], products[after[enclosed]]
+    near = (right - left - 1 <= evidence.thresholds.attention_steps) & (lane[left] == lane[right])
+    left, right = np.unique(np.stack((left[near], right[near])), axis=1)
+    opens = np.zeros(len(order) + 1, dtype=np.int64)
+    opens[left + 1] += 1
+    opens[right] -= 1
+    between = np.zeros(len(order), dtype=np.bool_)
+    between[order] = np.cumsum(opens[:-1]) > 0
+    return between, len(left)
+
+
+@needs(KERNELS, OPERATORS, CAPABILITY)
+def flash_unavailable(evidence: Evidence) -> Answer:
+    """PyTorch's FlashAttention needs Ampere: on an older device scaled_dot_product_attention takes another kernel."""
+    capability = evidence.capability
+    assert capability is not None
+    fallback = evidence.launched_by(FALLBACK)
+    if capability >= AMPERE or evidence.work_share(fallback) < evidence.thresholds.work:
+        return None
+    return Finding(
+        code="flash_unavailable",
+        title="FlashAttention is not available on this architecture",
+        severity="low",
+        affected_ns=evidence.time(fallback),
+        saving_ns=None,
+        evidence=f"{percent(evidence.work_share(fallback))} of the kernel time is attention by the memory-efficient or the "
+        f"plain kernel; PyTorch's FlashAttention needs compute capability 8.0, this is {capability:g}",
+        action="Keep the memory-efficient kernel (torch.nn.attention.sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION), or "
+        "xformers.ops.memory_efficient_attention) rather than the plain one; on compute capability 7.5 tracekit's own "
+        "attention kernels (docs/kernels.md), or a FlashAttention made for Turing. It matters for long prompts: a decode step "
+        "reads few keys and values beside its weights.",
+        reasoning="No estimate: no kernel of such a device was measured against another one here.",
+        rows=({"kernels": int(fallback.sum()), "time_ns": evidence.time(fallback), "compute_capability": capability},),
+    )

@@ -1,0 +1,137 @@
+"""Are there kernels that another one could do on the way?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracekit.inductor import is_generated
+
+from ...trace.trace import Bools, Int64s
+from ..evidence import Evidence
+from ..finding import Answer, CannotTell, Finding
+from .needs import KERNELS, needs
+from .wording import kept, kernels, percent
+
+LAYOUT = re.compile(r"(?:nchw|nhwc|ncdhw|ndhwc)_?(?:to|2)_?(?:nchw|nhwc|ncdhw|ndhwc)|batched_transpose_\d", re.IGNORECASE)
+"""In the names of cuDNN's and MIOpen's kernels that change a tensor's layout for a convolution."""
+
+
+@needs(KERNELS)
+def elementwise_chains(evidence: Evidence) -> Answer:
+    """Elementwise kernels one after another write what the next one reads: one kernel would keep it in registers."""
+    chains = _chains(evidence, evidence.of_family("elementwise") & ~_generated(evidence))
+    if evidence.work_share(chains.members) < evidence.thresholds.work:
+        return None
+    saving = evidence.shorter(chains.faster_ns)
+    moved = int(evidence.work["bytes"][chains.faster_ns > 0].sum())
+    return Finding(
+        code="elementwise_chains",
+        title="Elementwise kernels run one after another",
+        severity=evidence.severity(saving),
+        affected_ns=evidence.time(chains.members),
+        saving_ns=saving,
+        evidence=f"{chains.count:,} chains of {int(chains.members.sum()):,} elementwise kernels take "
+        f"{percent(evidence.work_share(chains.members))} of the kernel time"
+        + (f"; fused, {moved / 1e6:,.1f} MB less would move" if moved else ""),
+        action="torch.compile(model) fuses them; by hand: F.gelu and F.layer_norm instead of their formulas, "
+        "optimizers with fused=True (torch.optim.AdamW(..., fused=True)) or foreach=True.",
+        reasoning="Elementwise kernels with no other kernel between them on their stream are taken to last as long together as "
+        f"the longest of them. {kept(int(chains.faster_ns.sum()), saving)} An upper bound: neighbours need not depend on "
+        "each other, nor have one shape.",
+        rows=kernels(evidence, chains.members, chains.faster_ns),
+    )
+
+
+@dataclass(frozen=True)
+class _Chains:
+    """Kernels that follow each other: for each row of `work` whether it is in a chain, and its saving if that is fused."""
+
+    count: int
+    members: Bools
+    faster_ns: Int64s
+
+
+def _chains(evidence: Evidence, mask: Bools) -> _Chains:
+    """Runs of at least two of these kernels without another one between them on their stream; each keeps its longest."""
+    order = evidence.in_order
+    inside, lane = mask[order], evidence.lane[order]
+    follows = np.zeros(len(order), dtype=np.bool_)
+    follows[1:] = inside[1:] & inside[:-1] & (lane[1:] == lane[:-1])
+    rows, chain = order[inside], np.cumsum(inside & ~follows)[inside] - 1
+    length = np.bincount(chain)
+    time, chained = evidence.work["duration_ns"][rows], length[chain] > 1
+    longest = np.lexsort((time, chain))[np.cumsum(length) - 1]
+    faster, members = np.zeros(len(order), dtype=np.int64), np.zeros(len(order), dtype=np.bool_)
+    faster[rows[chained]], members[rows] = time[chained], chained
+    faster[rows[longest]] = 0
+    return _Chains(int((length > 1).sum()), members, faster)
+
+
+def _generated(evidence: Evidence) -> Bools:
+    """Kernels that a compiler has fused already."""
+    known = np.zeros(len(evidence.trace.strings), dtype=np.bool_)
+    for code in np.unique(evidence.names).tolist():
+        known[code] = is_generated(evidence.trace.strings[code])
+    found: Bools = known[evidence.names]
+    return found
+
+
+@needs(KERNELS)
+def split_k(evidence: Evidence) -> Answer:
+    """A product of one row is split over K to fill the device, and a second kernel adds the parts up."""
+    reduces = evidence.of_kind("splitk_reduce")
+    if evidence.work_share(reduces) < evidence.thresholds.work / 5:
+        return None
+    rows = evidence.rows_per_product
+    owner = evidence.work["owner"]
+    single = np.unique(owner[(rows < evidence.thresholds.gemv_rows) & (owner >= 0)])
+    known = evidence.work["has_bytes"] & reduces
+    if 2 * evidence.time(known) < evidence.time(reduces):
+        return CannotTell("split_k", "the shapes of the products that are split are not known")
+    beside = reduces & np.isin(owner, single)
+    if evidence.work_share(beside) < evidence.thresholds.work / 5:
+        return None
+    faster = np.where(beside, evidence.work["duration_ns"], 0)
+    saving = evidence.shorter(faster)
+    return Finding(
+        code="split_k",
+        title="Products of few rows are split, and added up by a second kernel",
+        severity=evidence.severity(saving),
+        affected_ns=evidence.time(beside),
+        saving_ns=saving,
+        evidence=f"{int(beside.sum()):,} split-K reductions beside products of few rows take "
+        f"{percent(evidence.work_share(beside))} of the kernel time, and as many launches",
+        action="torch.compile(model, mode='max-autotune') chooses among kernels that need none; from PyTorch 2.10 on "
+        "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = (False, False) (for bfloat16 allow_bf16_...) "
+        "forbids cuBLAS to split. Measure: a product that is not split may take longer.",
+        reasoning=f"The time of these reductions. {kept(evidence.time(beside), saving)} An upper bound, as if the products "
+        "took no longer without.",
+        rows=kernels(evidence, beside, faster),
+    )
+
+
+@needs(KERNELS)
+def layout_conversions(evidence: Evidence) -> Answer:
+    """Convolutions want another layout than the tensors have, so each is converted before and after."""
+    conversions = evidence.named(LAYOUT)
+    if not evidence.of_family("convolution").any() or evidence.work_share(conversions) < evidence.thresholds.work / 5:
+        return None
+    faster = np.where(conversions, evidence.work["duration_ns"], 0)
+    saving = evidence.shorter(faster)
+    return Finding(
+        code="layout_conversions",
+        title="Tensors change their layout around convolutions",
+        severity=evidence.severity(saving),
+        affected_ns=evidence.time(conversions),
+        saving_ns=saving,
+        evidence=f"{int(conversions.sum()):,} conversions between NCHW and NHWC take "
+        f"{percent(evidence.work_share(conversions))} of the kernel time",
+        action="model.to(memory_format=torch.channels_last) and inputs.to(memory_format=torch.channels_last), once, before "
+        "the loop.",
+        reasoning=f"The time of these kernels. {kept(evidence.time(conversions), saving)} channels_last keeps tensors in the "
+        "layout that the convolutions want.",
+        rows=kernels(evidence, conversions, faster),
+    )

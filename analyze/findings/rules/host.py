@@ -1,0 +1,169 @@
+"""Does the GPU wait for the host to wait, to load data, or to do something else?"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...activity.idle import blocking_calls, gaps
+from ...trace.intervals import merge
+from ...trace.trace import Category, Int64s, Trace
+from ..evidence import Evidence
+from ..finding import Answer, Finding
+from .needs import CALLS, GPU, HOST, needs
+from .wording import ms, percent, places, worst_place
+
+LOADER = re.compile(r"enumerate\(DataLoader\)#")
+"""What PyTorch calls fetching a DataLoader's next batch."""
+
+PYTHON_LINE = re.compile(r"(?P<file>.+)\((?P<line>\d+)\): ")
+LIBRARY = re.compile(r"(?:.*/)?(?:site-packages|dist-packages|python3\.\d+)/|torch/|<|contextlib|threading")
+"""Python of libraries and of the interpreter: no line of the user's own."""
+
+WORST = 5
+
+
+@needs(GPU, CALLS)
+def host_sync(evidence: Evidence) -> Answer:
+    """The host waited for the device before it launched on, so the device then waited for the host."""
+    waited = evidence.idle.host_sync_ns
+    if evidence.share(waited) < evidence.thresholds.host_sync:
+        return None
+    rows = _waits(evidence.trace)
+    line = next((row["line"] for row in rows if row["line"]), None)
+    return Finding(
+        code="host_sync",
+        title="The host waits for the GPU, then the GPU for the host",
+        severity=evidence.severity(waited),
+        affected_ns=waited,
+        saving_ns=waited,
+        evidence=f"{percent(evidence.share(waited))} of the span is idle inside blocking calls of the launching thread"
+        + worst_place(evidence, "host_sync")
+        + _longest(rows)
+        + (f", at {line}" if line else ""),
+        action="Take .item(), .cpu(), print(tensor), boolean masks and torch.cuda.synchronize() out of the loop; keep flags "
+        "and positions on the device and copy with non_blocking=True from pinned memory.",
+        reasoning="The idle time that lies inside blocking calls, all of it: an upper bound, since what is launched after "
+        "them still has to be dispatched. Rows are the blocking calls by operator and, with_stack=True, Python line.",
+        rows=rows,
+    )
+
+
+def _longest(rows: tuple[Mapping[str, Any], ...]) -> str:
+    """What waited longest, as a clause."""
+    if not rows:
+        return ""
+    inside = f" in {rows[0]['operator']}" if rows[0]["operator"] else ""
+    return f"; the longest waits: {rows[0]['call']}{inside}, {rows[0]['count']:,} times, {ms(rows[0]['wait_ns'])}"
+
+
+def _waits(trace: Trace) -> tuple[Mapping[str, Any], ...]:
+    """The blocking calls by name, operator and Python line: how often, and how long the host was in them."""
+    rows = blocking_calls(trace)
+    operators = _names(trace, trace.enclosing(trace.operator_forest, rows))
+    lines = _lines(trace, rows)
+    keys = list(zip(trace.names(rows).tolist(), operators, lines, strict=True))
+    waits: Counter[tuple[str, str | None, str | None]] = Counter()
+    for key, duration in zip(keys, trace.events["duration_ns"][rows].tolist(), strict=True):
+        waits[key] += duration
+    count = Counter(keys)
+    worst = sorted(waits, key=lambda key: (-waits[key], str(key)))[:WORST]
+    return tuple(
+        {"call": key[0], "operator": key[1], "line": key[2], "count": count[key], "wait_ns": waits[key]} for key in worst
+    )
+
+
+def _names(trace: Trace, rows: Int64s) -> list[str | None]:
+    return [None if row < 0 else str(trace.strings[trace.events["name"][row]]) for row in rows.tolist()]
+
+
+def _lines(trace: Trace, rows: Int64s) -> list[str | None]:
+    """For each of these rows the innermost line of Python around it that is the user's own, as `file:line`."""
+    python = trace.where(Category.PYTHON)
+    if not len(python):
+        return [None] * len(rows)
+    own = np.fromiter((_own_line(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
+    forest = trace.nested(python[own[trace.events["name"][python]]])
+    return [None if name is None else _own_line(name) for name in _names(trace, trace.enclosing(forest, rows))]
+
+
+def _own_line(name: str) -> str | None:
+    """`file:line` of a Python event's name, such as `train.py(12): step`; None if it is none, or a library's."""
+    found = PYTHON_LINE.match(name)
+    return f"{found['file']}:{found['line']}" if found and not LIBRARY.match(found["file"]) else None
+
+
+@needs(GPU, CALLS)
+def host_late(evidence: Evidence) -> Answer:
+    """The launching thread was in no operator at all: Python, or nothing."""
+    late = max(evidence.idle.host_other_ns - _loading_ns(evidence.trace), 0)
+    if evidence.share(late) < evidence.thresholds.host_late:
+        return None
+    return Finding(
+        code="host_late",
+        title="The GPU waits while the host is outside PyTorch",
+        severity=evidence.severity(late),
+        affected_ns=late,
+        saving_ns=late,
+        evidence=f"{percent(evidence.share(late))} of the span is idle while the launching thread is in no operator"
+        + worst_place(evidence, "host_other"),
+        action="Look at the Python between the operators: logging, tokenising, a Python loop over tokens, a data pipeline "
+        "other than DataLoader. Profile with with_stack=True to see its lines.",
+        reasoning="The idle time in which the launching thread was in no operator and in no blocking call, less what a "
+        "DataLoader took of it: an upper bound, as if all of that Python went away.",
+        rows=places(evidence, "host_other"),
+    )
+
+
+@needs(GPU, CALLS, HOST)
+def data_loader(evidence: Evidence) -> Answer:
+    """The GPU waits for the next batch."""
+    waited = _loading_ns(evidence.trace)
+    if evidence.share(waited) < evidence.thresholds.data_loader:
+        return None
+    trace = evidence.trace
+    rows = _loads(trace)
+    host = int(trace.events["duration_ns"][rows].sum())
+    return Finding(
+        code="data_loader",
+        title="The GPU waits for the DataLoader",
+        severity=evidence.severity(waited),
+        affected_ns=waited,
+        saving_ns=waited,
+        evidence=f"{percent(evidence.share(waited))} of the span is idle while the launching thread fetches a batch: "
+        f"{len(rows):,} fetches, {ms(host)} together",
+        action="DataLoader(num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4), and "
+        "batch.to(device, non_blocking=True); then move heavy transforms to the device or cache their results.",
+        reasoning="The idle time that lies inside `enumerate(DataLoader)` on the thread that launched what ended the gap: an "
+        "upper bound, as if every batch had been ready.",
+        rows=({"fetches": len(rows), "host_ns": host, "idle_ns": waited},),
+    )
+
+
+def _loads(trace: Trace) -> Int64s:
+    """Rows of the fetches of batches."""
+    host = trace.where(Category.OPERATOR, Category.ANNOTATION)
+    fetching = np.fromiter((LOADER.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
+    rows: Int64s = host[fetching[trace.events["name"][host]]]
+    return rows
+
+
+def _loading_ns(trace: Trace) -> int:
+    """How long the GPU was idle while the thread that then launched was fetching a batch."""
+    rows = _loads(trace)
+    if not len(rows):
+        return 0
+    found = gaps(trace)
+    late = found["host_sync_ns"] + found["dispatch_ns"] + found["host_other_ns"]
+    thread = np.where(found["call"] >= 0, trace.events["thread"][found["call"]], -1)
+    total = 0
+    for one in np.unique(trace.events["thread"][rows]).tolist():
+        here, fetches = thread == one, rows[trace.events["thread"][rows] == one]
+        union = merge(trace.start_ns[fetches], trace.end_ns[fetches])
+        start = found["start_ns"][here]
+        total += int(union.within(start, start + late[here]).sum())
+    return total

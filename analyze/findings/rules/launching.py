@@ -1,0 +1,139 @@
+"""Does the GPU wait for launches?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from tracekit.names import shorten_path
+
+from ...activity.launches import graph_kernels
+from ...work.predict import GRAPH_GAP_NS, steps
+from ..evidence import Evidence
+from ..finding import Answer, Finding
+from .needs import CALLS, GPU, Need, needs
+from .wording import ms, percent, worst_place
+
+NAMED = 3
+"""So many layers are named in a finding about them."""
+
+STEPS = 5
+"""So many steps are predicted."""
+
+LAYERS = Need("no annotation or module tells layers", lambda e: len(e.layers) > 0)
+
+
+@needs(GPU, CALLS)
+def launch_overhead(evidence: Evidence) -> Answer:
+    """The GPU waits for kernels to be dispatched and launched one by one."""
+    overhead = evidence.idle.launch_overhead_ns
+    if evidence.share(overhead) < evidence.thresholds.launch_overhead:
+        return None
+    replayed = int(graph_kernels(evidence.trace).sum())
+    single = len(evidence.trace.gpu) - replayed
+    gaps = single * GRAPH_GAP_NS
+    saving = max(overhead - gaps, 0)
+    launches = evidence.launches.kernel_launches + evidence.launches.graph_launches
+    rows = tuple(_steps(evidence))
+    return Finding(
+        code="launch_overhead",
+        title="The GPU waits for launches",
+        severity=evidence.severity(overhead),
+        affected_ns=overhead,
+        saving_ns=saving,
+        evidence=f"{percent(evidence.share(overhead))} of the span is idle while the host dispatches "
+        f"({ms(evidence.idle.dispatch_ns)}) or a launch is under way ({ms(evidence.idle.launch_latency_ns)}), over "
+        f"{launches:,} launches" + worst_place(evidence, "dispatch"),
+        action="Launch a whole step at once: torch.compile(model, mode='reduce-overhead'), or torch.cuda.CUDAGraph with static "
+        "shapes and buffers; else fuse small operators (torch.compile) or give each launch more work (a larger batch).",
+        reasoning=f"All of this idle time ({ms(overhead)}), less a gap of {GRAPH_GAP_NS} ns (quoted: NVIDIA, V100) for each of "
+        f"the {single:,} GPU events that would lie in a graph ({ms(gaps)})." + _predicted(rows),
+        rows=rows,
+    )
+
+
+def _steps(evidence: Evidence) -> Iterator[Mapping[str, Any]]:
+    """What the steps with most busy time would take as a graph: their busy time and the gaps."""
+    found = steps(evidence.trace, evidence.work, evidence.manifest)
+    for step in sorted(found, key=lambda step: (-step.busy_ns * step.calls, step.name))[:STEPS]:
+        yield {
+            "step": step.name,
+            "calls": step.calls,
+            "gpu_events": round(step.gpu_events, 3),
+            "busy_ns": round(step.busy_ns),
+            "predicted_ns": round(step.graph_ns()),
+            "unprofiled_ns": None if step.host_ns is None else round(step.host_ns),
+        }
+
+
+def _predicted(rows: tuple[Mapping[str, Any], ...]) -> str:
+    """The prediction of the step with most busy time, as a sentence."""
+    if not rows:
+        return ""
+    row = rows[0]
+    against = f"; without the profiler it took {ms(row['unprofiled_ns'])}" if row["unprofiled_ns"] is not None else ""
+    return (
+        f" Predicted for one {row['step']} as a graph: {ms(row['predicted_ns'])}, busy {ms(row['busy_ns'])} and "
+        f"{row['gpu_events']:,.0f} GPU events{against}."
+    )
+
+
+@needs(GPU, LAYERS)
+def layer_launch_cost(evidence: Evidence) -> Answer:
+    """A stopwatch around these layers shows what launching their kernels costs the host, not what the kernels cost."""
+    found = sorted(_launch_bound(evidence), key=lambda layer: (-layer.host_ns, layer.path))
+    if not found:
+        return None
+    named = "; ".join(
+        f"{shorten_path(layer.path)}: {percent(layer.host_share)} of the host time around it, "
+        f"{percent(layer.gpu_share)} of the GPU time"
+        for layer in found[:NAMED]
+    )
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return Finding(
+        code="layer_launch_cost",
+        title="A stopwatch around these layers measures their launches, not their work",
+        severity="low",
+        affected_ns=sum(layer.host_ns for layer in found),
+        saving_ns=None,
+        evidence=named + more,
+        action="Judge these layers by their GPU time. What they cost the host is operators and launches: fuse them with their "
+        "neighbours (torch.compile) or replay the step as a CUDA graph; a faster kernel would not show.",
+        reasoning="No saving of its own: it is part of the launch overhead, if the GPU waits for it; else it costs nothing.",
+        rows=tuple(
+            {"path": layer.path, "host_ns": layer.host_ns, "host_share": layer.host_share, "gpu_share": layer.gpu_share}
+            for layer in found[:10]
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _LaunchBound:
+    """A layer and its shares of the layer around it; `host_ns` is without waiting for the device."""
+
+    path: str
+    host_ns: int
+    host_share: float
+    gpu_share: float
+
+
+def _launch_bound(evidence: Evidence) -> Iterator[_LaunchBound]:
+    """The layers without layers inside whose share of host time is far above their share of GPU time, in their parent."""
+    rows = evidence.layers.records()
+    around: list[dict[str, Any]] = []  # the rows that hold the one at hand, the outermost first
+    limits = evidence.thresholds
+    for row, following in zip_longest(rows, rows[1:]):
+        around[row["depth"] :] = [row]
+        holds_others = following is not None and following["depth"] > row["depth"]
+        if not row["depth"] or not row["calls"] or holds_others:
+            continue
+        outer = around[-2]
+        # Waiting for the device is no launch cost, so neither counts it.
+        host, outer_host = row["host_ns"] - row["wait_ns"], outer["host_ns"] - outer["wait_ns"]
+        if not outer["time_ns"] or not outer_host:
+            continue
+        host_share, gpu_share = host / outer_host, row["time_ns"] / outer["time_ns"]
+        if host_share >= limits.layer_host and host_share >= limits.layer_ratio * gpu_share:
+            yield _LaunchBound(row["path"], host, host_share, gpu_share)

@@ -1,0 +1,128 @@
+"""Do bytes cost the time: weights that are read for a token, copies between memories?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...trace.intervals import merge
+from ...trace.trace import Category, Int64s, Trace
+from ...work.roofline import LATENCY_SHARE
+from ..evidence import Evidence
+from ..finding import Answer, CannotTell, Finding
+from .needs import DATASHEET, GPU, KERNELS, SHAPES, needs
+from .wording import kept, kernels, ms, percent
+
+PAGEABLE = re.compile(r"Memcpy.*Pageable")
+TRANSFER = re.compile(r"(?:Memcpy|Copy\w*) ?(?:HtoD|DtoH|PtoP|HostToDevice|DeviceToHost)")
+"""Copies that leave a device, or come to one."""
+
+
+@needs(KERNELS, DATASHEET, SHAPES)
+def memory_bound_gemv(evidence: Evidence) -> Answer:
+    """Products with few rows read all weights for few tokens: the memory binds them, and only fewer bytes make them faster."""
+    products, known = evidence.of_family("gemm"), evidence.work["has_bytes"]
+    if 2 * evidence.time(products & known) < evidence.time(products):
+        return CannotTell("memory_bound_gemv", "the operands of most matrix products are not known")
+    sheet = evidence.sheet
+    assert sheet is not None
+    time, moved = evidence.work["duration_ns"], evidence.work["bytes"]
+    few = evidence.rows_per_product < evidence.thresholds.gemv_rows  # false where not known
+    bound = few & (moved / sheet.memory_gb_s >= LATENCY_SHARE * time)
+    if evidence.work_share(bound) < evidence.thresholds.gemv:
+        return None
+    floor = int(time.min())
+    faster = np.where(bound, np.rint((time - floor) * (1 - 1 / evidence.item_bytes)), 0).astype(np.int64)
+    saving = evidence.shorter(faster)
+    rate = int(moved[bound].sum()) / max(evidence.time(bound), 1)
+    return Finding(
+        code="memory_bound_gemv",
+        title="Matrix-vector products wait for memory",
+        severity=evidence.severity(saving),
+        affected_ns=evidence.time(bound),
+        saving_ns=saving,
+        evidence=f"{percent(evidence.work_share(bound))} of the kernel time is {int(bound.sum()):,} products of few rows, at "
+        f"{rate:,.0f} GB/s, {percent(rate / sheet.memory_gb_s)} of the device's bandwidth",
+        action="Only fewer bytes help: quantise the weights (torchao.quantization.quantize_(model, Int8WeightOnlyConfig()) "
+        "with torch.compile), use half precision if it is not yet, or batch requests, so that one reading of the weights "
+        "serves them all. A faster arithmetic does not.",
+        reasoning="Weights of one byte each: the time of these products over the shortest kernel's shrinks as the bytes of an "
+        f"element do. {kept(int(faster.sum()), saving)} Scales and the cost of dequantising are not counted.",
+        rows=kernels(evidence, bound, faster),
+    )
+
+
+@needs(GPU)
+def pageable_copies(evidence: Evidence) -> Answer:
+    """Copies from or to pageable memory go through a staging buffer, and the host waits for them."""
+    return _copies(
+        evidence,
+        _transfers(evidence.trace, PAGEABLE),
+        code="pageable_copies",
+        title="Copies go through pageable host memory",
+        what="from or to pageable memory",
+        action="DataLoader(pin_memory=True), or tensor.pin_memory(), then tensor.to(device, non_blocking=True): the copy then "
+        "runs beside kernels.",
+    )
+
+
+@needs(GPU)
+def device_copies(evidence: Evidence) -> Answer:
+    """Copies between the host and the device, or between devices, keep the device from its work."""
+    trace = evidence.trace
+    rows = np.setdiff1d(_transfers(trace, TRANSFER), _transfers(trace, PAGEABLE))
+    return _copies(
+        evidence,
+        rows,
+        code="device_copies",
+        title="The GPU waits for copies between devices",
+        what="from or to pinned memory or another device",
+        action="Keep data where it is used: no .cpu() and .to(device) in the loop, indices and masks made on the device "
+        "(torch.arange(..., device=device)); copy the next batch on a stream of its own (torch.cuda.stream) beside kernels.",
+    )
+
+
+def _transfers(trace: Trace, pattern: re.Pattern[str]) -> Int64s:
+    """Rows of the copies whose name the pattern matches at its start."""
+    rows = trace.where(Category.MEMCPY)
+    matches = np.fromiter((pattern.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
+    found: Int64s = rows[matches[trace.events["name"][rows]]]
+    return found
+
+
+def _copies(evidence: Evidence, rows: Int64s, *, code: str, title: str, what: str, action: str) -> Answer:
+    """A finding on these copies, if the GPU does nothing else for long enough while they run."""
+    trace = evidence.trace
+    mine = merge(trace.start_ns[rows], trace.end_ns[rows])
+    computing = merge(trace.start_ns[trace.kernels], trace.end_ns[trace.kernels])
+    exposed = mine.total - int(computing.within(mine.start, mine.end).sum())
+    if not len(rows) or evidence.share(exposed) < evidence.thresholds.transfers:
+        return None
+    sizes = dict(zip(trace.gpu["event"].tolist(), trace.gpu["bytes"].tolist(), strict=True))
+    moved = sum(sizes[row] or 0 for row in rows.tolist())
+    time = int(trace.events["duration_ns"][rows].sum())
+    return Finding(
+        code=code,
+        title=title,
+        severity=evidence.severity(exposed),
+        affected_ns=time,
+        saving_ns=exposed,
+        evidence=f"{len(rows):,} copies {what} take {ms(time)}, {percent(evidence.share(exposed))} of the span while no kernel "
+        f"runs; {moved / 1e6:,.1f} MB at {moved / max(time, 1):,.1f} GB/s",
+        action=action,
+        reasoning="The time in which these copies run and no kernel does: an upper bound, as if all of it ran beside kernels.",
+        rows=tuple(_by_copy(trace, rows, sizes)),
+    )
+
+
+def _by_copy(trace: Trace, rows: Int64s, sizes: Mapping[int, int | None]) -> list[Mapping[str, Any]]:
+    names = trace.names(rows)
+    found: list[Mapping[str, Any]] = []
+    for name in sorted(set(names.tolist())):
+        mine = rows[names == name]
+        time = int(trace.events["duration_ns"][mine].sum())
+        found.append({"name": name, "count": len(mine), "time_ns": time, "bytes": sum(sizes[r] or 0 for r in mine.tolist())})
+    return sorted(found, key=lambda row: -row["time_ns"])

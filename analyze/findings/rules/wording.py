@@ -1,0 +1,68 @@
+"""How are figures put into a finding?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...trace.group import group
+from ...trace.trace import Bools, Int64s
+from ..evidence import Evidence
+
+WORST = 5
+"""So many rows stand behind a finding."""
+
+Rows = tuple[Mapping[str, Any], ...]
+
+
+def percent(share: float) -> str:
+    """A share as text."""
+    return f"{100 * share:.1f} %"
+
+
+def ms(ns: float) -> str:
+    """A time as text."""
+    return f"{ns / 1e6:,.2f} ms"
+
+
+def worst_place(evidence: Evidence, cause: str) -> str:
+    """The operator or call before whose kernels most of this cause's idle time lies, as a clause; may be empty."""
+    rows = places(evidence, cause)
+    where = rows[0]["operator"] or rows[0]["call"] if rows else None
+    return f"; most of it before kernels of {where} ({ms(rows[0]['idle_ns'])})" if where else ""
+
+
+def places(evidence: Evidence, cause: str) -> Rows:
+    """What most of this cause's idle time lies before."""
+    table, column = evidence.gap_groups, evidence.gap_groups[f"{cause}_ns"]
+    order = [row for row in np.argsort(-column, kind="stable")[:WORST].tolist() if column[row]]
+    return tuple({"operator": table["operator"][row], "call": table["call"][row], "idle_ns": int(column[row])} for row in order)
+
+
+def kernels(evidence: Evidence, mask: Bools, faster: Int64s) -> Rows:
+    """The kernels of these rows of `work` by name, those with most time first, with what they would take less."""
+    by_name = group(evidence.names[mask])
+    time, less = by_name.sum(evidence.work["duration_ns"][mask]), by_name.sum(faster[mask])
+    moved = by_name.sum(evidence.work["bytes"][mask])
+    return tuple(
+        {
+            "kernel": str(evidence.trace.strings[by_name.keys[row]]),
+            "count": int(by_name.count[row]),
+            "time_ns": int(time[row]),
+            "bytes": int(moved[row]) or None,
+            "faster_ns": int(less[row]),
+        }
+        for row in np.lexsort((by_name.keys, -time))[:WORST].tolist()
+    )
+
+
+def kept(gain_ns: int, saving_ns: int) -> str:
+    """What becomes of kernels that take `gain_ns` less together, as a sentence."""
+    if saving_ns >= gain_ns:
+        return f"Together {ms(gain_ns)}."
+    return (
+        f"Together {ms(gain_ns)}, of which the span gets {ms(saving_ns)} shorter, as the host launched here: for the rest the "
+        "GPU would wait for its next launch."
+    )

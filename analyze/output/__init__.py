@@ -1,0 +1,1 @@
+"""How an analysis is told: JSON, a bundle of tables, a terminal, Markdown."""

@@ -1,0 +1,73 @@
+"""How does an analysis become a directory that `report`, pandas or DuckDB can read?"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tracekit.bundle import COLUMNS, DOCUMENT, REAL, RUN_COLUMNS, TEXT
+from tracekit.files import replaced_directory
+from tracekit.manifest import raw_manifest
+from tracekit.table import Table
+
+from ..analysis import Analysis
+from ..ranks.job import Run
+from ..structure.phases import PER_STEP
+from ..trace.inputs import Skipped
+from .document import document
+from .replaceable import refuse_to_destroy
+
+
+def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[Run] = ()) -> Path:
+    """Write a bundle as `directory`, replacing an older bundle there only once the new one is whole.
+
+    Raises BundleError if anything but an older bundle stands there, TracekitError if it cannot be written.
+    """
+    refuse_to_destroy(directory)
+    with replaced_directory(directory) as new:
+        _write(analyses, skipped, new, runs)
+        # Writing takes a while: somebody may have put a file there meanwhile.
+        refuse_to_destroy(directory)
+    return directory
+
+
+def _write(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[Run]) -> None:
+    whole = document(analyses, skipped, runs)
+    for number, (analysis, entry) in enumerate(zip(analyses, whole["traces"], strict=True)):
+        folder = f"{number:02d}-{_slug(analysis.trace.name)}"
+        entry["folder"] = folder
+        entry["manifest"] = raw_manifest(Path(analysis.trace.path))
+        (directory / folder).mkdir()
+        for name, table in analysis.tables().items():
+            pq.write_table(_arrow(COLUMNS[name], table), directory / folder / f"{name}.parquet")
+    for number, (run, entry) in enumerate(zip(runs, whole["runs"], strict=True)):
+        entry["folder"] = folder = f"run-{number:02d}-{_slug(run.name)}"
+        (directory / folder).mkdir()
+        for name, table in (("ranks", run.ranks), ("collectives", run.groups)):
+            pq.write_table(_arrow(RUN_COLUMNS[name], table), directory / folder / f"{name}.parquet")
+    (directory / DOCUMENT).write_text(json.dumps(whole, allow_nan=False), encoding="ascii")
+
+
+def _slug(name: str) -> str:
+    """The trace's name as a folder's: short, and safe on any file system."""
+    stem = re.sub(r"(\.pt)?(\.trace)?\.json(\.gz)?\Z", "", name)
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:60].strip("-") or "trace"
+
+
+def _arrow(columns: Sequence[str], table: Table) -> pa.Table:
+    """The table with a fixed type a column, so that an empty or all-null column has one too."""
+    more = [column for column in table.columns if column.endswith(PER_STEP)]
+    types = {column: _type(column) for column in (*columns, *more)}
+    arrays = [pa.array(table[column].tolist(), type=kind) for column, kind in types.items()]
+    return pa.table(arrays, names=list(types))
+
+
+def _type(column: str) -> pa.DataType:
+    if column in TEXT:
+        return pa.string()
+    return pa.float64() if column in REAL or column.endswith(PER_STEP) else pa.int64()

@@ -1,0 +1,58 @@
+"""What does `diff --json` print? The document that docs/diff.md describes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from tracekit import __version__
+
+from ..compare.comparison import Comparison
+from ..compare.fusions import Fusion
+from ..compare.side import Side
+from ..compare.waterfall import Part
+
+SCHEMA_VERSION = 1
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Any]:
+    """The whole document, of JSON values only; all times are of the whole trace, in ns, and exact."""
+    whole = comparison.waterfall
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tracekit_version": __version__,
+        "a": _side(comparison.a),
+        "b": _side(comparison.b),
+        "section": comparison.section,
+        "empty": comparison.is_empty,
+        "conditions": [asdict(condition) for condition in comparison.conditions],
+        "conditions_known": comparison.unknown_conditions is None,
+        "timed": asdict(comparison.timed) if comparison.timed else None,
+        "steps": asdict(comparison.steps) if comparison.steps else None,
+        "waterfall": {
+            "a_ns": whole.a_ns,
+            "b_ns": whole.b_ns,
+            "delta_ns": whole.delta_ns,
+            "parts": [_part(part) for part in whole.parts],
+        },
+        "families": comparison.families.records(),
+        "idle": [_part(part) for part in comparison.idle],
+        "operators": comparison.operators.records(),
+        "layers": comparison.layers.records(),
+        "kernels": comparison.kernels.records(),
+        "copies": comparison.copies.records(),
+        "fused": [_fusion(fusion) for fusion in comparison.fused],
+        "unfused": [_fusion(fusion) for fusion in comparison.unfused],
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    return {"name": side.name, "device": side.device, "complete": not side.missing, "figures": dict(side.figures)}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {**asdict(part), "delta_ns": part.delta_ns}
+
+
+def _fusion(fusion: Fusion) -> dict[str, Any]:
+    return {**asdict(fusion), "into": list(fusion.into)}

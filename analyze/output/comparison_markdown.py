@@ -1,0 +1,73 @@
+"""How is a comparison written for a pull request, in GitHub's Markdown?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tracekit.names import shorten
+
+from .comparison_view import Cell, Name, Section, View
+from .terminal_text import printable
+
+LIMIT = 90
+"""Longer names are shortened in tables, as at a terminal."""
+SPECIAL = frozenset("\\`")
+"""Characters that could end a span of code, or escape what ends it; no kernel, operator or layer is called so."""
+
+
+def markdown(view: View) -> str:
+    """The comparison as one Markdown text. Names from the traces are spans of code, where nothing is mark-up."""
+    return "\n".join(_lines(view))
+
+
+def _lines(view: View) -> Iterator[str]:
+    yield f"### {view.headline}"
+    yield ""
+    yield f"A: {code(view.a.text)}  "
+    yield f"B: {code(view.b.text)}"
+    if view.conditions or view.cautions:
+        yield ""
+    for condition in view.conditions:
+        a, b = (code(value) if value is not None else "not said" for value in (condition.a, condition.b))
+        yield f"- ⚠ {condition.name} differs: {a} → {b}"
+    for caution, quoted in view.cautions:
+        yield f"- ⚠ {caution}{code(quoted.text) if quoted else ''}"
+    if view.facts:
+        yield ""
+    for fact in view.facts:
+        yield f"- {fact}"
+    for number, section in enumerate(view.sections):
+        yield ""
+        yield from _section(section, folded=number > 0)
+    yield ""
+
+
+def _section(section: Section, *, folded: bool) -> Iterator[str]:
+    """A table under its title; all but the first can be unfolded."""
+    more = f" (the {len(section.rows)} largest of {len(section.rows) + section.left_out:,} changes)" if section.left_out else ""
+    if folded:
+        yield f"<details><summary>{section.title}{more}</summary>"
+    else:
+        yield f"**{section.title}{more}**"
+    yield ""
+    yield _row(section.columns)
+    yield _row(["---" if isinstance(cell, Name) else "---:" for cell in section.rows[0]])
+    for row in section.rows:
+        yield _row([_cell(cell) for cell in row])
+    if folded:
+        yield ""
+        yield "</details>"
+
+
+def _row(cells: Iterator[str] | list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(cell: Cell) -> str:
+    return code(shorten(cell.text, LIMIT)) if isinstance(cell, Name) else cell
+
+
+def code(text: str) -> str:
+    """Text from a trace as a span of code that fits into a cell of a table, on one line."""
+    safe = "".join("�" if c in SPECIAL else c for c in printable(text)).strip()
+    return "`{}`".format(safe.replace("|", "\\|")) if safe else "–"

@@ -1,0 +1,244 @@
+"""What of a comparison is worth showing, in which words? The same for a terminal and for a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tracekit.table import Table
+
+from ..compare.changes import APPEARED, VANISHED
+from ..compare.comparison import Comparison
+from ..compare.conditions import Condition
+from ..compare.fusions import Fusion
+from .terminal import share, time
+
+ROWS = 8
+STEP = {"ProfilerStep": "ProfilerStep", "decode": "decode step"}
+COUNTED = {"gpu.kernels": "kernels", "launches.kernel_launches": "kernel launches", "launches.graph_launches": "graph launches"}
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Name:
+    """Text from a trace, to be escaped; the end of a layer's path tells most."""
+
+    text: str
+    is_path: bool = False
+
+
+Cell = Name | str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table: a row is names, then numbers.
+
+    `shares`, of A's span, may be drawn; `left_out` tells how many rows more there are; the columns in `wide` may be left out
+    where space is short.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    shares: tuple[float, ...] = ()
+    left_out: int = 0
+    wide: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class View:
+    """All that is shown: the traces' names, what forbids or limits comparing them, the answer, and tables.
+
+    A caution is our words and, if it quotes a trace, what it quotes.
+    """
+
+    a: Name
+    b: Name
+    conditions: tuple[Condition, ...]
+    cautions: tuple[tuple[str, Name | None], ...]
+    headline: str
+    facts: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What figures are shown by: all of a trace (`a` and `b` are 1), or, of so many steps in A and in B, one."""
+
+    a: int
+    b: int
+    unit: str
+
+    def times(self, a_ns: int, b_ns: int) -> tuple[str, str, str]:
+        """A time in each trace, and its change."""
+        a, b = a_ns / self.a, b_ns / self.b
+        return _below_zero(round(a)), _below_zero(round(b)), signed(round(b - a))
+
+    def counts(self, a: int, b: int) -> str:
+        """A number in each trace."""
+        return f"{_count(a / self.a)} → {_count(b / self.b)}"
+
+
+def view(comparison: Comparison) -> View:
+    """Choose and word what is shown of a comparison."""
+    scale = _scale(comparison)
+    return View(
+        a=Name(comparison.a.name),
+        b=Name(comparison.b.name),
+        conditions=comparison.conditions,
+        cautions=tuple(_cautions(comparison)),
+        headline=_headline(comparison, scale),
+        facts=tuple(_facts(comparison, scale)),
+        sections=tuple(section for section in _sections(comparison, scale) if section.rows),
+    )
+
+
+def signed(ns: int) -> str:
+    """A time with its sign."""
+    return f"{'+' if ns > 0 else ''}{_below_zero(ns)}"
+
+
+def _below_zero(ns: int) -> str:
+    return f"{'−' if ns < 0 else ''}{time(abs(ns))}"
+
+
+def _scale(comparison: Comparison) -> _Scale:
+    steps = comparison.steps
+    if steps is None or steps.a == steps.b:
+        return _Scale(1, 1, "")
+    return _Scale(steps.a, steps.b, f" a {STEP[steps.kind]}")
+
+
+def _cautions(comparison: Comparison) -> Iterator[tuple[str, Name | None]]:
+    if comparison.unknown_conditions:
+        who = comparison.unknown_conditions
+        yield f"{who} without a run manifest: whether the conditions were the same is not known", None
+    sides = (("A", comparison.a), ("B", comparison.b))
+    for label, side in sides:
+        for missing in side.missing:
+            yield f"{label} is incomplete: ", Name(missing)
+    if comparison.section == "host":
+        lacking = " and ".join(label for label, side in sides if not side.has("gpu"))
+        yield f"{lacking} without GPU events: what the host did is compared", None
+
+
+def _headline(comparison: Comparison, scale: _Scale) -> str:
+    """The answer in a sentence."""
+    if comparison.is_empty:
+        return "No difference."
+    a, b, _ = scale.times(comparison.waterfall.a_ns, comparison.waterfall.b_ns)
+    change = _more(comparison.waterfall.a_ns * scale.b, comparison.waterfall.b_ns * scale.a)
+    span = "GPU" if comparison.section == "gpu" else "host"
+    return f"B takes {change} {span} span{scale.unit}: {a} → {b}"
+
+
+def _facts(comparison: Comparison, scale: _Scale) -> Iterator[str]:
+    """What else to know of the whole."""
+    steps, timed = comparison.steps, comparison.timed
+    if steps and scale.unit:
+        whole = f"{time(comparison.waterfall.a_ns)} → {time(comparison.waterfall.b_ns)}"
+        yield (
+            f"{steps.a:,} × {STEP[steps.kind]} in A, {steps.b:,} in B: all figures are divided by these, what ran outside of "
+            f"steps included; in all {whole}"
+        )
+    elif steps:
+        yield f"{steps.a:,} × {STEP[steps.kind]} in each"
+    if timed:
+        yield (
+            f"timed without the profiler: {time(timed.a_ns)} ± {time(timed.a_std_ns)} → {time(timed.b_ns)} ± "
+            f"{time(timed.b_std_ns)} a run (median ± standard deviation), {_more(timed.a_ns, timed.b_ns)}"
+        )
+    if comparison.section == "gpu" and not comparison.is_empty:
+        a, b = comparison.a.figures, comparison.b.figures
+        yield "; ".join(f"{scale.counts(a[key], b[key])} {noun}" for key, noun in COUNTED.items() if a[key] or b[key])
+
+
+def _sections(comparison: Comparison, scale: _Scale) -> Iterator[Section]:
+    """The tables, the waterfall first."""
+    if not comparison.is_empty:
+        yield _waterfall(comparison, scale)
+    operators, layers = comparison.operators, comparison.layers
+    if comparison.section == "gpu":
+        yield _movers("Kernels", "kernel", comparison.kernels, scale, "time_ns", "count")
+        yield _movers("Operators, by the time of their kernels", "operator", operators, scale, "kernel_time_ns", "kernels")
+        yield _movers("Layers, by the time of their kernels", "layer", layers, scale, "time_ns", "count")
+        yield _movers("Copies and fills", "copy or fill", comparison.copies, scale, "time_ns", "count")
+        yield _fusions("Fused in B: operators whose kernels generated ones took over", comparison.fused)
+        yield _fusions("Fused in A: operators that have kernels of their own in B", comparison.unfused)
+    else:
+        yield _movers("Operators, by self time", "operator", operators, scale, "host_self_ns", "count")
+        yield _movers("Layers, by host time", "layer", layers, scale, "host_ns", "calls")
+
+
+def _waterfall(comparison: Comparison, scale: _Scale) -> Section:
+    whole = comparison.waterfall
+    of = max(whole.a_ns / scale.a, 1)
+    parts = [part for part in whole.parts if part.a_ns or part.b_ns]
+    shares = [(part.b_ns / scale.b - part.a_ns / scale.a) / of for part in parts]
+    rows: list[tuple[Cell, ...]] = [
+        (
+            Name(f"{part.kind}: {part.name}" if part.name != part.kind else part.name),
+            *scale.times(part.a_ns, part.b_ns),
+            percent(part_share),
+        )
+        for part, part_share in zip(parts, shares, strict=True)
+    ]
+    total = (whole.b_ns / scale.b - whole.a_ns / scale.a) / of
+    rows.append((Name("span"), *scale.times(whole.a_ns, whole.b_ns), percent(total)))
+    title = f"Where the difference comes from{',' if scale.unit else ''}{scale.unit}"
+    return Section(title, ("part", "A", "B", "change", "of A"), tuple(rows), (*shares, total))
+
+
+def _movers(title: str, noun: str, table: Table, scale: _Scale, figure: str, counted: str) -> Section:
+    """The rows with the largest change of a figure, by which the table is sorted."""
+    changed = table.take(np.flatnonzero(table[f"b_{figure}"] * scale.a != table[f"a_{figure}"] * scale.b))
+    rows = [_mover(row, noun, scale, figure, counted) for row in changed.head(ROWS).records()]
+    family = ("family",) if noun == "kernel" else ()
+    columns = (noun, *family, "A", "B", "change", "count")
+    return Section(title, columns, tuple(rows), left_out=len(changed) - len(rows), wide=frozenset({"count"}))
+
+
+def _mover(row: dict[str, Any], noun: str, scale: _Scale, figure: str, counted: str) -> tuple[Cell, ...]:
+    a, b, change = scale.times(row[f"a_{figure}"], row[f"b_{figure}"])
+    families = [row[column] for column in ("a_family", "b_family") if row.get(column) is not None]
+    return (
+        Name(row["name"], is_path=noun == "layer"),
+        *((Name(" → ".join(dict.fromkeys(families))),) if noun == "kernel" else ()),
+        NONE if row["change"] == APPEARED else a,
+        NONE if row["change"] == VANISHED else b,
+        change,
+        scale.counts(row[f"a_{counted}"], row[f"b_{counted}"]),
+    )
+
+
+def _fusions(title: str, found: Sequence[Fusion]) -> Section:
+    rows = [
+        (Name(one.operator), time(one.time_ns), time(one.into_time_ns), Name(one.into[0]), f"{len(one.into):,}")
+        for one in found[:ROWS]
+    ]
+    columns = ("operator", "own kernels", "generated", "such as", "of")
+    return Section(title, columns, tuple(rows), left_out=len(found) - len(rows))
+
+
+def _more(a: int, b: int) -> str:
+    """How much less or more B is than A."""
+    if a == b:
+        return "the same"
+    if a == 0:
+        return "more"
+    return f"{share(abs(b - a) / a)} {'less' if b < a else 'more'}"
+
+
+def percent(part: float) -> str:
+    """A change in per cent, with its sign if there is any."""
+    text = share(abs(part))
+    sign = "" if text == share(0) else "−" if part < 0 else "+"
+    return f"{sign}{text}"
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"

@@ -1,0 +1,146 @@
+"""What does `analyze --json` print? The document that docs/json.md describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from tracekit import __version__
+from tracekit.bundle import SCHEMA_VERSION
+from tracekit.devices import Datasheet
+
+from ..analysis import Analysis
+from ..findings.finding import Finding
+from ..ranks.job import Run
+from ..structure.phases import Phases
+from ..structure.selection import Selection
+from ..trace.inputs import Skipped
+from ..trace.trace import Device
+from ..work.roofline import Roofline
+
+if TYPE_CHECKING:
+    from ..path.critical_path import CriticalPath, NoCriticalPath
+    from ..work.projection import DecodeProjection, Projection
+
+
+def document(analyses: Iterable[Analysis], skipped: Sequence[Skipped] = (), runs: Sequence[Run] = ()) -> dict[str, Any]:
+    """The whole document, of JSON values only."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tracekit_version": __version__,
+        "traces": [entry(analysis) for analysis in analyses],
+        "runs": [_plain(run, "ranks", "groups") for run in runs],
+        "skipped": [asdict(one) for one in skipped],
+    }
+
+
+def entry(analysis: Analysis) -> dict[str, Any]:
+    """One trace's part of the document."""
+    trace, launches = analysis.trace, analysis.launches
+    return {
+        "name": trace.name,
+        "path": trace.path,
+        "rank": trace.rank,
+        "events": trace.entries,
+        "device": _device(trace.device, analysis.datasheet) if trace.device else None,
+        "complete": analysis.complete,
+        "warnings": [asdict(warning) for warning in analysis.warnings],
+        "gpu": asdict(analysis.gpu) if analysis.gpu else None,
+        "families": analysis.rows(analysis.families),
+        "idle": asdict(analysis.idle),
+        "launches": {
+            "kernel_launches": launches.kernel_launches,
+            "graph_launches": launches.graph_launches,
+            "launches_without_kernel": launches.launches_without_kernel,
+            "kernels_without_launch": launches.kernels_without_launch,
+            "latency_ns": asdict(launches.latency),
+        },
+        "host": asdict(analysis.host) if analysis.host else None,
+        "kernels": analysis.rows(analysis.kernels),
+        "operators": analysis.rows(analysis.operators),
+        "layers": analysis.rows(analysis.layers),
+        "layer_sources": asdict(analysis.layer_sources),
+        "without_operator": asdict(analysis.without_operator) if analysis.without_operator else None,
+        "graphs": analysis.rows(analysis.graphs),
+        "compiled_regions": analysis.rows(analysis.compiled_regions),
+        "generated_kernels": analysis.rows(analysis.generated_kernels),
+        "roofline": _roofline(analysis.roofline) if analysis.roofline else None,
+        "projection": _projection(analysis.projection) if analysis.projection else None,
+        "steps": _steps(analysis.phases, analysis.selection),
+        "communication": _communication(analysis),
+        "critical_path": _critical_path(analysis.critical_path) if analysis.critical_path else None,
+        "findings": [_finding(finding) for finding in analysis.findings],
+        "undecided": [asdict(one) for one in analysis.undecided],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {**_plain(finding), "rows": [dict(row) for row in finding.rows]}
+
+
+def _device(device: Device, sheet: Datasheet | None) -> dict[str, Any]:
+    """What the trace says of the device, and what its datasheet promises, quoted; null where we know none."""
+    quoted = (
+        {
+            "name": sheet.name,
+            "architecture": sheet.architecture,
+            "memory_gb_s": sheet.memory_gb_s,
+            "tflops": dict(sheet.tflops),
+            "source": sheet.source,
+        }
+        if sheet
+        else None
+    )
+    return {**asdict(device), "datasheet": quoted}
+
+
+def _steps(phases: Phases, selection: Selection | None) -> dict[str, Any]:
+    """The steps, and which of them the whole entry is about."""
+    chosen = selection and {key: getattr(selection, key) for key in ("asked", "numbers", "count", "of")}
+    return {**_plain(phases, "steps", "groups"), "chosen": chosen}
+
+
+def _communication(analysis: Analysis) -> dict[str, Any] | None:
+    """The time of communication, and its collectives by kind and size; null where nothing communicates."""
+    found = analysis.communication
+    if found is None or not len(found.collectives):
+        return None
+    return {**_plain(found), "collectives": analysis.rows(analysis.collectives)}
+
+
+def _roofline(roofline: Roofline) -> dict[str, Any]:
+    return {**_plain(roofline, "kernels", "operators"), "known_share": roofline.known_share}
+
+
+def _critical_path(path: CriticalPath | NoCriticalPath) -> dict[str, Any]:
+    """The path's sums, or the reason why there is none; its parts are in the bundle."""
+    from ..path.critical_path import NoCriticalPath  # by now it is imported: there was a path to be found
+
+    if isinstance(path, NoCriticalPath):
+        return {"reason": path.reason}
+    found = _plain(path, "bounds", "events")
+    return {"reason": None, **found, "segments": len(path.segments), "notes": [asdict(note) for note in path.notes]}
+
+
+def _projection(projection: Projection) -> dict[str, Any]:
+    return {
+        **_plain(projection, "kernels", "steps"),
+        "inputs": {**asdict(projection.inputs), "tflops": dict(projection.inputs.tflops)},
+        "decode": _decode(projection.decode) if projection.decode else None,
+        "known_share": projection.known_share,
+    }
+
+
+def _decode(decode: DecodeProjection) -> dict[str, Any]:
+    return {
+        **asdict(decode),
+        "model": {**asdict(decode.model), "bytes": decode.model.bytes},
+        "tokens_per_second": decode.tokens_per_second,
+    }
+
+
+def _plain(record: Any, *tables: str) -> dict[str, Any]:
+    """A dataclass's fields, the named tables as lists of rows."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value.records() if name in tables else value for name, value in values.items()}

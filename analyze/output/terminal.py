@@ -1,0 +1,519 @@
+"""What does a person at a terminal need to see of an analysis?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from rich import box
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from tracekit.bundle import CAUSES
+from tracekit.names import shorten
+from tracekit.table import Table
+
+from ..analysis import Analysis
+from ..findings.finding import CannotTell, Finding
+from ..path.critical_path import CriticalPath, NoCriticalPath
+from ..ranks.job import Run
+from ..structure.layers import OUTSIDE
+from ..structure.phases import Phases
+from ..work.projection import DecodeProjection, Projection
+from ..work.roofline import Roofline
+from .terminal_text import name_cell as _name
+from .terminal_text import printable as _printable
+
+ROWS = 10
+ROOFLINE_ROWS = 6
+RANK_ROWS = 16
+LAYER_ROWS = 20
+MAX_INDENT = 8
+HOW_TO_LAYER = "wrap parts of the model in torch.profiler.record_function(name), or profile with_stack=True for its nn.Modules"
+WIDE = 80
+NUMBER_WIDTH = 12
+OVERLAP = 0.99
+"""Kernels of a stream that touch by a rounded microsecond do not overlap: less than this share must be their own."""
+
+CAUSE_MEANING = {
+    "host_sync": "host waited for the device",
+    "dispatch": "framework's work before a launch",
+    "host_other": "host outside any operator",
+    "launch_latency": "launch under way",
+    "device_wait": "queued: dependency, or the device",
+    "unattributed": "launch not recorded",
+}
+SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "low": "cyan"}
+
+
+def show(analysis: Analysis, console: Console) -> None:
+    """Print one trace's figures as tables. Names from the trace are printed as plain text, never as markup."""
+    console.print(_header(analysis))
+    for warning in analysis.warnings:
+        console.print(Text(f"! {warning.message}", style="yellow"))
+    parts = _gpu_parts(analysis, console.width) if analysis.gpu else _host_parts(analysis, console.width)
+    console.print(Group(*parts))
+
+
+def show_run(run: Run, console: Console) -> None:
+    """Print what the ranks of a run do to each other; of one rank alone its own figures say all."""
+    if len(run.ranks) > 1:
+        console.print(Group(*_run_parts(run)))
+
+
+def _run_parts(run: Run) -> Iterable[RenderableType]:
+    found = f"\n{len(run.ranks)} ranks" + (f" of {run.world_size}" if run.world_size else "") + f" (by {run.grouped_by})"
+    how = f" by {run.matched_by}" if run.matched_by else ""
+    yield Text.assemble((found, "bold"), f": {_counted(run.collectives, 'collective')} matched{how}")
+    for note in run.notes:
+        yield Text(f"! {_printable(note)}", style="yellow")
+    if run.straggler is not None and run.straggler_share is not None:
+        told = f"rank {run.straggler} comes last at {share(run.straggler_share)} of {run.decided:,} collectives"
+        yield Text.assemble(("Straggler: ", "bold"), told)
+    rows = sorted(run.ranks.records(), key=lambda row: (-row["last"], row["rank"]))
+    title = "Ranks" if len(rows) <= RANK_ROWS else f"Ranks (the {RANK_ROWS} that come last most often, of {len(rows):,})"
+    table = _table(title, "rank", "busy", "compute", "comm.", "overlap", "exposed", "wait", "last")
+    for row in sorted(rows[:RANK_ROWS], key=lambda row: row["rank"]):
+        figures = ("busy_ns", "compute_ns", "communication_ns", "overlap_ns", "exposed_ns")
+        cells = ("–" if row[key] is None else time(row[key]) for key in figures)
+        table.add_row(str(row["rank"]), *cells, time(row["wait_ns"]), f"{row['last']:,}")
+    yield table
+
+
+def _header(analysis: Analysis) -> Text:
+    trace = analysis.trace
+    about = [f"{trace.entries:,} events"]
+    if trace.device:
+        about.insert(0, trace.device.name)
+    if trace.rank is not None:
+        about.append(f"rank {trace.rank}")
+    if chosen := analysis.selection:
+        about.append(f"{chosen.count:,} of {chosen.of:,} steps ({chosen.numbers}) alone")
+    return Text.assemble("\n", (_printable(trace.name), "bold"), "\n", (_printable(", ".join(about)), "dim"))
+
+
+def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
+    gpu = analysis.gpu
+    assert gpu is not None
+    yield Text.assemble(
+        "GPU busy ",
+        (f"{100 * gpu.busy_ns / max(gpu.span_ns, 1):.1f} %", "bold"),
+        f" of {time(gpu.span_ns)}: {gpu.kernels:,} kernels ({time(gpu.kernel_time_ns)}), "
+        f"{gpu.memcpys:,} copies, {gpu.memsets:,} fills",
+    )
+    yield from _unattributed(analysis)
+    yield from _communication(analysis)
+    yield from _findings(analysis.findings)
+    yield from _undecided(analysis.undecided)
+    yield _families(analysis)
+    yield _idle(analysis)
+    yield _kernels(analysis, width)
+    if analysis.roofline:
+        yield from _roofline(analysis.roofline, width)
+    if analysis.projection:
+        yield from _projection(analysis.projection, width)
+    if analysis.critical_path:
+        yield from _critical_path(analysis.critical_path, width)
+    if len(analysis.gap_groups):
+        yield _gaps(analysis, width)
+    yield _layers(analysis, width)
+    yield from _phases(analysis.phases, analysis.gpu is not None)
+    launches = analysis.launches
+    latency = launches.latency
+    if latency.p50 is not None and latency.p99 is not None:
+        yield Text(
+            f"{launches.kernel_launches:,} kernel launches, {launches.graph_launches:,} graph launches; from call to start: "
+            f"p50 {time(latency.p50)}, p99 {time(latency.p99)}",
+            style="dim",
+        )
+    yield from _graphs(analysis)
+    yield from _compiled(analysis)
+
+
+def _host_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
+    host = analysis.host
+    if host is None:
+        yield Text("The trace has neither GPU nor host events.")
+        return
+    yield Text.assemble(
+        "Host operators ",
+        (time(host.operator_self_ns), "bold"),
+        f" (self time) in a span of {time(host.span_ns)}: {host.operators:,} operators on {host.threads:,} threads",
+    )
+    yield _operators(analysis.operators, host.operator_self_ns, width)
+    yield _layers(analysis, width)
+    yield from _phases(analysis.phases, on_gpu=False)
+
+
+def _unattributed(analysis: Analysis) -> Iterable[RenderableType]:
+    """How much of the kernel time no operator launched, and why; nothing where all of it is attributed."""
+    alone = analysis.without_operator
+    if alone is None or not alone.kernels:
+        return
+    reasons = {
+        "replayed from CUDA graphs": alone.replayed_ns,
+        "launched outside operators": alone.outside_ns,
+        "launch not recorded": alone.unlaunched_ns,
+    }
+    told = ", ".join(f"{reason} {time(ns)}" for reason, ns in reasons.items() if ns)
+    yield Text.assemble("No operator for ", (share(alone.share), "bold"), f" of the kernel time: {told}")
+
+
+def _communication(analysis: Analysis) -> Iterable[RenderableType]:
+    """How long it communicates, and how much of that no computing hides."""
+    found = analysis.communication
+    if found is None or not found.communication_ns:
+        return
+    yield Text.assemble(
+        "Communication ",
+        (share(found.communication_ns / max(found.span_ns, 1)), "bold"),
+        f" of the span, {time(found.communication_ns)}: {time(found.overlap_ns)} while computing, ",
+        (f"{time(found.exposed_ns)} exposed", "bold"),
+    )
+
+
+def _phases(phases: Phases, on_gpu: bool) -> Iterable[RenderableType]:
+    """The steps by phase and state, medians, or why there are none."""
+    if phases.source is None:
+        yield Text(f"No steps: {_printable(phases.told)}", style="dim")
+        return
+    labels = {"device": "GPU time", "busy": "busy", "idle": "idle", "host": "host time"} if on_gpu else {"host": "host time"}
+    table = _table("Steps, medians", "steps", "state", "count", *labels.values(), "unlike")
+    for row in phases.groups.records():
+        table.add_row(
+            row["phase"] or "all",
+            row["state"] or "–",
+            f"{row['steps']:,}",
+            *(time(row[f"{measure}_median_ns"]) for measure in labels),
+            f"{row['outliers']:,}" if row["outliers"] else "",
+        )
+    table.caption, table.caption_justify = Text(f"told by {_printable(phases.told)}", style="dim"), "left"
+    yield table
+
+
+def _graphs(analysis: Analysis) -> Iterable[RenderableType]:
+    """The CUDA graph with the most kernel time."""
+    graphs = analysis.graphs
+    if not len(graphs):
+        return
+    row = graphs.head(1).records()[0]
+    yield Text(
+        f"{_counted(len(graphs), 'CUDA graph')}; the longest: {_counted(row['launches'], 'launch', 'es')} of "
+        f"{_counted(row['kernels'], 'kernel')}, {time(row['span_ns'])} each, {time(row['gap_ns'])} of it gaps (medians)",
+        style="dim",
+    )
+
+
+def _compiled(analysis: Analysis) -> Iterable[RenderableType]:
+    """How much kernel time lies in compiled code, and in the kernels that were generated for it."""
+    regions, generated = analysis.compiled_regions, analysis.generated_kernels
+    if not len(regions) and not len(generated):
+        return
+    yield Text(
+        f"compiled code: {_counted(len(regions), 'graph')} with {share(float(regions['share'].sum()))} of the kernel time; "
+        f"{_counted(len(generated), 'generated kernel')} with {share(float(generated['share'].sum()))}",
+        style="dim",
+    )
+
+
+def _counted(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
+    for finding in findings:
+        if finding.code == "incomplete_trace":  # the warning above says it already
+            continue
+        yield Text.assemble(
+            "\n",
+            (f"[{finding.severity}] ", SEVERITY_STYLE.get(finding.severity, "")),
+            (finding.title, "bold"),
+            _saving(finding.saving_ns),
+        )
+        yield Padding(Text(f"{_printable(finding.evidence)}."), (0, 0, 0, 2))
+        yield Padding(Text(f"→ {finding.action}", style="green"), (0, 0, 0, 2))
+
+
+def _saving(ns: int | None) -> str:
+    """The estimate as a clause; empty where there is none."""
+    if ns is None:
+        return ""
+    return f" — saves about {time(ns)}" if ns else " — saves nothing as the host launches now"
+
+
+def _undecided(undecided: tuple[CannotTell, ...]) -> Iterable[RenderableType]:
+    """The rules that could not look, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for one in undecided:
+        reasons.setdefault(one.because, []).append(one.code)
+    if reasons:
+        yield Text("")
+    for because, codes in reasons.items():
+        yield Text(f"cannot tell {', '.join(codes)}: {_printable(because)}", style="dim")
+
+
+def _families(analysis: Analysis) -> RichTable:
+    table = _table("Kernel time by family", "family", "time", "share", "", "kernels")
+    for row in analysis.families.records():
+        table.add_row(row["family"], time(row["time_ns"]), share(row["share"]), _bar(row["share"]), f"{row['count']:,}")
+    return table
+
+
+def _idle(analysis: Analysis) -> RichTable:
+    idle = analysis.idle
+    table = _table("Idle time by cause", "cause", "time", "share", "", "meaning")
+    for cause in sorted(CAUSES, key=lambda cause: -getattr(idle, f"{cause}_ns")):
+        ns = getattr(idle, f"{cause}_ns")
+        if ns:
+            part = ns / idle.total_ns
+            table.add_row(cause, time(ns), share(part), _bar(part), Text(CAUSE_MEANING[cause], style="dim"))
+    return table
+
+
+def _kernels(analysis: Analysis, width: int) -> RichTable:
+    table = _table(_titled("Kernels", analysis.kernels), "kernel", "family", "time", "share", "count", "median")
+    for row in analysis.kernels.head(ROWS).records():
+        table.add_row(
+            _name(row["name"], width - 55),
+            row["family"],
+            time(row["time_ns"]),
+            share(row["share"]),
+            f"{row['count']:,}",
+            time(row["median_ns"]),
+        )
+    return table
+
+
+def _roofline(roofline: Roofline, width: int) -> Iterable[RenderableType]:
+    """How much of the kernel time has known work, and how close the most expensive operators come to the device's peaks."""
+    against = f"the peaks of {_printable(roofline.device)}" if roofline.device else "no peaks: the device is not in the table"
+    yield Text.assemble(
+        "Work known for ",
+        (share(roofline.known_share), "bold"),
+        f" of kernel time; held against {against}",
+    )
+    rows = [row for row in roofline.operators.records() if row["bytes"] is not None]
+    if not rows:
+        return
+    largest = f" (the {ROOFLINE_ROWS} largest of {len(rows):,})" if len(rows) > ROOFLINE_ROWS else ""
+    wide = width >= WIDE
+    table = _table(f"Roofline{largest}", "operator, shapes", "time", *(("TFLOP/s", "GB/s") if wide else ()), "of roof", "bound")
+    for row in rows[:ROOFLINE_ROWS]:
+        reached = max((part for part in (row["compute_share"], row["memory_share"]) if part is not None), default=None)
+        table.add_row(
+            _called(row["operator"], row["shapes"], width - (51 if wide else 36)),
+            time(row["known_ns"]),
+            *((_figure(row["tflops"]), _figure(row["gb_s"])) if wide else ()),
+            "–" if reached is None else share(reached),
+            FLAGS.get(row["flag"], row["bound"] or "–"),
+        )
+    yield table
+
+
+def _called(operator: str, shapes: str | None, width: int) -> Text:
+    """An operator and the shapes of its tensors, `addmm 768, 9×3072, 3072×768`: the first of them tell most."""
+    text = _printable(f"{operator.removeprefix('aten::')} {_short(shapes or '')}".strip())
+    width = max(width, 16)
+    return Text(text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…")
+
+
+def _short(shapes: str) -> str:
+    """`[9, 768], [768]` as `9×768, 768`."""
+    return ", ".join(shape.replace(", ", "×") for shape in shapes.strip("[]").split("], ["))
+
+
+FLAGS = {"from_cache": "from cache", "above_peak": "above peak"}
+
+
+def _projection(projection: Projection, width: int) -> Iterable[RenderableType]:
+    """What the roofline model promises of another device; the word `projected` goes with every figure."""
+    inputs = projection.inputs
+    yield Text.assemble(
+        ("Projected", "bold"),
+        f" onto {_printable(inputs.device)} at {inputs.memory_gb_s:g} GB/s: {share(projection.known_share)} of kernel time, "
+        f"{time(projection.known_ns)} here, takes at least {time(projection.projected_ns)} there",
+    )
+    wide = width >= WIDE
+    table = _table("Projected, a call", "step", "kernels here", *(("kernels", "gaps", "host") if wide else ()), "step there")
+    for row in projection.steps.records():
+        kernels = "–" if row["step_ns"] is None else time(row["projected_ns"])
+        parts = (kernels, time(row["gap_ns"]), time(row["host_ns"]))
+        table.add_row(
+            _name(row["step"], width - (62 if wide else 32)),
+            time(row["time_ns"]),
+            *(parts if wide else ()),
+            f"{share(row['known_share'])} known" if row["step_ns"] is None else time(row["step_ns"]),
+        )
+    yield table
+    if projection.decode:
+        yield _decode(projection.decode)
+
+
+def _decode(decode: DecodeProjection) -> Text:
+    return Text(
+        f"Projected by the model alone: {decode.model.bytes / 1e6:,.0f} MB a decode step, {time(decode.step_ns)}, "
+        f"{decode.tokens_per_second:,.0f} tokens/s, limited by {'the host' if decode.bound == 'host' else decode.bound}"
+    )
+
+
+PATH_MEANING = {
+    "operator": "in host operators",
+    "call": "in runtime and driver calls",
+    "outside": "between host operators",
+    "launch": "launch to kernel start",
+    "kernel": "kernels",
+    "communication": "communication kernels",
+    "copy": "copies and fills",
+    "delay": "between queued kernels",
+    "behind": "behind other GPU work",
+    "queued": "launched, then not explained",
+    "unattributed": "launch not recorded",
+    "return": "GPU done to host going on",
+    "waiting": "waits for what is not seen",
+}
+
+
+def _critical_path(path: CriticalPath | NoCriticalPath, width: int) -> Iterable[RenderableType]:
+    """What bounds the time, and the events with the most time on the path."""
+    if isinstance(path, NoCriticalPath):
+        yield Text(f"! no critical path: {_printable(path.reason)}", style="yellow")
+        return
+    host = float(path.bounds["share"][path.bounds["bound"] == "host"].sum())
+    yield Text.assemble(
+        "Critical path ",
+        (time(path.length_ns), "bold"),
+        f" through {_printable(path.window) if path.window else 'the whole trace'}: ",
+        (f"{share(host)} of the host", "bold"),
+    )
+    table = _table(
+        "Critical path by what bounds it", "bound", "kind", "time", "share", *(("meaning",) if width >= WIDE else ())
+    )
+    for row in path.bounds.records():
+        meaning = (Text(PATH_MEANING[row["kind"]], style="dim"),) if width >= WIDE else ()
+        table.add_row(row["bound"], row["kind"], time(row["time_ns"]), share(row["share"]), *meaning)
+    yield table
+    table = _table(_titled("On the critical path", path.events), "event", "kind", "time", "share", "count")
+    for row in path.events.head(ROWS).records():
+        name = _name(row["name"] or "–", width - 46)
+        table.add_row(name, row["kind"], time(row["time_ns"]), share(row["share"]), f"{row['count']:,}")
+    yield table
+    for note in path.notes:
+        yield Text(f"! {_printable(note.message)}", style="dim")
+
+
+def _figure(value: float | None) -> str:
+    """Three significant digits."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _gaps(analysis: Analysis, width: int) -> RichTable:
+    groups = analysis.gap_groups
+    table = _table(_titled("Idle before", groups), "next kernel", "operator", "idle", "gaps", "mostly")
+    for row in groups.head(ROWS).records():
+        table.add_row(
+            _name(row["after"], (width - 40) // 2),
+            _name(row["operator"] or row["call"] or "–", (width - 40) // 2),
+            time(row["idle_ns"]),
+            f"{row['count']:,}",
+            row["cause"],
+        )
+    return table
+
+
+def _layers(analysis: Analysis, width: int) -> RenderableType:
+    """The layers with the largest shares of either time, within those around them; a line where nothing is inside another."""
+    layers = analysis.layers
+    if not len(layers) or not layers["depth"].max():
+        return Text(f"{_unlayered(layers)}: {HOW_TO_LAYER}", style="dim")
+    # No layer has a larger share than the one around it, so the worst of them bring all that they lie in.
+    worst = np.argsort(-np.maximum(layers["share"], layers["host_share"]), kind="stable")[:LAYER_ROWS]
+    title = "Layers" if len(layers) <= LAYER_ROWS else f"Layers (the {LAYER_ROWS} largest of {len(layers):,})"
+    gpu, wide = analysis.gpu is not None, width >= WIDE
+    overlapping = wide and bool((layers["busy_ns"] < OVERLAP * layers["time_ns"]).any())
+    columns = [("GPU time", gpu and wide), ("GPU", gpu), ("busy", overlapping), ("host time", wide), ("host", True)]
+    table = _table(title, "layer", *(name for name, shown in columns if shown))
+    room = width - sum(NUMBER_WIDTH for _, shown in columns if shown)
+    for row in layers.take(np.sort(worst)).records():
+        indent = "  " * min(row["depth"], MAX_INDENT)
+        cells = (
+            time(row["time_ns"]),
+            share(row["share"]),
+            time(row["busy_ns"]),
+            time(row["host_ns"]),
+            share(row["host_share"]),
+        )
+        name = Text(indent) + _name(row["name"], room - len(indent))
+        table.add_row(name, *(cell for cell, (_, shown) in zip(cells, columns, strict=True) if shown))
+    named = analysis.layer_sources.named_kernels
+    notes = [f"names tell the layers of {named:,} kernels: GPU time only"] if named else []
+    notes += ["kernels of a stream overlap: busy counts each moment once"] if overlapping else []
+    if notes:
+        table.caption, table.caption_justify = Text("; ".join(notes), style="dim"), "left"
+    return table
+
+
+def _unlayered(layers: Table) -> str:
+    top = [path for path in layers["path"].tolist() if path != OUTSIDE]
+    if not top:
+        return "No layers: the trace has no annotations and no module events"
+    shown = ", ".join(shorten(_printable(path), 24) for path in top[:3])
+    return f"No layers within {shown}{' …' if len(top) > 3 else ''}"
+
+
+def _operators(operators: Table, total: int, width: int) -> RichTable:
+    table = _table(_titled("Host operators", operators), "operator", "self", "share", "total", "count")
+    for row in operators.head(ROWS).records():
+        table.add_row(
+            _name(row["name"], width - 44),
+            time(row["host_self_ns"]),
+            share(row["host_self_ns"] / max(total, 1)),
+            time(row["host_total_ns"]),
+            f"{row['count']:,}",
+        )
+    return table
+
+
+def _titled(title: str, table: Table) -> str:
+    return title if len(table) <= ROWS else f"{title} (the {ROWS} worst of {len(table):,})"
+
+
+NUMBERS = frozenset(
+    {"time", "share", "kernels", "count", "median", "idle", "gaps", "self", "total"}
+    | {"GPU time", "GPU", "busy", "host time", "host"}
+    | {"rank", "compute", "comm.", "overlap", "exposed", "wait", "last", "unlike"}
+    | {"TFLOP/s", "GB/s", "of roof", "kernels here", "step there"}
+)
+
+
+def _table(title: str, *columns: str) -> RichTable:
+    table = RichTable(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
+    return table
+
+
+def _bar(part: float, width: int = 8) -> Text:
+    return Text("█" * round(part * width), style="cyan")
+
+
+UNITS: tuple[tuple[float, str], ...] = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
+
+
+def time(ns: int) -> str:
+    """A time with three significant digits in the unit that suits it."""
+    for factor, unit in UNITS:
+        if abs(ns) >= factor:
+            value = ns / factor
+            digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+            return f"{value:,.{digits}f} {unit}"
+    return f"{ns} ns"
+
+
+def share(part: float) -> str:
+    """A share in per cent."""
+    return f"{100 * part:.1f} %"

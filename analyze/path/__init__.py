@@ -1,0 +1,1 @@
+"""Which chain of events the time depended on, through HolisticTraceAnalysis."""

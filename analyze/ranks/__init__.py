@@ -1,0 +1,1 @@
+"""What several ranks do to each other: communication, and who waits for whom."""

@@ -1,0 +1,404 @@
+"""What do the ranks of one run do to each other: who comes last, who waits, and for how long?
+
+Traces of one run say which of how many ranks they are. Their collectives are matched: a collective's kernels start when each
+rank gets there and end together, so the rank whose kernel is the shortest came last, and what the others' kernels are longer is
+their waiting. That needs no common clock. Clocks are taken as recorded, never shifted; how far they are apart is reported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tracekit.table import Table
+
+from ..trace.group import Groups, group
+from ..trace.trace import Bools, Int64s, Objects, Trace
+from .communication import POINT_TO_POINT, Communication, bandwidth
+
+IN_NAME = re.compile(r"(?i)(?<![a-z0-9])rank[_.-]?(\d{1,6})(?![0-9])")
+"""A rank in a file's name: `rank3`, `rank_3`, `trace-rank-03`."""
+
+CLOCKS_AGREE_NS = 100_000
+"""Clocks that are further apart than this do not say which rank came first."""
+
+_Given = tuple[Trace, Communication | None, int]
+
+SEQUENCE = "sequence numbers of each process group"
+ORDER = "order within each process group and kind"
+ORDER_OF_KIND = "order within each kind, as no process group is recorded"
+
+RANK_FIGURES = (
+    *("span_ns", "busy_ns", "idle_ns", "compute_ns", "communication_ns", "overlap_ns", "exposed_ns", "copies_ns"),
+    "kernel_time_ns",
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trace as a rank of a run."""
+
+    rank: int
+    trace: Trace
+    communication: Communication | None
+    place: int
+    """Of the trace among all that were given."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The ranks of one run.
+
+    `grouped_by` says what made them one: `distributedInfo` or `file names`. `matched_by` says how collectives were matched, in
+    words, or is None where none were. `collectives` counts the matched ones (of two ranks or more), `unmatched` the kernels of
+    those that were not, point to point among them, and `notes` say why. `decided` of the matched have one rank that came last;
+    the `straggler` is the rank that came last at more than half of them, `straggler_share` its share, or both None.
+
+    `traces` are the places, among all traces that were given, of the rows of `ranks`.
+
+    `ranks` has a row a rank, times in ns: `rank`, `trace` (its name), `device_name` (or None), `start_ns` and `end_ns` (of its
+    GPU span, from the start of the rank that begins first, clocks as recorded), the figures of `Communication` (None without a
+    GPU event), `collectives` (its communication kernels), `matched` (those of them that were), `wait_ns` (how much longer its
+    kernels took than the shortest of each matched collective), `last` (collectives at which it came
+    last), `clock_offset_ns` (the median distance of its kernels' ends from the median end of each matched collective, or None)
+    and `clock_spread_ns` (the median distance from that).
+
+    `groups` has a row a kind, process group and size of matched collectives, by time: `kind`, `process_group`, `group_size`,
+    `bytes`, `count`, `ranks` (present, on average), `time_ns` (of all ranks' kernels), `wait_ns` (of these), `shortest_ns` (the
+    sum of the shortest), and `algorithm_gb_s` and `bus_gb_s` over that, so without waiting (None where sizes are not recorded).
+    """
+
+    name: str
+    grouped_by: str
+    world_size: int | None
+    backend: str | None
+    matched_by: str | None
+    collectives: int
+    unmatched: int
+    decided: int
+    straggler: int | None
+    straggler_share: float | None
+    clocks_agree: bool | None
+    notes: tuple[str, ...]
+    traces: tuple[int, ...]
+    ranks: Table
+    groups: Table
+
+
+def find_runs(traces: Sequence[Trace], communications: Sequence[Communication | None]) -> tuple[Run, ...]:
+    """The runs that these traces are ranks of, in the order of their first trace; none for traces that are no ranks."""
+    given = [(trace, found, place) for place, (trace, found) in enumerate(zip(traces, communications, strict=True))]
+    return tuple(_run(*one) for one in (*_recorded(given), *_by_names(given)))
+
+
+def _recorded(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
+    """Ranks by what the traces record: those of a folder with one backend and world size, windows of one rank apart."""
+    found = [
+        Member(trace.rank, trace, talks, place)
+        for trace, talks, place in given
+        if trace.rank is not None and (world_size(trace) or 1) > 1
+    ]
+    ranks_of: dict[str, set[int]] = defaultdict(set)
+    for member in found:
+        ranks_of[os.path.dirname(member.trace.path)].add(member.rank)
+    together: dict[tuple[str, int | None, str | None], list[Member]] = defaultdict(list)
+    for member in found:
+        folder = os.path.dirname(member.trace.path)
+        # A folder a rank is the other way to keep them.
+        home = folder if len(ranks_of[folder]) > 1 else os.path.dirname(os.path.abspath(folder))
+        together[home, world_size(member.trace), backend(member.trace)].append(member)
+    for members in together.values():
+        for run in _windows(members):
+            yield run, "distributedInfo"
+
+
+def _by_names(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
+    """Ranks by names that differ in the rank alone, of traces that do not record it."""
+    together: dict[tuple[str, str], list[Member]] = defaultdict(list)
+    for trace, found, place in given:
+        match = IN_NAME.search(trace.name)
+        if match and trace.rank is None:
+            rest = trace.name[: match.start(1)] + "#" + trace.name[match.end(1) :]
+            together[os.path.dirname(trace.path), rest].append(Member(int(match.group(1)), trace, found, place))
+    for members in together.values():
+        if len({member.rank for member in members}) > 1:
+            for run in _windows(members):
+                yield run, "file names"
+
+
+def _windows(members: Sequence[Member]) -> list[list[Member]]:
+    """Each rank once a run: where some have several traces, those that were recorded at one time belong together."""
+    if max(Counter(member.rank for member in members).values()) == 1:
+        return [sorted(members, key=lambda member: member.rank)]
+    by_start = sorted(members, key=lambda member: member.trace.origin_ns)
+    runs: list[dict[int, Member]] = []
+    until = None
+    for member in by_start:
+        begins, ends = member.trace.origin_ns, member.trace.origin_ns + int(member.trace.end_ns.max())
+        if until is None or begins >= until or member.rank in runs[-1]:
+            runs.append({})
+            until = ends
+        runs[-1][member.rank] = member
+        until = max(until or ends, ends)
+    return [[run[rank] for rank in sorted(run)] for run in runs]
+
+
+def world_size(trace: Trace) -> int | None:
+    """How many ranks the run has, as recorded."""
+    value = trace.metadata.get("distributed", {}).get("world_size")
+    return value if type(value) is int else None
+
+
+def backend(trace: Trace) -> str | None:
+    """What the ranks communicate with, as recorded."""
+    value = trace.metadata.get("distributed", {}).get("backend")
+    return value if isinstance(value, str) else None
+
+
+def _run(members: Sequence[Member], grouped_by: str) -> Run:
+    kernels = _kernels(members)
+    matched_by, key, notes = _keys(members, kernels)
+    instances = _instances(kernels, key)
+    by_collective = group(instances["collective"])
+    shortest = _least(by_collective, instances["duration_ns"])
+    wait = instances["duration_ns"] - shortest[by_collective.code]
+    last = _last(by_collective, instances, shortest)
+    offset = _offsets(by_collective, instances)
+    ranks = _ranks(members, kernels, instances, wait, last, offset)
+    decided = int(last.sum())
+    counts = ranks["last"]
+    first = int(np.argmax(counts)) if len(counts) else 0
+    found = decided > 0 and 2 * int(counts[first]) > decided
+    offsets = [abs(value) for value in ranks["clock_offset_ns"].tolist() if value is not None]
+    agree = max(offsets) <= CLOCKS_AGREE_NS if offsets else None
+    if agree is False:
+        notes = (
+            *notes,
+            f"clocks are up to {max(offsets):,} ns apart, as the ends of collectives show: start times do not compare",
+        )
+    sizes = {world_size(member.trace) for member in members}
+    world = next(iter(sizes)) if len(sizes) == 1 else None
+    if world is not None and len(members) < world:
+        notes = (*notes, f"{len(members)} of {world} ranks are here: the others may have come later")
+    return Run(
+        name=os.path.basename(os.path.commonpath([os.path.dirname(os.path.abspath(one.trace.path)) for one in members])),
+        grouped_by=grouped_by,
+        world_size=world,
+        backend=backend(members[0].trace),
+        matched_by=matched_by if len(by_collective.keys) else None,
+        collectives=len(by_collective.keys),
+        unmatched=len(kernels) - int(instances["kernels"].sum()),
+        decided=decided,
+        straggler=members[first].rank if found else None,
+        straggler_share=int(counts[first]) / decided if found else None,
+        clocks_agree=agree,
+        notes=notes,
+        traces=tuple(member.place for member in members),
+        ranks=ranks,
+        groups=_groups(by_collective, instances, shortest, wait),
+    )
+
+
+def _kernels(members: Sequence[Member]) -> Table:
+    """All communication kernels of all ranks, with `member` (place of the rank) and `end_ns` on the clock as recorded."""
+    origin = min(member.trace.origin_ns for member in members)
+    parts = []
+    for place, member in enumerate(members):
+        if member.communication is not None:
+            table = member.communication.collectives
+            start = table["start_ns"] + (member.trace.origin_ns - origin)
+            parts.append(
+                {**table.columns, "member": np.full(len(table), place, np.int64), "end_ns": start + table["duration_ns"]}
+            )
+    if not parts:
+        nothing = np.empty(0, dtype=np.int64)
+        columns = ("kind", "process_group", "group_ranks", "sequence", "group_size", "bytes")
+        return Table(
+            {**dict.fromkeys(("duration_ns", "member", "end_ns"), nothing), **dict.fromkeys(columns, nothing.astype(object))}
+        )
+    return Table({column: np.concatenate([part[column] for part in parts]) for column in parts[0]})
+
+
+def _keys(members: Sequence[Member], kernels: Table) -> tuple[str, Int64s, tuple[str, ...]]:
+    """How collectives are matched, for each kernel the number of its collective or -1, and what to know of it."""
+    if len(members) < 2:
+        return ORDER, np.full(len(kernels), -1, dtype=np.int64), ()
+    groups = _codes([_process_group(members, row) for row in _rows(kernels, "member", "process_group", "group_ranks")])
+    between_two = np.array([kind in POINT_TO_POINT for kind in kernels["kind"].tolist()], dtype=np.bool_)
+    sequence = kernels["sequence"]
+    if len(kernels) and not any(value is None for value in sequence.tolist()):
+        key = _codes(list(zip(groups.tolist(), sequence.tolist(), strict=True)))
+        return SEQUENCE, np.where(between_two, -1, key), ()
+    named = any(value is not None for value in kernels["process_group"].tolist())
+    kind = _codes(list(zip(groups.tolist(), kernels["kind"].tolist(), strict=True)))
+    place = _places(kind, kernels["member"])
+    key = _codes(list(zip(kind.tolist(), place.tolist(), strict=True)))
+    uneven, notes = _uneven(kind, kernels)
+    key[uneven] = -1
+    return ORDER if named else ORDER_OF_KIND, np.where(between_two, -1, key), notes
+
+
+def _process_group(members: Sequence[Member], row: Mapping[str, Any]) -> tuple[str, str]:
+    """A process group's name and ranks: groups of one name may be several, side by side."""
+    name, ranks = row["process_group"], row["group_ranks"]
+    if name is not None and ranks is None:
+        listed = members[row["member"]].trace.metadata.get("distributed", {}).get("pg_config")
+        entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+        ranks = next((str(entry.get("ranks")) for entry in entries if entry.get("pg_name") == name), None)
+    return name or "", "".join((ranks or "").split())
+
+
+def _rows(table: Table, *columns: str) -> list[dict[str, Any]]:
+    return Table({column: table[column] for column in columns}).records()
+
+
+def _codes(values: list[Any]) -> Int64s:
+    """A number for each value, equal for equal ones."""
+    known: dict[Any, int] = {}
+    return np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)
+
+
+def _places(kind: Int64s, member: Int64s) -> Int64s:
+    """For each kernel how many of its kind its rank ran before."""
+    pair = _codes(list(zip(kind.tolist(), member.tolist(), strict=True)))
+    order = np.argsort(pair, kind="stable")
+    begins = np.flatnonzero(np.diff(pair[order], prepend=-1))
+    place = np.empty(len(pair), dtype=np.int64)
+    place[order] = np.arange(len(pair)) - np.repeat(begins, np.diff(np.append(begins, len(pair))))
+    return place
+
+
+def _uneven(kind: Int64s, kernels: Table) -> tuple[Int64s, tuple[str, ...]]:
+    """The kernels of which ranks ran different numbers, so that their order does not tell which belong together."""
+    rows, notes = [], []
+    by_kind = group(kind)
+    for code, here in zip(by_kind.keys.tolist(), by_kind.order_by(kernels["member"]) if len(kind) else [], strict=True):
+        counts = np.unique(kernels["member"][here], return_counts=True)[1]
+        if len(counts) > 1 and counts.min() != counts.max():
+            rows.append(np.flatnonzero(kind == code))
+            what = kernels["kind"][here[0]]
+            notes.append(f"{what}: ranks ran between {counts.min():,} and {counts.max():,}, so they were not matched")
+    return np.concatenate(rows) if rows else np.empty(0, np.int64), tuple(notes)
+
+
+def _instances(kernels: Table, key: Int64s) -> Table:
+    """One row a rank of each matched collective, of at least two: its kernels' time together, and the last one's end."""
+    known = key >= 0
+    pair = group(key[known] * (int(kernels["member"].max(initial=0)) + 1) + kernels["member"][known])
+    some = np.flatnonzero(known)[np.unique(pair.code, return_index=True)[1]] if len(pair.keys) else np.empty(0, np.int64)
+    end = np.full(len(pair.keys), np.iinfo(np.int64).min)
+    np.maximum.at(end, pair.code, kernels["end_ns"][known])
+    table = Table(
+        {
+            "collective": key[some],
+            "member": kernels["member"][some],
+            "duration_ns": pair.sum(kernels["duration_ns"][known]),
+            "kernels": pair.count,
+            "end_ns": end,
+            **{column: kernels[column][some] for column in ("kind", "process_group", "group_size", "bytes")},
+        }
+    )
+    by_collective = group(table["collective"])
+    return table.take(by_collective.count[by_collective.code] > 1)
+
+
+def _least(groups: Groups, values: Int64s) -> Int64s:
+    least = np.full(len(groups.keys), np.iinfo(np.int64).max)
+    np.minimum.at(least, groups.code, values)
+    return least
+
+
+def _last(groups: Groups, instances: Table, shortest: Int64s) -> Bools:
+    """For each instance whether its rank alone has the shortest kernel, so that it came last."""
+    is_shortest = instances["duration_ns"] == shortest[groups.code]
+    alone = groups.sum(is_shortest.astype(np.int64)) == 1
+    last: Bools = is_shortest & alone[groups.code]
+    return last
+
+
+def _offsets(groups: Groups, instances: Table) -> Int64s:
+    """For each instance the distance of its end from the (lower) median end of its collective."""
+    end = instances["end_ns"]
+    middle = np.array([end[rows[(len(rows) - 1) // 2]] for rows in groups.order_by(end)] if len(end) else [], dtype=np.int64)
+    return end - middle[groups.code] if len(end) else end
+
+
+def _ranks(members: Sequence[Member], kernels: Table, instances: Table, wait: Int64s, last: Bools, offset: Int64s) -> Table:
+    """A row a rank: see `Run.ranks`."""
+    count = len(members)
+    spans = [_span(member.trace) for member in members]
+    origin = min((start for start, _ in spans if start is not None), default=0)
+    offsets = [offset[instances["member"] == place] for place in range(count)]
+    middles = [int(np.sort(here)[(len(here) - 1) // 2]) if len(here) else None for here in offsets]
+    spreads = [
+        None if middle is None else int(np.sort(np.abs(here - middle))[(len(here) - 1) // 2])
+        for here, middle in zip(offsets, middles, strict=True)
+    ]
+    found = [member.communication for member in members]
+    columns = {
+        "rank": np.array([member.rank for member in members], dtype=np.int64),
+        "trace": _objects([member.trace.name for member in members]),
+        "device_name": _objects([member.trace.device.name if member.trace.device else None for member in members]),
+        "start_ns": _objects([None if start is None else start - origin for start, _ in spans]),
+        "end_ns": _objects([None if end is None else end - origin for _, end in spans]),
+        **{name: _objects([getattr(one, name) if one else None for one in found]) for name in RANK_FIGURES},
+        "collectives": np.bincount(kernels["member"], minlength=count).astype(np.int64),
+        "matched": _sums(instances["member"], instances["kernels"], count),
+        "wait_ns": _sums(instances["member"], wait, count),
+        "last": _sums(instances["member"], last.astype(np.int64), count),
+        "clock_offset_ns": _objects(middles),
+        "clock_spread_ns": _objects(spreads),
+    }
+    return Table(columns)
+
+
+def _span(trace: Trace) -> tuple[int | None, int | None]:
+    """When the first GPU event starts and the last one ends, on the clock as recorded."""
+    event = trace.gpu["event"]
+    if not len(event):
+        return None, None
+    return trace.origin_ns + int(trace.start_ns[event].min()), trace.origin_ns + int(trace.end_ns[event].max())
+
+
+def _sums(places: Int64s, values: Int64s, count: int) -> Int64s:
+    sums = np.zeros(count, dtype=np.int64)
+    np.add.at(sums, places, values)
+    return sums
+
+
+def _groups(by_collective: Groups, instances: Table, shortest: Int64s, wait: Int64s) -> Table:
+    """A row a kind, process group and size: see `Run.groups`."""
+    first = np.unique(by_collective.code, return_index=True)[1]  # an instance of each collective
+    names = ("kind", "process_group", "group_size", "bytes")
+    keys = list(zip(*(instances[name][first].tolist() for name in names), strict=True))
+    known = list(dict.fromkeys(keys))
+    by_key = group(_codes(keys))
+    of_instance = by_key.code[by_collective.code] if len(keys) else by_collective.code
+    least = by_key.sum(shortest)
+    present = _sums(of_instance, np.ones(len(of_instance), dtype=np.int64), len(known))
+    rates = [
+        bandwidth(kind, None if size is None else size * int(count), ranks, int(ns))
+        for (kind, _, ranks, size), count, ns in zip(known, by_key.count, least, strict=True)
+    ]
+    return Table(
+        {
+            **{name: _objects([key[at] for key in known]) for at, name in enumerate(names)},
+            "count": by_key.count,
+            "ranks": present / np.maximum(by_key.count, 1),
+            "time_ns": _sums(of_instance, instances["duration_ns"], len(known)),
+            "wait_ns": _sums(of_instance, wait, len(known)),
+            "shortest_ns": least,
+            "algorithm_gb_s": _objects([rate[0] for rate in rates]),
+            "bus_gb_s": _objects([rate[1] for rate in rates]),
+        }
+    ).sorted_by("time_ns", descending=True)
+
+
+def _objects(values: list[Any]) -> Objects:
+    return np.fromiter(values, dtype=object, count=len(values))

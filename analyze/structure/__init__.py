@@ -1,0 +1,1 @@
+"""What the program is: steps and their phases, layers, CUDA graphs, compiled regions."""

@@ -1,0 +1,158 @@
+"""Which compiled code do kernels come from, and which operators of the source went into the generated ones?
+
+torch.compile marks what it runs: a `Torch-Compiled Region` is a call of the compiled function, and a `CompiledFxGraph` inside
+it, or in the backward pass, a call of what Inductor made of a graph. The names of the kernels that Inductor generated list
+their operators (`tracekit.inductor`). Kernels that a CUDA graph replays belong to where its launch lies.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracekit.inductor import Operators, is_generated
+from tracekit.table import Table
+
+from ..trace.group import group
+from ..trace.trace import Bools, Category, Int64s, Objects, Trace
+
+REGION = re.compile(r"Torch-Compiled Region:? *(?P<id>.*?) *\Z", re.DOTALL)
+FX_GRAPH = re.compile(r"## Call CompiledFxGraph *(?P<id>.*?) *(?:##)? *\Z", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The calls of compiled code, and the kernels.
+
+    `code_of_call` and `code_of_kernel` tell the region and the graph, which `_names` reads; 0 is code that was not compiled.
+    """
+
+    calls: Int64s
+    """Rows of `trace.events`: the calls of graphs, and of the regions that call none."""
+    code_of_call: Int64s
+    duration_ns: Int64s
+    """Of each kernel."""
+    name: Int64s
+    """Of each kernel, into `trace.strings`."""
+    generated: Bools
+    """Whether Inductor generated each kernel."""
+    code_of_kernel: Int64s
+
+
+def compiled(trace: Trace) -> Compiled:
+    """Find the compiled code in a trace."""
+    host = trace.where(Category.OPERATOR, Category.ANNOTATION)
+    regions, graphs = (host[_is(trace, pattern)[trace.events["name"][host]]] for pattern in (REGION, FX_GRAPH))
+    around, inside = trace.nested(regions), trace.nested(graphs)
+    region_of_graph = trace.enclosing(around, graphs)
+    plain = np.setdiff1d(regions, region_of_graph)
+    kernels = np.flatnonzero(trace.events["category"][trace.gpu["event"]] == Category.KERNEL)
+    call, event = trace.call_of_gpu[kernels], trace.gpu["event"][kernels]
+    no_graph = np.full(len(plain), -1, dtype=np.int64)
+    name = trace.events["name"][event].astype(np.int64)
+    return Compiled(
+        calls=np.concatenate((graphs, plain)),
+        code_of_call=np.concatenate((_code(trace, region_of_graph, graphs), _code(trace, plain, no_graph))),
+        duration_ns=trace.events["duration_ns"][event],
+        name=name,
+        generated=_generated(trace, name)[name],
+        code_of_kernel=_code(trace, trace.enclosing(around, call), trace.enclosing(inside, call)),
+    )
+
+
+def compiled_regions(trace: Trace, found: Compiled) -> Table:
+    """One row a compiled graph by the region that calls it, the one with most kernel time first; times in ns.
+
+    `region` (such as `0/1`; None in a backward pass), `fx_graph` (Inductor's key; None for what a region runs outside its
+    graphs), `calls`, `host_ns` (their wall clock), `kernels` (launched inside), `time_ns`, `share` (of all kernel time) and, of
+    these, `generated` and `generated_ns` (kernels that Inductor generated: the others are a library's or one's own).
+    """
+    launched = found.code_of_kernel > 0
+    keys = np.unique(np.concatenate((found.code_of_call, found.code_of_kernel[launched])))
+
+    def total(codes: Int64s, values: Int64s) -> Int64s:
+        sums = np.zeros(len(keys), dtype=np.int64)
+        np.add.at(sums, np.searchsorted(keys, codes), values)
+        return sums
+
+    code, duration = found.code_of_kernel[launched], found.duration_ns[launched]
+    generated = found.generated[launched].astype(np.int64)
+    time = total(code, duration)
+    return Table(
+        {
+            **_names(trace, keys),
+            "calls": total(found.code_of_call, np.ones_like(found.calls)),
+            "host_ns": total(found.code_of_call, trace.events["duration_ns"][found.calls]),
+            "kernels": total(code, np.ones_like(duration)),
+            "time_ns": time,
+            "share": time / max(int(found.duration_ns.sum()), 1),
+            "generated": total(code, generated),
+            "generated_ns": total(code, generated * duration),
+        }
+    ).sorted_by("time_ns", "host_ns", descending=True)
+
+
+def generated_kernels(trace: Trace, found: Compiled) -> Table:
+    """One row a kernel that Inductor generated, by time.
+
+    `name`, `source` (the operators that its name lists, joined by `, `; None where it lists none), `region` and `fx_graph`
+    (where most of its time was launched from; both None outside compiled code, as in the replay of a graph that was captured
+    by hand), `count`, `time_ns` and `share` (of all kernel time).
+    """
+    duration, code = found.duration_ns[found.generated], found.code_of_kernel[found.generated]
+    by_name = group(found.name[found.generated])
+    names, operators = trace.strings[by_name.keys], Operators() if len(by_name.keys) else None
+    time = by_name.sum(duration)
+    main = np.zeros(len(by_name.keys), dtype=np.int64)
+    codes, place = np.unique(code, return_inverse=True)
+    pairs = group(by_name.code * max(len(codes), 1) + place.reshape(-1))
+    for pair in np.argsort(pairs.sum(duration), kind="stable").tolist():  # the last to be written has the most time
+        kernel, which = divmod(int(pairs.keys[pair]), len(codes))
+        main[kernel] = codes[which]
+    listed = [", ".join(operators.fused_in(name)) or None if operators else None for name in names.tolist()]
+    return Table(
+        {
+            "name": names,
+            "source": np.fromiter(listed, dtype=object, count=len(listed)),
+            **_names(trace, main),
+            "count": by_name.count,
+            "time_ns": time,
+            "share": time / max(int(found.duration_ns.sum()), 1),
+        }
+    ).sorted_by("time_ns", descending=True)
+
+
+def _is(trace: Trace, pattern: re.Pattern[str]) -> Bools:
+    """For each of the trace's strings whether it is a mark of this kind."""
+    return np.fromiter((pattern.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
+
+
+def _generated(trace: Trace, names: Int64s) -> Bools:
+    """For each of the trace's strings whether it is one of these names and Inductor's."""
+    found = np.zeros(len(trace.strings), dtype=np.bool_)
+    for name in np.unique(names).tolist():
+        found[name] = is_generated(trace.strings[name])
+    return found
+
+
+def _code(trace: Trace, region: Int64s, graph: Int64s) -> Int64s:
+    """The names of two marks (rows of `trace.events`, or -1) as one number; 0 without either."""
+    names = np.append(trace.events["name"], -1).astype(np.int64)  # so that row -1 finds -1
+    return (names[region] + 1) * (len(trace.strings) + 1) + names[graph] + 1
+
+
+def _names(trace: Trace, codes: Int64s) -> dict[str, Objects]:
+    """The columns `region` and `fx_graph` that the codes stand for, without what all marks have in common."""
+    pairs = [divmod(code, len(trace.strings) + 1) for code in codes.tolist()]
+    columns = {"region": (REGION, [region for region, _ in pairs]), "fx_graph": (FX_GRAPH, [graph for _, graph in pairs])}
+    return {
+        column: np.fromiter((_id(trace, pattern, name - 1) for name in names), dtype=object, count=len(names))
+        for column, (pattern, names) in columns.items()
+    }
+
+
+def _id(trace: Trace, pattern: re.Pattern[str], name: int) -> str | None:
+    mark = pattern.match(trace.strings[name]) if name >= 0 else None
+    return mark["id"] if mark else None

@@ -1,0 +1,134 @@
+"""What is left of a trace when only some of its steps count?
+
+The host events that begin in the chosen steps, and the GPU events that were launched in them, whenever those ran. The GPU's
+span then runs from the first such event's start to the last one's end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tracekit.errors import TracekitError
+from tracekit.table import Table
+
+from ..trace.trace import GPU, Bools, Int64s, Trace, TraceWarning
+from .phases import STEADY, WARMUP, states
+from .steps import DECODE, MIXED, PREFILL, Steps, find_steps
+
+EXAMPLES = "3-8, 2,4,6, steady, warmup, decode, prefill, first:5 or last:5"
+_RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?\Z")
+_END = re.compile(r"(first|last):(\d{1,9})\Z")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which steps were chosen: as asked for, their numbers in words (`3-8, 10`), how many they are and of how many."""
+
+    asked: str
+    numbers: str
+    count: int
+    of: int
+    steps: Steps
+
+
+def select(trace: Trace, asked: str) -> tuple[Trace, Selection]:
+    """The trace of the steps that `asked` names (see EXAMPLES), and which they are.
+
+    Raises TracekitError if it names none, or if the trace has no steps.
+    """
+    steps = find_steps(trace)
+    if not len(steps.table):
+        raise TracekitError(
+            f"the trace has no steps: {steps.told}", where=f"--steps {asked} on {trace.path}", mend="analyse it without --steps"
+        )
+    number = steps.table["number"]
+    try:
+        rows = np.flatnonzero(_chosen(trace, steps, asked)).astype(np.int64)
+    except _NoSuchStepError as error:
+        held = f"{trace.name} has {len(number):,} steps, {_ranges(number)}"
+        raise TracekitError(f"{error}; {held}", where=f"--steps {asked}", mend=f"write {EXAMPLES}") from error
+    chosen = steps.take(rows)
+    selection = Selection(asked, _ranges(chosen.table["number"]), len(rows), len(steps.table), chosen)
+    return restrict(trace, chosen, contiguous=bool((np.diff(rows) == 1).all())), selection
+
+
+def restrict(trace: Trace, steps: Steps, contiguous: bool = True) -> Trace:
+    """The trace with the events of these steps alone; its clock and its strings stay."""
+    keep = steps.of_moments(trace.start_ns) >= 0
+    keep[np.isin(trace.events["category"], GPU)] = False
+    launched = _launched(trace, steps)
+    keep[trace.gpu["event"][launched]] = True
+    warnings = trace.warnings
+    if not contiguous:
+        message = "the chosen steps are not one run: what lies between them counts as idle time"
+        warnings = (*warnings, TraceWarning("steps_apart", message, 1))
+    return _kept(trace, keep, launched, warnings)
+
+
+def _launched(trace: Trace, steps: Steps) -> Bools:
+    """For each row of `trace.gpu` whether one of the steps launched it."""
+    call = trace.call_of_gpu
+    found: Bools = (call >= 0) & (steps.of_moments(trace.start_ns[call]) >= 0)
+    return found
+
+
+def _kept(trace: Trace, keep: Bools, launched: Bools, warnings: tuple[TraceWarning, ...]) -> Trace:
+    place = np.cumsum(keep) - 1  # of each kept event among them
+    gpu = trace.gpu.take(launched)
+    told = trace.collectives.take(keep[trace.collectives["event"].astype(np.int64)])
+    return replace(
+        trace,
+        events=trace.events.take(keep),
+        gpu=_moved(gpu, place),
+        collectives=_moved(told, place),
+        warnings=warnings,
+    )
+
+
+def _moved(table: Table, place: Int64s) -> Table:
+    return Table({**table.columns, "event": place[table["event"].astype(np.int64)]})
+
+
+class _NoSuchStepError(Exception):
+    """Why nothing was chosen."""
+
+
+def _chosen(trace: Trace, steps: Steps, asked: str) -> Bools:
+    """Which of the steps are asked for. Raises _NoSuchStepError if none."""
+    text, place = asked.strip().lower(), np.arange(len(steps.table))
+    if end := _END.match(text):
+        count = int(end.group(2))
+        return _some(place < count if end.group(1) == "first" else place >= len(place) - count, "none is asked for")
+    if text in (STEADY, WARMUP):
+        state = states(trace, steps)
+        return _some(state == text, f"none is {text}" if any(state) else "they are too few to tell warm-up from steady state")
+    if text in (PREFILL, DECODE, MIXED):
+        return _some(steps.table["phase"] == text, f"none is known to be {text}")
+    return _numbered(steps.table["number"], text)
+
+
+def _numbered(number: Int64s, text: str) -> Bools:
+    chosen = np.zeros(len(number), dtype=np.bool_)
+    for part in map(str.strip, text.split(",")):
+        match = _RANGE.match(part)
+        if match is None:
+            raise _NoSuchStepError(f"{part or 'nothing'} names no steps")
+        low, high = int(match.group(1)), int(match.group(2) or match.group(1))
+        chosen |= _some((number >= low) & (number <= high), f"there is no step {part}")
+    return chosen
+
+
+def _some(chosen: Bools, why: str) -> Bools:
+    if not np.any(chosen):
+        raise _NoSuchStepError(why)
+    return chosen
+
+
+def _ranges(numbers: Int64s) -> str:
+    """Numbers in ascending order as `3-8, 10`."""
+    first = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 2) != 1)
+    runs = [(int(run[0]), int(run[-1])) for run in np.split(numbers, first[1:])]
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)

@@ -1,0 +1,237 @@
+"""Which steps does a trace hold: iterations of a training loop, tokens of a generation?
+
+Recorded marks tell them first: annotations that are named like a phase (`prefill`, `decode`), the profiler's own
+`ProfilerStep#n`, any annotation that repeats. Of these the first counts that covers most launches. Without any, the sequence of
+kernels may repeat. A step is a span of host time; what was launched in it is its own, on whichever thread and whenever it ran.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from tracekit.table import Table
+
+from ..trace.trace import Bools, Category, Int64s, Objects, Trace
+from .layers import COMPILER
+from .period import MIN_REPEATS, Period, period
+
+MOST = 0.5
+"""Annotations tell the steps if they hold at least this share of what was launched."""
+
+PROFILER_STEP = re.compile(r"ProfilerStep\s*#?(\d+)")
+_NUMBER = re.compile(r"\d+")
+_WORD = re.compile(r"[a-z]+")
+PREFILL_WORDS = frozenset({"prefill", "extend", "prompt"})
+DECODE_WORDS = frozenset({"decode", "decoding"})
+STEP_WORDS = frozenset({"step", "iter", "iteration", "batch", "token", "train", "forward", "generate", "request", "epoch"})
+# vLLM's name of a step: how many requests (and tokens) are in their context phase, and how many generate.
+ENGINE_STEP = re.compile(r"execute_(?:\d+_)?context_(\d+)\(.*?\)_generation_(\d+)\(")
+# What frameworks mark by themselves is part of a step, not a step.
+NOT_STEPS = ("nccl:", "gloo:", "c10d::", COMPILER, "Torch-Compiled Region", "Optimizer.", "enumerate(DataLoader)")
+
+TRAINING = re.compile(r"autograd::engine|Optimizer\.|.*Backward\d*\Z")
+
+PREFILL, DECODE, MIXED = "prefill", "decode", "mixed"
+MOST_NAMES = 64
+"""Of the annotations that repeat, so many names are looked at, those with most time."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a trace.
+
+    `source` is `annotations` (named like a phase), `profiler_steps`, `repeated_annotation`, `kernels` (they repeat) or None.
+    `confidence` is 1 for what was recorded as a step, less for what was inferred; `told` says in words what tells the steps,
+    or why nothing does. `table` has a row a step, in the order of time, none overlapping: `number` (int64: the recorded one
+    where all steps have one and none shares it, else counted from 0), `name`, `phase` (prefill, decode, mixed or None: not
+    told), `start_ns` and `end_ns` (int64, of the host).
+    """
+
+    source: str | None
+    confidence: float
+    told: str
+    table: Table
+
+    def of_moments(self, times: Int64s) -> Int64s:
+        """For each moment of the host the place of the step that it lies in, or -1."""
+        place = np.searchsorted(self.table["start_ns"], times, side="right") - 1
+        if not len(self.table):
+            return np.full(len(times), -1, dtype=np.int64)
+        return np.where((place >= 0) & (times < self.table["end_ns"][place]), place, -1)
+
+    def take(self, rows: Int64s) -> Steps:
+        """Some of the steps, in the order of time."""
+        return Steps(self.source, self.confidence, self.told, self.table.take(rows))
+
+
+def find_steps(trace: Trace) -> Steps:
+    """The steps of a trace; none where neither annotations nor kernels tell them."""
+    launched = _launch_moments(trace)
+    for candidate in (*_annotated(trace), *_repeated(trace, launched)):
+        inside = (candidate.of_moments(launched) >= 0).sum()
+        # The profiler's own steps are steps whatever they hold, if nothing else tells any.
+        if len(candidate.table) and inside >= MOST * len(launched):
+            return candidate
+    steps = _profiler_steps(trace)
+    return steps if len(steps.table) else _by_kernels(trace)
+
+
+def steps_of_gpu(trace: Trace, steps: Steps) -> Int64s:
+    """For each row of `trace.gpu` the place of the step that launched it, or -1, also where its launch is not known."""
+    call = trace.call_of_gpu
+    found = np.full(len(call), -1, dtype=np.int64)
+    known = call >= 0
+    found[known] = steps.of_moments(trace.start_ns[call[known]])
+    return found
+
+
+def _launch_moments(trace: Trace) -> Int64s:
+    """When each GPU event was launched, as far as that is known; without any, when each operator began."""
+    call = trace.call_of_gpu
+    rows = call[call >= 0]
+    return trace.start_ns[rows if len(rows) else trace.operators]
+
+
+def _annotated(trace: Trace) -> Iterator[Steps]:
+    """Annotations named like a phase, then the profiler's steps."""
+    phases = np.array([phase_of(text) for text in trace.strings], dtype=object)
+    rows = trace.where(Category.ANNOTATION)
+    rows = rows[phases[trace.events["name"][rows]] != None]  # noqa: E711 (of each element)
+    yield _from_rows(trace, rows, "annotations", 1.0, "annotations named like a phase", phases)
+    yield _profiler_steps(trace)
+
+
+def phase_of(name: str) -> str | None:
+    """The phase of a generation that an annotation's name tells: prefill, decode, mixed (both at once), or None."""
+    if engine := ENGINE_STEP.match(name):
+        context, generation = (int(count) > 0 for count in engine.groups())
+        return MIXED if context and generation else PREFILL if context else DECODE if generation else None
+    if name.startswith(NOT_STEPS):
+        return None
+    words = set(_WORD.findall(name.lower()))
+    prefill, decode = bool(words & PREFILL_WORDS), bool(words & DECODE_WORDS)
+    return MIXED if prefill and decode else PREFILL if prefill else DECODE if decode else None
+
+
+def _profiler_steps(trace: Trace) -> Steps:
+    named = np.fromiter((PROFILER_STEP.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
+    # The oldest profilers record them as operators.
+    rows = trace.where(Category.ANNOTATION, Category.OPERATOR)
+    rows = rows[named[trace.events["name"][rows]]]
+    return _from_rows(trace, rows, "profiler_steps", 1.0, "the profiler's steps (ProfilerStep#n)")
+
+
+def _repeated(trace: Trace, launched: Int64s) -> Iterator[Steps]:
+    """The annotation that repeats and holds most of what was launched, the longest of equals."""
+    rows = trace.where(Category.ANNOTATION)
+    may = np.fromiter(
+        (not text.startswith((*NOT_STEPS, "ProfilerStep")) for text in trace.strings), np.bool_, len(trace.strings)
+    )
+    rows = rows[may[trace.events["name"][rows]]]
+    if not len(rows):
+        return
+    codes, code = np.unique(trace.events["name"][rows], return_inverse=True)
+    labels = [_NUMBER.sub("#", str(trace.strings[one])) for one in codes.tolist()]
+    known = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+    label = np.array([known[one] for one in labels], dtype=np.int64)[code.reshape(-1)]
+    time = np.zeros(len(known), dtype=np.int64)
+    np.add.at(time, label, trace.events["duration_ns"][rows])
+    repeats = np.bincount(label, minlength=len(known)) > 1
+    order = [one for one in np.argsort(-time, kind="stable").tolist() if repeats[one]][:MOST_NAMES]
+    found = []
+    for one in order:
+        name = list(known)[one]
+        sure = 0.9 if set(_WORD.findall(name.lower())) & STEP_WORDS else 0.6
+        steps = _from_rows(trace, rows[label == one], "repeated_annotation", sure, f"the annotation {name}, which repeats")
+        if len(steps.table) > 1:
+            found.append((int((steps.of_moments(launched) >= 0).sum()), steps))
+    if found:
+        yield max(found, key=lambda pair: pair[0])[1]
+
+
+def _from_rows(trace: Trace, rows: Int64s, source: str, confidence: float, told: str, phases: Objects | None = None) -> Steps:
+    """Annotations as steps; one that begins inside an earlier one is part of that."""
+    start, end = trace.start_ns[rows], trace.end_ns[rows]
+    order = np.lexsort((-end, start))
+    rows, start, end = rows[order], start[order], end[order]
+    before = np.maximum.accumulate(end) if len(end) else end
+    apart: Bools = np.ones(len(rows), dtype=np.bool_)
+    apart[1:] = start[1:] >= before[:-1]
+    rows = rows[apart & (end > start)]
+    names = trace.names(rows)
+    told_phases = np.full(len(rows), None, dtype=object) if phases is None else phases[trace.events["name"][rows]]
+    return Steps(source, confidence, told, _table(names, told_phases, trace.start_ns[rows], trace.end_ns[rows]))
+
+
+def _table(names: Objects, phases: Objects, start: Int64s, end: Int64s) -> Table:
+    matches = [PROFILER_STEP.match(str(name)) for name in names]
+    recorded = [int(match.group(1)) for match in matches if match]
+    distinct = len(recorded) == len(names) and all(low < high for low, high in pairwise(recorded))
+    number = recorded if distinct and max(recorded, default=0) < 2**62 else range(len(names))
+    return Table({"number": np.array(number, dtype=np.int64), "name": names, "phase": phases, "start_ns": start, "end_ns": end})
+
+
+def _by_kernels(trace: Trace) -> Steps:
+    """Steps by the repeating sequence of kernels on the stream that has most; what comes before the first may be a prefill."""
+    order = trace.gpu_order[trace.events["category"][trace.gpu["event"][trace.gpu_order]] == Category.KERNEL]
+    if not len(order):
+        return _cannot_tell("no annotation repeats, and there are no kernels")
+    lanes = np.stack((trace.gpu["device"][order], trace.gpu["stream"][order]), axis=1)
+    lane, kernels = np.unique(lanes, axis=0, return_inverse=True, return_counts=True)[1:]
+    order = order[lane.reshape(-1) == int(np.argmax(kernels))]
+    event = trace.gpu["event"][order]
+    idle = np.zeros(len(order), dtype=np.int64)
+    idle[1:] = trace.start_ns[event[1:]] - trace.end_ns[event[:-1]]
+    found = period(trace.events["name"][event].astype(np.int64), idle)
+    if found is None:
+        return _cannot_tell("no annotation repeats, and neither does the sequence of kernels")
+    trained = _is_training(trace)
+    if not trained and not found.nested:
+        return _cannot_tell(f"a sequence of {found.length} kernels repeats, which may be the layers of one step as well")
+    return _of_period(trace, trace.call_of_gpu[order], found, may_decode=not trained)
+
+
+def _of_period(trace: Trace, call: Int64s, found: Period, may_decode: bool) -> Steps:
+    """The repetitions as spans of the host, from the launch of the first kernel to that of the next one's."""
+    starts = found.starts[call[found.starts] >= 0]
+    start = trace.start_ns[call[starts]]
+    if len(starts) < MIN_REPEATS or (np.diff(start) <= 0).any():
+        return _cannot_tell("kernels repeat, but their launches were not recorded one by one")
+    beyond = call[int(starts[-1]) + found.length :][:1]
+    ends = trace.start_ns[beyond[(beyond >= 0) & (trace.start_ns[beyond] > start[-1])]]
+    end = np.concatenate((start[1:], ends if len(ends) else [_last(trace) + 1]))
+    names = np.full(len(start), f"{found.length} kernels", dtype=object)
+    phases = np.full(len(start), None, dtype=object)
+    lead = call[: int(starts[0])]
+    if may_decode and _is_prefill(lead, found.length) and trace.start_ns[lead[0]] < start[0]:
+        start, end = np.insert(start, 0, trace.start_ns[lead[0]]), np.insert(end, 0, start[0])
+        names = np.insert(names, 0, f"{len(lead)} kernels")
+        phases = np.array([PREFILL, *[DECODE] * len(phases)], dtype=object)
+    told = f"a sequence of {found.length} kernels that repeats {len(starts)} times"
+    return Steps("kernels", found.confidence, told, _table(names, phases, start, end))
+
+
+def _is_prefill(lead: Int64s, length: int) -> bool:
+    """Whether what was launched before the first repetition is about one in size: the same model on another input."""
+    return bool(len(lead) and (lead >= 0).all() and 0.5 * length <= len(lead) <= 2 * length)
+
+
+def _is_training(trace: Trace) -> bool:
+    """Whether there was a backward pass: no layer of it repeats what was before, so what repeats is a step."""
+    return any(TRAINING.match(text) for text in trace.strings)
+
+
+def _last(trace: Trace) -> int:
+    """When the last call or operator began."""
+    rows = np.concatenate((trace.calls, trace.operators))
+    return int(trace.start_ns[rows].max(initial=0))
+
+
+def _cannot_tell(why: str) -> Steps:
+    nothing = np.empty(0, dtype=np.int64)
+    return Steps(None, 0.0, why, _table(nothing.astype(object), nothing.astype(object), nothing, nothing))

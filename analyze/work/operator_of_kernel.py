@@ -1,0 +1,55 @@
+"""Which operator's work does a kernel do?
+
+Operators call each other: `aten::linear` calls `aten::addmm`, which launches the kernels. The work is counted once, where it
+is done: a kernel belongs to the innermost operator around its launch whose work is known. Where such an operator launches
+kernels itself as well as through another one inside it, its work includes the inner one's, so all of them are its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..trace.trace import Bools, Int64s, Trace
+
+
+def parents(trace: Trace) -> Int64s:
+    """For each row of `events`, and one more for row -1, the row of the operator around it; -1 for what is no operator."""
+    found = np.full(len(trace) + 1, -1, dtype=np.int64)
+    found[trace.operators] = trace.operator_forest.parent
+    return found
+
+
+def ancestry(rows: Int64s, parent: Int64s) -> Int64s:
+    """These operators and all around them, each once, in the order of their rows; -1 is none."""
+    met = np.zeros(len(parent), dtype=np.bool_)
+    met[-1] = True
+    while len(rows := rows[~met[rows]]):
+        met[rows] = True
+        rows = parent[rows]
+    return np.flatnonzero(met[:-1]).astype(np.int64)
+
+
+def owners(launching: Int64s, known: Bools, parent: Int64s) -> Int64s:
+    """For each kernel the operator (row of `events`) whose work it does, or -1.
+
+    `launching` is the innermost operator around each kernel's launch, or -1; `known` tells for each row of `events`, and one
+    more for row -1, whether its work is known.
+    """
+    owner = launching.copy()
+    while len(unknown := np.flatnonzero((owner >= 0) & ~known[owner])):
+        owner[unknown] = parent[owner[unknown]]
+    return _outermost_owner(owner, parent)
+
+
+def _outermost_owner(owner: Int64s, parent: Int64s) -> Int64s:
+    """The same, with each owner that lies within another one replaced by that."""
+    distinct, code = np.unique(owner, return_inverse=True)
+    owns = np.zeros(len(parent), dtype=np.bool_)
+    owns[distinct[distinct >= 0]] = True
+    outermost, around = distinct.copy(), parent[distinct]
+    while len(inside := np.flatnonzero(around >= 0)):
+        here = inside[owns[around[inside]]]
+        outermost[here] = around[here]
+        around[inside] = parent[around[inside]]
+    merged: Int64s = outermost[code.reshape(-1)]
+    return merged

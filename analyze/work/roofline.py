@@ -1,0 +1,211 @@
+"""How close does each kernel and operator come to what the device can do?
+
+The roofline model: work takes at least the time in which the device does its FLOPs at peak, and at least that in which it
+moves its bytes at full bandwidth. The longer of the two is the roof; the share of it that was reached says how much there is
+left to gain, and which of the two it is says by what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tracekit.devices import PEAKS, Datasheet
+from tracekit.table import Table
+
+from ..trace.group import Floats, Groups, group
+from ..trace.trace import Bools, Int64s, Objects, Trace
+from .call import OperatorCall, UnrecordedError
+
+LATENCY_SHARE = 0.25
+"""What reaches less of both roofs than this waits rather than works: it is too small for the device, or badly laid out."""
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The work of a trace's kernels, times in ns; FLOPs and bytes are of those whose work is known.
+
+    `device` is the datasheet whose peaks the shares are of, None where none is known. `known_ns` is the time of kernels of
+    which at least the bytes are known.
+    """
+
+    device: str | None
+    kernel_time_ns: int
+    known_ns: int
+    flops: int
+    bytes: int
+    kernels: Table
+    operators: Table
+
+    @property
+    def known_share(self) -> float:
+        """Share of the kernel time whose work is known."""
+        return self.known_ns / max(self.kernel_time_ns, 1)
+
+
+def roofline(trace: Trace, work: Table, family_of: Mapping[str, str], sheet: Datasheet | None) -> Roofline | None:
+    """The roofline of a trace, whose `work` is as of `kernel_work`, against a datasheet; None without a kernel.
+
+    `kernels` has one row a kernel name: `name`, `family`; `operators` one row an operator with inputs of one shape: `operator`
+    (whose work it is; else the one that launched, None where there is none), `shapes` (of its tensors, as
+    `"[9, 768], [768, 3072]"`, None where not recorded). Both, by time: `count` (of runs of kernels), `time_ns`, `share` (of all
+    kernel time), `known_ns` (time of the runs whose work is known; what follows is theirs), `flops`, `bytes`, `peak` (what the
+    FLOPs are held against), `tflops`, `gb_s`, `intensity` (FLOPs a byte), `compute_share` and `memory_share` (of the device's
+    peak and bandwidth), `bound` (`compute`, `memory`, `latency`) and `flag` (`from_cache`: faster than the memory, by work
+    that fits into the cache; `above_peak`: faster than the device can be).
+    """
+    if not len(work):
+        return None
+    return Roofline(
+        device=sheet.name if sheet else None,
+        kernel_time_ns=int(work["duration_ns"].sum()),
+        known_ns=int(work["duration_ns"][work["has_bytes"]].sum()),
+        flops=int(work["flops"].sum()),
+        bytes=int(work["bytes"].sum()),
+        kernels=_by_kernel(trace, work, family_of, sheet),
+        operators=_by_operator(trace, work, sheet),
+    )
+
+
+def _by_kernel(trace: Trace, work: Table, family_of: Mapping[str, str], sheet: Datasheet | None) -> Table:
+    by_name = group(trace.events["name"][trace.gpu["event"][work["gpu"]]])
+    names: Objects = trace.strings[by_name.keys]
+    families = np.array([family_of.get(name, "other") for name in names], dtype=object)
+    table = Table({"name": names, "family": families, **_figures(work, by_name, sheet)})
+    return table.sorted_by("time_ns", "name", descending=True)
+
+
+def _by_operator(trace: Trace, work: Table, sheet: Datasheet | None) -> Table:
+    whose = np.where(work["owner"] >= 0, work["owner"], work["operator"])
+    name = np.where(whose >= 0, trace.events["name"][whose].astype(np.int64), -1)
+    signature = np.where(whose >= 0, trace.events["signature"][whose].astype(np.int64), -1)
+    pairs = group((name + 1) * (len(trace.signatures) + 1) + signature + 1)
+    named, written = np.divmod(pairs.keys, len(trace.signatures) + 1)
+    labels = [
+        (str(trace.strings[n - 1]), _shapes(trace, s - 1)) if n else (None, None)
+        for n, s in zip(named.tolist(), written.tolist(), strict=True)
+    ]
+    # Calls that differ only in what is not shown of them are one row.
+    places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+    by_label = group(np.array([places[label] for label in labels], dtype=np.int64)[pairs.code])
+    columns = {
+        "operator": _objects([operator for operator, _ in places]),
+        "shapes": _objects([shapes for _, shapes in places]),
+        **_figures(work, by_label, sheet),
+    }
+    return Table(columns).sorted_by("time_ns", descending=True)
+
+
+def _shapes(trace: Trace, signature: int) -> str | None:
+    """The shapes of a signature's tensors; None where it has none."""
+    if signature < 0:
+        return None
+    try:
+        tensors = list(OperatorCall.parse("", trace.signatures[signature]).tensors())
+    except UnrecordedError:
+        return None
+    return ", ".join(str(list(tensor.shape)) for tensor in tensors) or None
+
+
+def _figures(work: Table, groups: Groups, sheet: Datasheet | None) -> dict[str, npt.NDArray[Any]]:
+    """The figures of each group of runs."""
+    known, counted = work["has_bytes"], work["has_flops"]
+    duration = work["duration_ns"]
+    time, known_ns, counted_ns = (groups.sum(np.where(mask, duration, 0)) for mask in (duration >= 0, known, counted))
+    flops, moved = groups.sum(work["flops"]), groups.sum(work["bytes"])
+    has_bytes, has_flops = groups.sum(known.astype(np.int64)) > 0, groups.sum(counted.astype(np.int64)) > 0
+    compute, memory = _roofs(work, sheet)
+    # What took no time at all has no rate, and so no share of one.
+    timed, counted_time = has_bytes & (known_ns > 0), has_flops & (counted_ns > 0)
+    compute_share = np.where(counted_time, _over(groups.sum_of_floats(compute), counted_ns), np.nan)
+    memory_share = np.where(timed, _over(groups.sum_of_floats(memory), known_ns), np.nan)
+    return {
+        "count": groups.count,
+        "time_ns": time,
+        "share": time / max(int(time.sum()), 1),
+        "known_ns": known_ns,
+        "flops": _masked(flops, has_flops),
+        "bytes": _masked(moved, has_bytes),
+        "peak": _peaks(work, groups),
+        "tflops": _masked(_over(flops, counted_ns) / 1e3, counted_time),
+        "gb_s": _masked(_over(moved, known_ns), timed),
+        "intensity": _masked(_over(flops, moved), has_flops & (moved > 0)),
+        "compute_share": _masked(compute_share, np.isfinite(compute_share)),
+        "memory_share": _masked(memory_share, np.isfinite(memory_share)),
+        "bound": _bounds(compute_share, memory_share, has_flops),
+        "flag": _flags(compute_share, memory_share, _largest(work, groups), sheet),
+    }
+
+
+def _roofs(work: Table, sheet: Datasheet | None) -> tuple[Floats, Floats]:
+    """The least time in ns that each run's FLOPs and bytes take; NaN where no peak is known, 0 where there is nothing to do."""
+    if sheet is None:
+        return np.full(len(work), np.nan), np.full(len(work), np.nan)
+    peaks = np.array([*(peak_tflops(sheet, peak) or np.nan for peak in PEAKS), np.nan])
+    compute = np.where(work["flops"] > 0, work["flops"] / (1e3 * peaks[work["peak"]]), 0.0)
+    return compute, work["bytes"] / sheet.memory_gb_s
+
+
+def peak_tflops(sheet: Datasheet, peak: str) -> float | None:
+    """The peak in 1e12 operations a second; of a type that the hardware lacks, that of FP32, in which it is then computed.
+
+    None where that of FP64 is not known.
+    """
+    return sheet.tflops.get(peak) or (None if peak == "fp64" else sheet.tflops.get("fp32"))
+
+
+def _bounds(compute_share: Floats, memory_share: Floats, has_flops: Bools) -> Objects:
+    """What keeps each from being faster; None where that cannot be told. Without FLOPs the bytes alone decide."""
+    compute, memory = np.where(has_flops, compute_share, 0.0), memory_share
+    reached = np.fmax(compute, memory)
+    bound = np.where(compute >= memory, "compute", "memory").astype(object)
+    bound[~(reached >= LATENCY_SHARE)] = "latency"
+    # A roof that is not known may be the higher one.
+    bound[np.isnan(memory) | (np.isnan(compute) & ~(memory >= LATENCY_SHARE))] = None
+    bound[np.isnan(compute) & (memory >= LATENCY_SHARE)] = "memory"
+    return bound
+
+
+def _flags(compute_share: Floats, memory_share: Floats, largest: Int64s, sheet: Datasheet | None) -> Objects:
+    flags: Objects = np.full(len(compute_share), None, dtype=object)
+    cache = (sheet.cache_mb or 0) * 2**20 if sheet else 0
+    flags[memory_share > 1] = np.where(largest[memory_share > 1] <= cache, "from_cache", "above_peak")
+    flags[compute_share > 1] = "above_peak"
+    return flags
+
+
+def _largest(work: Table, groups: Groups) -> Int64s:
+    """The bytes of each group's largest run."""
+    largest = np.zeros(len(groups.keys), dtype=np.int64)
+    np.maximum.at(largest, groups.code, work["bytes"])
+    return largest
+
+
+def _peaks(work: Table, groups: Groups) -> Objects:
+    """The peak that most of each group's FLOPs are held against; None where there are none."""
+    counted = np.flatnonzero(work["flops"] > 0)
+    flops = np.zeros((len(groups.keys), len(PEAKS)), dtype=np.int64)
+    np.add.at(flops, (groups.code[counted], work["peak"][counted]), work["flops"][counted])
+    names: Objects = np.array(PEAKS, dtype=object)[flops.argmax(axis=1)]
+    names[~flops.any(axis=1)] = None
+    return names
+
+
+def _over(value: npt.NDArray[Any], by: npt.NDArray[Any]) -> Floats:
+    quotient: Floats = value / np.maximum(by, 1)
+    return quotient
+
+
+def _masked(values: npt.NDArray[Any], known: Bools) -> Objects:
+    """The values as Python's, None where not known."""
+    masked: Objects = values.astype(object)
+    masked[~known] = None
+    return masked
+
+
+def _objects(values: list[Any]) -> Objects:
+    return np.fromiter(values, dtype=object, count=len(values))

@@ -1,0 +1,102 @@
+"""What shorter kernels are worth: as much as the host was ahead."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import TraceBuilder
+
+from tracekit.analyze.activity.gpu import gpu
+from tracekit.analyze.activity.replay import replay
+
+
+def queue(*items: tuple[int, int, int]) -> TraceBuilder:
+    """Kernels on one stream: when its call starts after the one before, how long the call takes, how long the kernel."""
+    builder, host, device = TraceBuilder(), 0, 0
+    for wait, call, kernel in items:
+        host += wait
+        start = max(host + call, device)
+        builder.launch(call=(host, call), kernel=(start, kernel))
+        host += call
+        device = start + kernel
+    return builder
+
+
+def saved(builder: TraceBuilder, *savings: int) -> int:
+    return replay(builder.trace()).saved_ns(np.array(savings, dtype=np.int64))
+
+
+def test_a_queued_kernel_brings_the_next_one_forward():
+    builder = queue((0, 10, 100), (0, 10, 100), (0, 10, 100))
+
+    assert saved(builder, 0, 0, 0) == 0
+    assert saved(builder, 30, 0, 0) == 30
+    assert saved(builder, 30, 20, 10) == 60
+
+
+def test_no_kernel_takes_less_than_nothing():
+    assert saved(queue((0, 10, 100)), 250) == 100
+
+
+def test_where_the_device_waits_for_the_host_only_the_last_one_counts():
+    builder = queue((0, 10, 5), (50, 10, 5), (50, 10, 5))
+
+    assert saved(builder, 4, 4, 0) == 0
+    assert saved(builder, 4, 4, 3) == 3
+
+
+def test_no_further_than_the_call_that_launched_the_next_one():
+    # The second call returns at 80, the second kernel starts at 110.
+    assert saved(queue((0, 10, 100), (60, 10, 100)), 50, 0) == 30
+
+
+def test_after_a_wait_for_the_device_the_host_goes_on_sooner():
+    builder = queue((0, 10, 100), (0, 10, 100))
+    builder.call(20, 190, "cudaDeviceSynchronize")  # the device is done at 210
+    builder.launch(call=(230, 10), kernel=(240, 100))
+
+    assert saved(builder, 40, 0, 0) == 40
+    assert saved(builder, 40, 30, 20) == 90
+
+
+def test_after_a_call_that_does_not_wait_it_does_not():
+    builder = queue((0, 10, 100), (0, 10, 100))
+    builder.launch(call=(230, 10), kernel=(240, 100))
+
+    assert saved(builder, 40, 30, 20) == 20
+
+
+def test_nodes_of_a_graph_wait_for_no_host():
+    builder = TraceBuilder()
+    builder.graph(call=(0, 200), kernels=[(60, 10), (75, 10), (90, 10)])
+
+    assert saved(builder, 4, 4, 4) == 12
+
+
+def test_without_gpu_events():
+    builder = TraceBuilder()
+    builder.call(0, 10, "cudaFree")
+
+    assert saved(builder) == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30), st.integers(1, 80), st.integers(0, 80)), min_size=1, max_size=25)
+)
+def test_it_is_what_the_same_launches_of_shorter_kernels_take(items):
+    """Played by the same rules with the shorter kernels, the last kernel ends sooner by exactly as much."""
+    long = [(wait, call, kernel) for wait, call, kernel, _ in items]
+    short = [(wait, call, kernel - min(saving, kernel)) for wait, call, kernel, saving in items]
+
+    def end(queued: list[tuple[int, int, int]]) -> int:
+        trace = queue(*queued).trace()
+        return int(trace.end_ns[trace.gpu["event"]].max())
+
+    found = saved(queue(*long), *(saving for *_, saving in items))
+    assert found == end(long) - end(short)
+    assert 0 <= found <= sum(min(saving, kernel) for _, _, kernel, saving in items)
+    summary = gpu(queue(*long).trace())
+    assert summary is not None
+    assert found <= summary.busy_ns

@@ -1,0 +1,90 @@
+"""Waiting for the device, for data, and for Python."""
+
+from __future__ import annotations
+
+from rule_traces import asked, reason, told
+from synthetic import TraceBuilder
+
+from tracekit.analyze.findings.rules.host import data_loader, host_late, host_sync
+
+
+def synced(wait: int = 100, *, stack: bool = False) -> TraceBuilder:
+    """A kernel, an operator that waits for it and for `wait` ns more, and a kernel launched after that: a span of 1,000 ns."""
+    builder = TraceBuilder()
+    if stack:
+        builder.event(0, 2_000, cat="python_function", name="train.py(40): main", pid=100, tid=1, args={})
+        builder.event(20, 1_500, cat="python_function", name="train.py(12): step", pid=100, tid=1, args={})
+        builder.event(
+            25, 900, cat="python_function", name="/lib/python3.12/site-packages/torch/_tensor.py(9): item", pid=100, tid=1
+        )
+        builder.event(30, 800, cat="python_function", name="<built-in method item>", pid=100, tid=1, args={})
+    builder.launch(call=(0, 5), kernel=(10, 500))
+    builder.operator(35, 475 + wait, "aten::item")
+    builder.call(40, 470 + wait, "cudaStreamSynchronize")
+    builder.launch(call=(510 + wait, 5), kernel=(510 + wait, 500 - wait))
+    return builder
+
+
+def test_a_wait_names_the_operator():
+    finding = told(host_sync, synced())
+
+    assert finding.saving_ns == 100
+    assert finding.rows == (
+        {"call": "cudaStreamSynchronize", "operator": "aten::item", "line": None, "count": 1, "wait_ns": 570},
+    )
+    assert "cudaStreamSynchronize in aten::item, 1 times" in finding.evidence
+
+
+def test_with_stacks_it_names_the_users_own_line():
+    finding = told(host_sync, synced(stack=True))
+
+    assert finding.rows[0]["line"] == "train.py:12"
+    assert finding.evidence.endswith("at train.py:12")
+
+
+def test_a_short_wait():
+    assert told(host_sync, synced(50))
+    assert asked(host_sync, synced(49)) is None
+
+
+def loading(fetch: int, *, name: str = "enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__") -> TraceBuilder:
+    """Two kernels with a gap, of which the host fetches a batch for `fetch` ns: a span of 1,000 ns."""
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(10, 100))
+    builder.annotation(110, fetch, name)
+    builder.operator(700, 50, "aten::mm")
+    builder.launch(call=(710, 5), kernel=(720, 290))
+    return builder
+
+
+def test_a_batch_that_comes_late():
+    finding = told(data_loader, loading(50))
+
+    assert finding.affected_ns == finding.saving_ns == 50
+    assert finding.rows == ({"fetches": 1, "host_ns": 50, "idle_ns": 50},)
+    assert asked(data_loader, loading(49)) is None
+    assert asked(data_loader, loading(500, name="preprocess")) is None
+
+
+def test_what_the_loader_takes_is_not_pythons():
+    # The host is late from 110 to 710, in no operator until 700.
+    assert told(host_late, loading(300)).saving_ns == 290
+    assert asked(host_late, loading(400)) is None
+
+
+def test_a_fetch_that_the_device_does_not_wait_for():
+    builder = TraceBuilder()
+    builder.annotation(20, 500, "enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__")
+    builder.launch(call=(0, 5), kernel=(10, 900))
+    builder.launch(call=(530, 5), kernel=(910, 100))
+
+    assert asked(data_loader, builder) is None
+
+
+def test_what_these_rules_cannot_tell():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    for rule in (host_sync, host_late, data_loader):
+        assert "no runtime calls" in reason(rule, builder)
+    builder.call(0, 5, correlation=9)
+    assert reason(data_loader, builder) == "the trace has no host operators or annotations"

@@ -1,0 +1,59 @@
+"""What a graph would take instead of launches, and layers that a stopwatch misjudges are in test_findings."""
+
+from __future__ import annotations
+
+from rule_traces import asked, reason, told
+from synthetic import TraceBuilder
+
+from tracekit.analyze.findings.rules.launching import launch_overhead, layer_launch_cost
+from tracekit.analyze.work.predict import GRAPH_GAP_NS
+
+
+def decode(steps: int, kernels: int = 4, late: int = 4_000) -> TraceBuilder:
+    """Steps of kernels of 1,000 ns, each `late` ns after the one before it: dispatched for all of that."""
+    builder, begin = TraceBuilder(), 0
+    for _ in range(steps):
+        builder.annotation(begin, kernels * (late + 1_000) - 1, "decode")
+        for _ in range(kernels):
+            builder.operator(begin, late + 900, "aten::mm")
+            builder.launch(call=(begin + late - 10, 10), kernel=(begin + late, 1_000))
+            begin += late + 1_000
+    return builder
+
+
+def test_a_graph_would_take_the_busy_time_and_a_gap_between_each_two():
+    finding = told(launch_overhead, decode(steps=3))
+    late = 11 * 4_000  # before the first kernel the span has not begun
+
+    assert finding.affected_ns == late
+    assert finding.saving_ns == late - 12 * GRAPH_GAP_NS
+    assert finding.rows == (
+        {
+            "step": "decode",
+            "calls": 3,
+            "gpu_events": 4.0,
+            "busy_ns": 4_000,
+            "predicted_ns": 4_000 + 3 * GRAPH_GAP_NS,
+            "unprofiled_ns": None,
+        },
+    )
+    assert "Predicted for one decode as a graph" in finding.reasoning
+    assert "500 ns (quoted: NVIDIA, V100)" in finding.reasoning
+
+
+def test_where_a_graphs_own_gaps_are_no_shorter_nothing_is_promised():
+    # A quarter of the time is idle, as much as a graph's gaps would be.
+    finding = told(launch_overhead, decode(steps=1, late=400))
+
+    assert finding.saving_ns == 0
+
+
+def test_kernels_that_follow_each_other_closely():
+    assert asked(launch_overhead, decode(steps=1, late=200)) is None
+
+
+def test_what_these_rules_cannot_tell():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    assert "no runtime calls" in reason(launch_overhead, builder)
+    assert "no annotation" in reason(layer_launch_cost, builder)

@@ -1,0 +1,369 @@
+"""What to do next: the engine, and the rules about idle time and layers just at their thresholds and just below them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from operator_calls import recorded, t
+from repository import ROOT, TRACES
+from synthetic import TraceBuilder
+
+from tracekit.analyze.activity.gpu import GpuSummary
+from tracekit.analyze.activity.idle import IdleCauses
+from tracekit.analyze.activity.kernels import kernels
+from tracekit.analyze.activity.launches import Latency, Launches
+from tracekit.analyze.analysis import Analysis
+from tracekit.analyze.findings.advice import findings
+from tracekit.analyze.findings.evidence import Evidence
+from tracekit.analyze.findings.finding import Finding
+from tracekit.analyze.findings.rules import RULES
+from tracekit.analyze.output.document import entry
+from tracekit.analyze.trace.loader import load
+from tracekit.analyze.work.kernel_work import kernel_work
+from tracekit.bundle import CAUSES
+from tracekit.devices import Datasheet
+from tracekit.table import Table
+from tracekit.taxonomy import Taxonomy
+
+SPAN = 1_000_000
+NOTHING = dict.fromkeys(CAUSES, 0)
+
+
+def groups(*rows: tuple[str | None, str | None, dict[str, int]]) -> Table:
+    """Gap groups of these operators, calls and causes."""
+    return Table(
+        {
+            "operator": np.array([operator for operator, _, _ in rows], dtype=object),
+            "call": np.array([call for _, call, _ in rows], dtype=object),
+            **{f"{cause}_ns": np.array([ns.get(cause, 0) for _, _, ns in rows], dtype=np.int64) for cause in CAUSES},
+        }
+    )
+
+
+def nested(*layers: tuple[str, int, int, int]) -> Table:
+    """Layers by path, GPU time, host time and the waiting in it, parents first; those named `(rest)` are no annotations."""
+    columns = [np.array(column, dtype=np.int64) for column in zip(*(layer[1:] for layer in layers), strict=True)] or [
+        np.zeros(0)
+    ] * 3
+    return Table(
+        {
+            "path": np.array([layer[0] for layer in layers], dtype=object),
+            "depth": np.array([layer[0].count("/") for layer in layers], dtype=np.int64),
+            "calls": np.array([int("(rest)" not in layer[0]) for layer in layers], dtype=np.int64),
+            **dict(zip(("time_ns", "host_ns", "wait_ns"), columns, strict=True)),
+        }
+    )
+
+
+def seen(
+    *,
+    missing: int = 0,
+    span: int = SPAN,
+    gap_groups: Table | None = None,
+    layers: Table | None = None,
+    has_gpu: bool = True,
+    **idle: int,
+) -> Evidence:
+    """What the rules see of these figures; the trace itself has one call that launched nothing."""
+    causes = IdleCauses(**{f"{cause}_ns": idle.get(cause, 0) for cause in CAUSES})
+    busy = span - causes.total_ns
+    builder = TraceBuilder()
+    builder.call(0, 5, "cudaFree")
+    trace = builder.trace()
+    gpu = GpuSummary(span, busy, causes.total_ns, busy, kernels=50, unique_kernels=5, memcpys=0, memsets=0)
+    return Evidence(
+        trace=trace,
+        gpu=gpu if has_gpu else None,
+        idle=causes,
+        launches=Launches(400, 2, missing, 0, Latency(None, None, None, None)),
+        gap_groups=groups() if gap_groups is None else gap_groups,
+        layers=nested() if layers is None else layers,
+        kernels=kernels(trace, Taxonomy([])),
+        work=kernel_work(trace),
+    )
+
+
+def found(**figures: Any) -> tuple[Finding, ...]:
+    return findings(seen(**figures)).found
+
+
+def undecided(**figures: Any) -> dict[str, str]:
+    return {one.code: one.because for one in findings(seen(**figures)).undecided}
+
+
+def test_a_busy_gpu_needs_no_advice():
+    assert found() == ()
+    assert found(device_wait=900_000) == ()
+
+
+def test_no_gpu_no_advice_but_the_reason():
+    assert found(has_gpu=False) == ()
+    because = undecided(has_gpu=False)
+    assert {because[code] for code in ("launch_overhead", "host_sync", "host_late", "layer_launch_cost")} == {
+        "the trace has no GPU events"
+    }
+    assert "incomplete_trace" not in because  # it has calls, and each has its kernel
+
+
+def test_without_calls_nothing_is_known_of_the_host():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    analysis = Analysis(builder.trace(), Taxonomy([]))
+
+    because = {one.code: one.because for one in analysis.undecided}
+    assert analysis.findings == ()
+    for code in ("incomplete_trace", "launch_overhead", "host_sync", "host_late", "data_loader"):
+        assert because[code] == "the trace has no runtime calls: what the host did is not known"
+
+
+def test_a_rule_that_could_not_look_is_no_rule_that_found_nothing():
+    assert undecided()["layer_launch_cost"] == "no annotation or module tells layers"
+    assert "layer_launch_cost" not in undecided(layers=mlp((10, 10, 0)))
+
+
+@pytest.mark.parametrize(
+    ("code", "enough", "too_little"),
+    [
+        ("launch_overhead", {"dispatch": 120_000, "launch_latency": 80_000}, {"dispatch": 120_000, "launch_latency": 79_999}),
+        ("host_sync", {"host_sync": 50_000}, {"host_sync": 49_999}),
+        ("host_late", {"host_other": 200_000}, {"host_other": 199_999}),
+    ],
+)
+def test_a_cause_from_its_share_of_the_span_on(code, enough, too_little):
+    (finding,) = found(**enough)
+
+    assert finding.code == code
+    assert finding.affected_ns == finding.saving_ns == sum(enough.values())
+    assert finding.severity == "medium"
+    assert found(**too_little) == ()
+
+
+@pytest.mark.parametrize(("ns", "severity"), [(500_000, "high"), (499_999, "medium")])
+@pytest.mark.parametrize("cause", ["dispatch", "host_sync", "host_other"])
+def test_half_the_span_is_severe(cause, ns, severity):
+    assert [finding.severity for finding in found(**{cause: ns})] == [severity]
+
+
+def test_lost_events_come_first_and_promise_nothing():
+    first, second = found(missing=87, host_sync=400_000)
+
+    assert (first.code, first.severity, first.saving_ns) == ("incomplete_trace", "high", None)
+    assert first.evidence == "87 of 400 launches have no kernel"
+    assert second.code == "host_sync"
+
+
+def test_the_largest_saving_first_and_always_the_same_order():
+    both = {"host_sync": 300_000, "dispatch": 250_000, "host_other": 300_000}
+
+    assert [finding.code for finding in found(**both)] == ["host_late", "host_sync", "launch_overhead"]
+    assert found(**both) == found(**both)
+
+
+def test_evidence_names_the_worst_place_by_this_cause():
+    table = groups(
+        ("aten::mm", "cudaLaunchKernel", {"dispatch": 100_000, "host_sync": 1}),
+        ("aten::item", "cudaMemcpyAsync", {"dispatch": 1, "host_sync": 100_000}),
+    )
+
+    assert "before kernels of aten::item" in found(gap_groups=table, host_sync=100_001)[0].evidence
+    assert "before kernels of aten::mm" in found(gap_groups=table, dispatch=200_001)[0].evidence
+
+
+def test_evidence_names_the_call_where_there_is_no_operator_and_nothing_where_neither_is():
+    assert (
+        "of cudaGraphLaunch"
+        in found(gap_groups=groups((None, "cudaGraphLaunch", {"host_other": 9})), host_other=300_000)[0].evidence
+    )
+    assert "most of it" not in found(gap_groups=groups((None, None, {"host_other": 9})), host_other=300_000)[0].evidence
+
+
+def test_a_span_of_nothing():
+    assert found(span=0) == ()
+
+
+# --- Layers ------------------------------------------------------------------------------------------------------------
+
+
+def mlp(activation: tuple[int, int, int], wait: int = 0) -> Table:
+    """An MLP of 1,000 ns on the GPU and 1,000 on the host (and `wait` more), whose activation has these of them."""
+    gpu, host, waiting = activation
+    return nested(
+        ("mlp", 1000, 1000 + wait, wait + waiting),
+        ("mlp/activation", gpu, host, waiting),
+        ("mlp/projection", 1000 - gpu, 1000 - host, 0),
+    )
+
+
+def test_a_layer_that_costs_the_host_far_more_than_the_device():
+    (finding,) = found(layers=mlp((60, 314, 0)))
+
+    assert (finding.code, finding.severity, finding.affected_ns, finding.saving_ns) == ("layer_launch_cost", "low", 314, None)
+    assert finding.evidence == "mlp/activation: 31.4 % of the host time around it, 6.0 % of the GPU time"
+
+
+@pytest.mark.parametrize(
+    ("enough", "too_little"),
+    [((10, 100, 0), (10, 99, 0)), ((150, 300, 0), (151, 300, 0)), ((0, 100, 0), (500, 999, 0))],
+    ids=["a tenth of the host", "twice the share", "no kernel at all"],
+)
+def test_a_layer_from_both_thresholds_on(enough, too_little):
+    assert [finding.code for finding in found(layers=mlp(enough))] == ["layer_launch_cost"]
+    assert found(layers=mlp(too_little)) == ()
+
+
+def test_waiting_for_the_device_is_no_launch_cost():
+    assert found(layers=mlp((60, 314, 310))) == ()
+    assert found(layers=mlp((60, 314, 0), wait=9_000))[0].affected_ns == 314
+
+
+def test_the_worst_layers_are_named_and_the_others_counted():
+    parts = [(f"attention/{name}", 10, 300 - at, 0) for at, name in enumerate("abcde")]
+    (finding,) = found(layers=nested(("attention", 1000, 2000, 0), *parts, ("attention/(rest)", 950, 510, 0)))
+
+    assert [part.split(":")[0] for part in finding.evidence.split("; ")] == [
+        "attention/a",
+        "attention/b",
+        "attention/c",
+        "and 2 more",
+    ]
+    assert finding.affected_ns == sum(300 - at for at in range(5))
+
+
+def test_neither_steps_nor_what_holds_other_layers_nor_a_rest_is_such_a_layer():
+    assert found(layers=nested(("prefill", 10, 900, 0), ("decode", 990, 100, 0))) == ()
+    table = nested(
+        ("step", 1000, 1000, 0), ("step/blocks", 10, 900, 0), ("step/blocks/block", 10, 890, 0), ("step/(rest)", 0, 100, 0)
+    )
+    assert found(layers=table) == ()
+
+
+def test_without_gpu_time_nothing_is_known_of_launches():
+    assert found(layers=nested(("step", 0, 1000, 0), ("step/mlp", 0, 900, 0))) == ()
+
+
+def test_a_finding_that_promises_nothing_stands_behind_those_that_do():
+    codes = [finding.code for finding in found(missing=1, host_sync=400_000, layers=mlp((60, 314, 0)))]
+
+    assert codes == ["incomplete_trace", "host_sync", "layer_launch_cost"]
+
+
+def rates(compute: float | None, memory: float | None, cache_mb: float = 1) -> tuple[Finding, ...]:
+    """The findings on one operator that reached these shares of its device's peaks."""
+    sheet = Datasheet(
+        name="Test GPU",
+        match="Test GPU",
+        architecture="none",
+        compute_capability="0.0",
+        memory_gb_s=100,
+        source="none",
+        cache_mb=cache_mb,
+        tflops={} if compute is None else {"fp32": 10},
+    )
+    builder = TraceBuilder(deviceProperties=[{"id": 0, "name": "Test GPU" if memory is not None else "Another"}])
+    # 2e9 FLOPs, 200,000 ns at the peak; 12e6 bytes, 120,000 ns.
+    builder.operator(0, 100, "aten::mm", **recorded(t(1000, 1000), t(1000, 1000)))
+    slowest = max(200_000 * (compute or 0), 120_000 * (memory or 0))
+    time = round(200_000 / compute) if compute else round(120_000 / memory) if memory else round(slowest) or 1000
+    builder.launch(call=(10, 5), kernel=(200, time), name="gemm")
+    analysis = Analysis(builder.trace(), Taxonomy([]), (sheet,))
+    return tuple(finding for finding in analysis.findings if finding.code == "above_peak")
+
+
+def test_faster_than_the_device_can_be():
+    (finding,) = rates(compute=1.25, memory=0.1)
+    assert finding.affected_ns == 160_000
+    assert finding.saving_ns is None
+    assert "125.0 % of its fp32 peak" in finding.evidence
+    assert "aten::mm [1000, 1000], [1000, 1000]" in finding.evidence
+    assert "Test GPU" in finding.action
+    (finding,) = rates(compute=None, memory=1.5)
+    assert "150.0 % of its bandwidth" in finding.evidence
+
+
+def test_at_the_peak_from_the_cache_or_on_an_unknown_device_nothing_is_wrong():
+    assert rates(compute=1.0, memory=0.1) == ()
+    assert rates(compute=None, memory=1.5, cache_mb=12) == ()
+    assert rates(compute=1.25, memory=None) == ()
+
+
+# --- All of them together --------------------------------------------------------------------------------------------
+
+
+def healthy() -> TraceBuilder:
+    """What no rule has anything to say about: half precision, fused attention, everything queued in time."""
+    half = {"dtype": "c10::Half"}
+    builder = TraceBuilder(deviceProperties=[{"id": 0, "name": "NVIDIA H100 80GB HBM3", "computeMajor": 9, "computeMinor": 0}])
+    builder.annotation(0, 990, "step")
+    kernels = [
+        # 1.4e11 FLOPs take 139,000 ns at 989 TFLOP/s.
+        ("nvjet_hsh_128x256", "aten::mm", recorded(t(4096, 4096, **half), t(4096, 4096, **half)), 200_000),
+        ("flash_fwd_kernel", "aten::_flash_attention_forward", {}, 50_000),
+        ("vectorized_elementwise_kernel", "aten::gelu", recorded(t(4096, 4096, **half)), 30_000),
+        ("nvjet_hsh_128x256", "aten::mm", recorded(t(4096, 4096, **half), t(4096, 4096, **half)), 200_000),
+        ("vectorized_layer_norm_kernel", "aten::native_layer_norm", {}, 25_000),
+    ]
+    begin = 1_000
+    for place, (name, operator, inputs, duration) in enumerate(kernels):
+        builder.operator(100 * place, 90, operator, **inputs)
+        builder.launch(call=(100 * place + 10, 20), kernel=(begin, duration), name=name)
+        begin += duration
+    return builder
+
+
+def test_a_healthy_trace_yields_none():
+    analysis = Analysis(healthy().trace(), Taxonomy.default())
+
+    assert analysis.findings == ()
+    assert [one.code for one in analysis.undecided] == ["profiler_inflation"]
+
+
+@pytest.mark.parametrize("path", sorted(TRACES.glob("*.json.gz")), ids=lambda path: path.name.split(".")[0])
+def test_the_same_trace_gives_the_same_bytes(path):
+    def told() -> str:
+        return json.dumps({key: entry(Analysis(load(path), Taxonomy.default()))[key] for key in ("findings", "undecided")})
+
+    assert told() == told()
+
+
+def test_every_rule_answers_with_its_own_code_and_every_finding_says_how_it_reckons():
+    codes = [rule.__name__ for rule in RULES]
+    page = (ROOT / "docs" / "findings.md").read_text()
+
+    assert len(set(codes)) == len(codes)
+    assert [code for code in codes if f"| `{code}` |" not in page] == []
+    for path in TRACES.glob("*.json.gz"):
+        analysis = Analysis(load(path), Taxonomy.default())
+        for finding in analysis.findings:
+            assert finding.code in codes
+            assert finding.reasoning
+            assert finding.rows
+            assert finding.saving_ns is None or 0 <= finding.saving_ns <= analysis.gpu.span_ns
+        assert {one.code for one in analysis.undecided} <= set(codes) - {finding.code for finding in analysis.findings}
+
+
+def test_the_shipped_traces_say_what_they_are_known_for():
+    def codes(variant: str) -> set[str]:
+        path = ROOT / "traces" / f"gpt2-{variant}-h100-80gb-hbm3.pt.trace.json.gz"
+        return {finding.code for finding in Analysis(load(path), Taxonomy.default()).findings}
+
+    assert codes("baseline") >= {"launch_overhead", "fp32_gemm", "memory_bound_gemv", "profiler_inflation"}
+    assert "split_k" in codes("fp16")
+    assert "fp32_gemm" not in codes("fp16")
+    assert "unfused_attention" in codes("baseline-explicit-layers")
+    assert "unfused_attention" not in codes("baseline")
+
+
+def test_the_page_shows_how_to_write_a_rule():
+    code = (ROOT / "docs" / "findings.md").read_text().partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    rule = names["many_sorts"]
+    builder = TraceBuilder()
+    builder.kernel(0, 900, "void at::native::(anonymous namespace)::bitonicSortKVInPlace<int>")
+    builder.kernel(900, 8_100, "sgemm")
+
+    finding = rule(Analysis(builder.trace(), Taxonomy.default()).evidence)
+    assert (finding.code, finding.affected_ns, finding.saving_ns) == ("many_sorts", 900, 900)

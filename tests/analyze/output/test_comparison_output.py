@@ -1,0 +1,225 @@
+"""A comparison as a person reads it: at a terminal and in a pull request, whatever the traces' names are."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from rich.cells import cell_len
+from rich.console import Console
+from synthetic import TraceBuilder
+
+from tracekit.analyze.analysis import Analysis
+from tracekit.analyze.compare.comparison import compare
+from tracekit.analyze.compare.side import Side, analysed
+from tracekit.analyze.output.comparison_markdown import code, markdown
+from tracekit.analyze.output.comparison_terminal import show_comparison
+from tracekit.analyze.output.comparison_view import View, percent, signed, view
+from tracekit.taxonomy import Taxonomy
+
+TAXONOMY = Taxonomy.default()
+HOSTILE = [
+    "[red]x[/red]",
+    "a|b|c",
+    "`code`",
+    "**bold** _it_ <b>tag</b> <!-- -->",
+    "@someone #1 https://example.org [x](y)",
+    "| a | b |\n|---|---|",
+    "\\|",
+    "</details><script>alert(1)</script>",
+    "\x1b[31mred\x07",
+    "a\u202eb\u2028c",
+]
+LONG = "void at::native::(anonymous namespace)::very_long_kernel_name<" + "std::array<char*, 3ul>, " * 20 + ">"
+
+
+def side(builder: TraceBuilder, name: str = "trace.json", **changes: Any) -> Side:
+    return replace(analysed(Analysis(builder.trace(), TAXONOMY)), name=name, **changes)
+
+
+def run(name: str, kernel_ns: int, steps: int = 2, generated: bool = False) -> TraceBuilder:
+    """Steps with an operator and its kernel, by this name, or a generated one in its place."""
+    builder = TraceBuilder()
+    for step in range(steps):
+        at = 10_000_000 * step
+        builder.annotation(at, 9_000_000, f"ProfilerStep#{step}")
+        builder.annotation(at, 8_000_000, name)
+        builder.operator(at, 5_000_000, name if not generated else "CompiledFunction")
+        launched = "triton_poi_fused_gelu_0" if generated else f"gelu_{name}"
+        builder.launch(call=(at + 100, 5_000), kernel=(at + 2_000_000, kernel_ns), name=launched)
+        builder.memcpy(at + 1_000_000, 1_000 + kernel_ns // 1_000, name)
+    return builder
+
+
+def pair(name: str = "layer", manifest: str = "x", **changes: Any) -> tuple[Side, Side]:
+    a = side(run(name, 1_000_000), f"a {name}", manifest={"dtype": manifest}, **changes)
+    return a, side(run(name, 500_000, generated=True), f"b {name}", manifest={"dtype": f"{manifest}!"}, **changes)
+
+
+def shown(of: View, width: int = 80, colour: bool = False) -> str:
+    output = io.StringIO()
+    show_comparison(of, Console(file=output, width=width, highlight=False, force_terminal=colour))
+    return output.getvalue()
+
+
+# --- What is said -----------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_comes_after_what_limits_it():
+    a, b = pair(missing=("some were lost",))
+    text = " ".join(shown(view(compare(a, b))).split())
+
+    places = [text.index(words) for words in ("! differs: dtype: x → x!", "! A is incomplete: some were lost", "B takes 4.2 % less GPU span: 12.0 ms → 11.5 ms")]  # fmt: skip
+    assert places == sorted(places)
+    assert "2 × ProfilerStep in each" in text
+    assert "2 → 2 kernels; 2 → 2 kernel launches" in text
+    for words in ("busy: elementwise 2.00 ms 1.00 ms −1.00 ms −8.3 %", "span 12.0 ms 11.5 ms −500 µs −4.2 %", "gelu_layer elementwise 2.00 ms – −2.00 ms", "triton_poi_fused_gelu_0 elementwise – 1.00 ms +1.00 ms", "CompiledFunction – 1.00 ms"):  # fmt: skip
+        assert words in text, words
+
+
+def test_a_trace_with_itself_has_no_difference():
+    a, _ = pair()
+    text = shown(view(compare(a, a)))
+
+    assert "No difference." in text
+    assert "change" not in text
+    assert "**" not in markdown(view(compare(a, a)))
+
+
+def test_of_unequal_steps_all_figures_are_of_a_step():
+    a, b = side(run("x", 1_000_000, 2)), side(run("x", 1_000_000, 4))
+    text = " ".join(shown(view(compare(a, b)), 120).split())
+
+    assert "B takes 33.3 % more GPU span a ProfilerStep: 6.00 ms → 8.00 ms" in text
+    assert "2 × ProfilerStep in A, 4 in B: all figures are divided by these" in text
+    assert "in all 12.0 ms → 32.0 ms" in text
+    assert "1 → 1 kernels" in text
+    assert "busy: elementwise 1.00 ms 1.00 ms 0 ns 0.0 %" in text
+    assert "gelu_x" not in text  # which is as fast in a step
+
+
+def test_traces_of_which_one_has_no_gpu_events():
+    host = TraceBuilder()
+    host.operator(0, 100, "aten::mm")
+    a, _ = pair()
+    text = " ".join(shown(view(compare(a, side(host)))).split())
+
+    assert "B without GPU events: what the host did is compared" in text
+    assert "less host span" in text
+    assert "Kernels" not in text
+
+
+def test_timings_without_the_profiler_stand_beside_the_traces():
+    timings = {"timings": {"total": {"median_ns": 400_000_000, "std_ns": 1_000_000}}}
+    faster = {"timings": {"total": {"median_ns": 100_000_000, "std_ns": 2_000_000}}}
+    a, b = pair()
+    text = shown(view(compare(replace(a, manifest=timings), replace(b, manifest=faster))), 200)
+
+    assert "timed without the profiler: 400 ms ± 1.00 ms → 100 ms ± 2.00 ms a run" in text
+    assert "75.0 % less" in text
+
+
+@pytest.mark.parametrize(("part", "text"), [(0.1234, "+12.3 %"), (-1.0, "−100.0 %"), (0.0, "0.0 %"), (-0.0001, "0.0 %")])
+def test_changes_in_per_cent(part, text):
+    assert percent(part) == text
+
+
+@pytest.mark.parametrize(("ns", "text"), [(1_500, "+1.50 µs"), (-1_500, "−1.50 µs"), (0, "0 ns")])
+def test_changes_in_time(ns, text):
+    assert signed(ns) == text
+
+
+# --- A terminal -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("name", ["k", LONG, "核心" * 60, "x/" * 200])
+def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width, name):
+    text = shown(view(compare(*pair(name, manifest=name))), width)
+
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    if width >= 80:
+        assert text.count("−1.00 ms") >= 2
+        assert " ms…" not in text
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_do_nothing_to_a_terminal(name):
+    text = shown(view(compare(*pair(name, manifest=name, missing=(name,)))), 200)
+
+    assert not {c for c in text if not c.isprintable()} - {"\n"}
+    if name.isprintable():
+        for words in (f"a {name}", f"dtype: {name} → {name}!", f"A is incomplete: {name}", f"gelu_{name}"):
+            assert words in text
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def parsed(text: str) -> tuple[list[list[list[str]]], set[str]]:
+    """The tables' rows of cells, as texts, and all kinds of tokens, as a Markdown reader sees them."""
+    tables: list[list[list[str]]] = []
+    kinds = set()
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
+        kinds.add(token.type)
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type == "inline":
+            kinds |= {child.type for child in token.children or ()}
+            if token.level and tables and tables[-1] and token.map and kinds & {"tr_open"}:
+                tables[-1][-1].append("".join(child.content for child in token.children or ()))
+    return tables, kinds
+
+
+QUIET = {"heading_open", "heading_close", "paragraph_open", "paragraph_close", "inline", "text", "code_inline", "hardbreak", "softbreak"}  # fmt: skip
+QUIET |= {"bullet_list_open", "bullet_list_close", "list_item_open", "list_item_close", "strong_open", "strong_close", "html_block"}  # fmt: skip
+QUIET |= {f"{part}_{end}" for part in ("table", "thead", "tbody", "tr", "th", "td") for end in ("open", "close")}
+
+
+def rectangular(text: str) -> list[list[list[str]]]:
+    tables, kinds = parsed(text)
+    assert kinds <= QUIET, kinds - QUIET
+    for table in tables:
+        assert len({len(row) for row in table}) == 1
+    return tables
+
+
+def test_markdown_is_tables_that_a_reader_reads():
+    tables = rectangular(markdown(view(compare(*pair()))))
+
+    assert tables[0][0] == ["part", "A", "B", "change", "of A"]
+    assert ["busy: elementwise", "2.00 ms", "1.00 ms", "−1.00 ms", "−8.3 %"] in tables[0]
+    assert ["gelu_layer", "elementwise", "2.00 ms", "–", "−2.00 ms", "2 → 0"] in tables[1]
+    assert [table[0][0] for table in tables] == ["part", "kernel", "operator", "layer", "copy or fill"][: len(tables)]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_no_markup_in_markdown(name):
+    text = markdown(view(compare(*pair(name, manifest=name, missing=(name,)))))
+    tables = rectangular(text)
+
+    assert "<script>alert(1)</script>" not in [line for line in text.splitlines() if "`" not in line]
+    kernels = [row[0] for table in tables for row in table]
+    if name.isprintable() and "`" not in name and "\\" not in name:
+        assert any(name in kernel for kernel in kernels)
+
+
+@given(st.text(max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_any_name_at_all(name):
+    of = view(compare(*pair(name, manifest=name, missing=(name,))))
+
+    rectangular(markdown(of))
+    assert not {c for c in shown(of) if not c.isprintable()} - {"\n"}
+
+
+@pytest.mark.parametrize(("text", "span"), [("a", "`a`"), ("a|b", "`a\\|b`"), ("`\\\n", "`���`"), ("", "–"), (" ", "–")])
+def test_a_span_of_code(text, span):
+    assert code(text) == span
