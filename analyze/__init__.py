@@ -7,15 +7,18 @@ if TYPE_CHECKING:
     from tracekit.taxonomy import Taxonomy
 
     from .analysis import Analysis
+    from .run import Analyses, analyze
     from .trace.loader import load
     from .trace.trace import Trace
 
-__all__ = ["Analysis", "Taxonomy", "Trace", "load"]
+__all__ = ["Analyses", "Analysis", "Taxonomy", "Trace", "analyze", "load"]
 
 _HOMES = {
+    "Analyses": "tracekit.analyze.run",
     "Analysis": "tracekit.analyze.analysis",
     "Taxonomy": "tracekit.taxonomy",
     "Trace": "tracekit.analyze.trace.trace",
+    "analyze": "tracekit.analyze.run",
     "load": "tracekit.analyze.trace.loader",
 }
 

@@ -23,9 +23,10 @@ def test_the_readmes_lines_of_python(tmp_path: Path) -> None:
 
 def test_names_come_in_any_order() -> None:
     import tracekit.analyze
-    from tracekit.analyze import Analysis, Taxonomy, Trace, load
+    from tracekit.analyze import Analyses, Analysis, Taxonomy, Trace, analyze, load
 
     assert load.__module__ == "tracekit.analyze.trace.loader"
+    assert analyze.__module__ == Analyses.__module__ == "tracekit.analyze.run"
     assert {Analysis.__name__, Taxonomy.__name__, Trace.__name__} == {"Analysis", "Taxonomy", "Trace"}
     with pytest.raises(AttributeError, match="nonsense"):
         _ = tracekit.analyze.nonsense
