@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tracekit.bundle import COLUMNS
 from tracekit.devices import Datasheet, datasheets, find_datasheet
 from tracekit.errors import ManifestError
+from tracekit.schema import DOCUMENT_TABLES, TABLES
 from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 
@@ -40,7 +38,7 @@ from .work import roofline as rooflines
 from .work.kernel_work import kernel_work
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tracekit.manifest import RunManifest
 
@@ -53,7 +51,7 @@ class Analysis:
     """A trace and what the analyses say about it; each is computed when first asked for.
 
     `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected. `selection`
-    tells the steps that the trace was restricted to, if it was; `divided`, whether `rows` and `tables` have columns per step;
+    tells the steps that the trace was restricted to, if it was; `divided`, whether `table` and `tables` have columns per step;
     `ranks`, what is known of all ranks of the trace's run (see `Run.ranks`), if there are several.
     In `window`, if any, the critical path is looked for.
     """
@@ -197,15 +195,22 @@ class Analysis:
     def collectives(self) -> Table:
         """Collectives by kind, process group and size."""
         found = self.communication
-        return communicating.collective_groups(found.collectives) if found else _empty("collectives")
+        return communicating.collective_groups(found.collectives) if found else Table.empty(TABLES["collectives"].columns)
 
-    def per_step(self, table: Table) -> Table:
-        """A table of this analysis with a column `…_per_step` for each that adds up; unchanged if the trace has no steps."""
-        return phasing.per_step(table, len(self.phases.steps) - 1)
+    def whole(self, name: str) -> Table:
+        """A table of the schema by its name, without columns per step. Raises KeyError for any other name."""
+        return _TABLES[name](self) or Table.empty(SCHEMA[name].columns)
 
-    def rows(self, table: Table) -> list[dict[str, Any]]:
-        """A table of this analysis as it is shown: with columns per step if that was asked for."""
-        return (self.per_step(table) if self.divided else table).records()
+    def table(self, name: str) -> Table:
+        """A table of the schema as it is shown: with a column per step for each sum, if that was asked for."""
+        whole = self.whole(name)
+        if not self.divided:
+            return whole
+        return phasing.per_step(whole, SCHEMA[name].sums, len(self.phases.steps) - 1)
+
+    def tables(self) -> dict[str, Table]:
+        """All tables of a bundle by name, as they are shown."""
+        return {name: self.table(name) for name in TABLES}
 
     @cached_property
     def graph_launches(self) -> Table:
@@ -269,40 +274,6 @@ class Analysis:
         """What the rules could not tell, each with its reason."""
         return self._judged.undecided
 
-    def tables(self) -> dict[str, Table]:
-        """The bundle's tables by name; their columns are described in docs/bundle.md."""
-        found = {
-            "kernels": self.kernels,
-            "operators": self.operators,
-            "calls": host_time.calls(self.trace),
-            "copies": gpu_time.copies(self.trace),
-            "streams": gpu_time.streams(self.trace),
-            "gaps": gap_tables.longest_gaps(self.trace),
-            "gap_groups": self.gap_groups,
-            "launches": launching.launch_latencies(self.trace),
-            "layers": self.layers,
-            "graphs": self.graphs,
-            "graph_launches": self.graph_launches,
-            "compiled_regions": self.compiled_regions,
-            "generated_kernels": self.generated_kernels,
-            "steps": self.phases.steps,
-            "phases": self.phases.groups,
-            "collectives": self.collectives,
-            "timeline": timelines.timeline(self.trace, self._family_of),
-        }
-        if self.roofline:
-            found |= {"roofline_kernels": self.roofline.kernels, "roofline_operators": self.roofline.operators}
-        if self.projection:
-            found |= {"projection_kernels": self.projection.kernels, "projection_steps": self.projection.steps}
-        if self.window is not None:
-            from .path.critical_path import CriticalPath
-
-            if isinstance(self.critical_path, CriticalPath):
-                path = self.critical_path
-                found |= {"critical_path": path.segments, "critical_path_events": path.events}
-        whole = {name: found[name] if name in found else _empty(name) for name in COLUMNS}
-        return {name: self.per_step(table) if self.divided else table for name, table in whole.items()}
-
     @cached_property
     def _family_of(self) -> dict[str, str]:
         """Each kernel name's family."""
@@ -318,6 +289,37 @@ def among_ranks(analyses: Sequence[Analysis], runs: Sequence[Run]) -> list[Analy
     return found
 
 
-def _empty(name: str) -> Table:
-    """The table of that name without rows."""
-    return Table({column: np.empty(0, dtype=object) for column in COLUMNS[name]})
+def _path_table(analysis: Analysis, name: str) -> Table | None:
+    """A table of the critical path; None where nobody asked for it or there is none."""
+    path = analysis.critical_path
+    return getattr(path, name, None)
+
+
+SCHEMA = {**TABLES, **DOCUMENT_TABLES}
+_TABLES: Mapping[str, Callable[[Analysis], Table | None]] = {
+    "families": lambda one: one.families,
+    "kernels": lambda one: one.kernels,
+    "operators": lambda one: one.operators,
+    "calls": lambda one: host_time.calls(one.trace),
+    "copies": lambda one: gpu_time.copies(one.trace),
+    "streams": lambda one: gpu_time.streams(one.trace),
+    "gaps": lambda one: gap_tables.longest_gaps(one.trace),
+    "gap_groups": lambda one: one.gap_groups,
+    "launches": lambda one: launching.launch_latencies(one.trace),
+    "layers": lambda one: one.layers,
+    "graphs": lambda one: one.graphs,
+    "graph_launches": lambda one: one.graph_launches,
+    "compiled_regions": lambda one: one.compiled_regions,
+    "generated_kernels": lambda one: one.generated_kernels,
+    "roofline_kernels": lambda one: one.roofline.kernels if one.roofline else None,
+    "roofline_operators": lambda one: one.roofline.operators if one.roofline else None,
+    "projection_kernels": lambda one: one.projection.kernels if one.projection else None,
+    "projection_steps": lambda one: one.projection.steps if one.projection else None,
+    "steps": lambda one: one.phases.steps,
+    "phases": lambda one: one.phases.groups,
+    "collectives": lambda one: one.collectives,
+    "critical_path": lambda one: _path_table(one, "segments"),
+    "critical_path_events": lambda one: _path_table(one, "events"),
+    "timeline": lambda one: timelines.timeline(one.trace, one._family_of),
+}
+"""How each table of the schema is computed; None where it has no rows for this trace."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tracekit.bundle import RUN_COLUMNS
 from tracekit.saved import read_document, read_tables
+from tracekit.schema import RUN_TABLES, TABLES, TableSchema
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,19 @@ class Bundle:
 def read_bundle(directory: Path) -> Bundle:
     """Read and validate `directory`. Raises BundleError, naming what is wrong, where, and the mend."""
     document = read_document(directory)
-    traces = tuple(TraceBundle(entry, read_tables(directory, entry)) for entry in document["traces"])
+    traces = tuple(TraceBundle(entry, read_tables(directory, entry, _columns(TABLES))) for entry in document["traces"])
     found = document.get("runs")
     runs = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
     return Bundle(
         str(document.get("tracekit_version") or "unknown"),
         traces,
         _skipped(document.get("skipped")),
-        tuple(RunBundle(entry, read_tables(directory, entry, RUN_COLUMNS)) for entry in runs),
+        tuple(RunBundle(entry, read_tables(directory, entry, _columns(RUN_TABLES))) for entry in runs),
     )
+
+
+def _columns(tables: Mapping[str, TableSchema]) -> dict[str, tuple[str, ...]]:
+    return {name: table.names for name, table in tables.items()}
 
 
 def _skipped(entries: object) -> tuple[Skipped, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tracekit.bundle import CAUSES
 from tracekit.names import shorten
+from tracekit.schema import CAUSES
 
 from .budget import Budget, figure
 from .bundle import TraceBundle

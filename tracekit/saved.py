@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracekit.bundle import COLUMNS, DOCUMENT, SCHEMA_VERSION
 from tracekit.errors import BundleError
+from tracekit.schema import DOCUMENT, SCHEMA_VERSION
 
 AGAIN = "run `tracekit analyze` again"
 
@@ -27,10 +27,8 @@ def read_document(directory: Path) -> dict[str, Any]:
     return document
 
 
-def read_tables(
-    directory: Path, entry: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]] = COLUMNS
-) -> dict[str, pa.Table]:
-    """These tables of one of the document's traces, with at least these columns of each. Raises BundleError."""
+def read_tables(directory: Path, entry: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> dict[str, pa.Table]:
+    """These tables of one of the document's traces or runs, with at least these columns of each. Raises BundleError."""
     folder = directory / folder_of(directory, entry)
     return {name: _read_table(folder / f"{name}.parquet", wanted) for name, wanted in columns.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tracekit import schema
 
 Column = npt.NDArray[Any]
 
@@ -23,6 +25,11 @@ class Table:
     """
 
     columns: Mapping[str, Column]
+
+    @staticmethod
+    def empty(columns: Iterable[schema.Column]) -> Table:
+        """A table of these columns without rows, each of its type; a nullable one has dtype `object`."""
+        return Table({column.name: np.empty(0, dtype=_dtype(column)) for column in columns})
 
     def __post_init__(self) -> None:
         lengths = {name: len(column) for name, column in self.columns.items()}
@@ -64,3 +71,9 @@ class Table:
 
         frame: pd.DataFrame = pd.DataFrame(dict(self.columns))
         return frame
+
+
+def _dtype(column: schema.Column) -> type:
+    if column.nullable or column.type == "text":
+        return object
+    return np.int64 if column.type == "int" else np.float64

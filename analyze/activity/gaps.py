@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracekit.bundle import CAUSES
+from tracekit.schema import CAUSES
 from tracekit.table import Table
 
 from ..trace.group import group

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tracekit.bundle import CAUSES
+from tracekit.schema import CAUSES
 from tracekit.table import Table
 
 from ..trace.intervals import Union, merge

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tracekit.schema import TABLES
 from tracekit.table import Table
 
 from ..trace.trace import GPU, Bools, Category, Int64s, Objects, Trace
@@ -25,7 +26,7 @@ LANES = {
     Category.RUNTIME: "call",
     Category.DRIVER: "call",
 }
-COLUMNS = ("window", "lane", "lane_kind", "depth", "name", "family", "start_ns", "duration_ns")
+SCHEMA = TABLES["timeline"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def timeline(trace: Trace, family_of: dict[str, str]) -> Table:
     """
     parts = [_events(trace, number, window, family_of) for number, window in enumerate(windows(trace))]
     if not parts:
-        return Table({column: np.empty(0, dtype=object) for column in COLUMNS})
-    return Table({column: np.concatenate([part[column] for part in parts]) for column in COLUMNS})
+        return Table.empty(SCHEMA.columns)
+    return Table({column: np.concatenate([part[column] for part in parts]) for column in SCHEMA.names})
 
 
 def windows(trace: Trace) -> list[Window]:

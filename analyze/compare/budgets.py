@@ -10,8 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tracekit.bundle import CAUSES
 from tracekit.errors import TracekitError
+from tracekit.schema import CAUSES
 
 from .metrics import Metric, checked_metric
 from .side import Side

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracekit.errors import TracekitError
+from tracekit.schema import TABLES as SCHEMA
 from tracekit.table import Table
 
 from ..trace.trace import Bools
@@ -32,7 +33,7 @@ METRICS = (
         for table, columns in TABLES.items()
         if table in KEYS
         for column in columns
-        if column.endswith("_ns") or column in ("count", "calls", "kernels")
+        if SCHEMA[table][column].adds_up
     ),
 )
 """All metrics by name."""

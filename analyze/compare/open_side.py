@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tracekit.bundle import DOCUMENT
 from tracekit.errors import BundleError, TraceError, TracekitError
 from tracekit.manifest import MANIFEST_SUFFIX, manifest_path
+from tracekit.schema import DOCUMENT
 from tracekit.taxonomy import Taxonomy
 
 from ..analysis import Analysis

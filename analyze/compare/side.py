@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracekit.bundle import CAUSES, DOCUMENT, TEXT
 from tracekit.errors import BundleError
 from tracekit.manifest import raw_manifest
+from tracekit.schema import CAUSES, DOCUMENT
+from tracekit.schema import TABLES as SCHEMA
 from tracekit.table import Table
 
 from ..activity.completeness import MISSING
-from ..activity.gpu import GpuSummary, copies
+from ..activity.gpu import GpuSummary
 from ..activity.operators import HostSummary
 from ..analysis import Analysis
 
@@ -37,9 +38,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "layers": ("path", "depth", "count", "calls", "time_ns", "host_ns"),
     "copies": ("name", "count", "time_ns"),
 }
-"""The tables of a trace and their columns, as in a bundle."""
+"""The tables that are compared, and the columns of each."""
 
-NULLABLE = frozenset({"operator", "source"})
 LARGEST = 2**62
 AGAIN = "run `tracekit analyze` again"
 
@@ -69,13 +69,7 @@ def analysed(analysis: Analysis) -> Side:
     """The side that a trace is once it is analysed."""
     trace = analysis.trace
     sections = {"gpu": analysis.gpu, "idle": analysis.idle, "launches": analysis.launches, "host": analysis.host}
-    whole = {
-        "kernels": analysis.kernels,
-        "generated_kernels": analysis.generated_kernels,
-        "operators": analysis.operators,
-        "layers": analysis.layers,
-        "copies": copies(trace),
-    }
+    whole = {name: analysis.whole(name) for name in TABLES}
     return Side(
         name=trace.name,
         device=trace.device.name if trace.device else None,
@@ -136,8 +130,9 @@ def _table(name: str, stored: pa.Table, directory: Path) -> Table:
     columns = {}
     for column in TABLES[name]:
         values = stored.column(column).to_pylist()
-        kind: type = str if column in TEXT else int
-        optional = column in NULLABLE
+        told = SCHEMA[name][column]
+        kind: type = str if told.type == "text" else int
+        optional = told.nullable
         if not all(type(value) is kind or (optional and value is None) for value in values):
             raise BundleError(f"the column {column} of {name} is not what it should be", where=directory, mend=AGAIN)
         columns[column] = np.fromiter(values, dtype=object if kind is str else np.int64, count=len(values))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tracekit.bundle import CAUSES
+from tracekit.schema import CAUSES
 from tracekit.taxonomy import Family
 
 from .side import Side

@@ -10,17 +10,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracekit.bundle import COLUMNS, DOCUMENT, REAL, RUN_COLUMNS, TEXT
 from tracekit.files import replaced_directory
 from tracekit.manifest import raw_manifest
+from tracekit.schema import DOCUMENT, PER_STEP, RUN_TABLES, TABLES, TableSchema
 from tracekit.table import Table
 
 from ..analysis import Analysis
 from ..ranks.job import Run
-from ..structure.phases import PER_STEP
 from ..trace.inputs import Skipped
 from .document import document
 from .replaceable import refuse_to_destroy
+
+ARROW = {"text": pa.string, "int": pa.int64, "real": pa.float64}
 
 
 def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[Run] = ()) -> Path:
@@ -44,12 +45,12 @@ def _write(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: 
         entry["manifest"] = raw_manifest(Path(analysis.trace.path))
         (directory / folder).mkdir()
         for name, table in analysis.tables().items():
-            pq.write_table(_arrow(COLUMNS[name], table), directory / folder / f"{name}.parquet")
+            pq.write_table(_arrow(TABLES[name], table), directory / folder / f"{name}.parquet")
     for number, (run, entry) in enumerate(zip(runs, whole["runs"], strict=True)):
         entry["folder"] = folder = f"run-{number:02d}-{_slug(run.name)}"
         (directory / folder).mkdir()
         for name, table in (("ranks", run.ranks), ("collectives", run.groups)):
-            pq.write_table(_arrow(RUN_COLUMNS[name], table), directory / folder / f"{name}.parquet")
+            pq.write_table(_arrow(RUN_TABLES[name], table), directory / folder / f"{name}.parquet")
     (directory / DOCUMENT).write_text(json.dumps(whole, allow_nan=False), encoding="ascii")
 
 
@@ -59,15 +60,9 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:60].strip("-") or "trace"
 
 
-def _arrow(columns: Sequence[str], table: Table) -> pa.Table:
+def _arrow(schema: TableSchema, table: Table) -> pa.Table:
     """The table with a fixed type a column, so that an empty or all-null column has one too."""
-    more = [column for column in table.columns if column.endswith(PER_STEP)]
-    types = {column: _type(column) for column in (*columns, *more)}
-    arrays = [pa.array(table[column].tolist(), type=kind) for column, kind in types.items()]
+    types = {column.name: ARROW[column.type]() for column in schema.columns}
+    types |= {name: pa.float64() for name in table.columns if name.endswith(PER_STEP)}
+    arrays = [pa.array(table[name].tolist(), type=kind) for name, kind in types.items()]
     return pa.table(arrays, names=list(types))
-
-
-def _type(column: str) -> pa.DataType:
-    if column in TEXT:
-        return pa.string()
-    return pa.float64() if column in REAL or column.endswith(PER_STEP) else pa.int64()

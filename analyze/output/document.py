@@ -7,8 +7,8 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from tracekit import __version__
-from tracekit.bundle import SCHEMA_VERSION
 from tracekit.devices import Datasheet
+from tracekit.schema import SCHEMA_VERSION
 
 from ..analysis import Analysis
 from ..findings.finding import Finding
@@ -47,7 +47,7 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "complete": analysis.complete,
         "warnings": [asdict(warning) for warning in analysis.warnings],
         "gpu": asdict(analysis.gpu) if analysis.gpu else None,
-        "families": analysis.rows(analysis.families),
+        "families": analysis.table("families").records(),
         "idle": asdict(analysis.idle),
         "launches": {
             "kernel_launches": launches.kernel_launches,
@@ -57,14 +57,14 @@ def entry(analysis: Analysis) -> dict[str, Any]:
             "latency_ns": asdict(launches.latency),
         },
         "host": asdict(analysis.host) if analysis.host else None,
-        "kernels": analysis.rows(analysis.kernels),
-        "operators": analysis.rows(analysis.operators),
-        "layers": analysis.rows(analysis.layers),
+        "kernels": analysis.table("kernels").records(),
+        "operators": analysis.table("operators").records(),
+        "layers": analysis.table("layers").records(),
         "layer_sources": asdict(analysis.layer_sources),
         "without_operator": asdict(analysis.without_operator) if analysis.without_operator else None,
-        "graphs": analysis.rows(analysis.graphs),
-        "compiled_regions": analysis.rows(analysis.compiled_regions),
-        "generated_kernels": analysis.rows(analysis.generated_kernels),
+        "graphs": analysis.table("graphs").records(),
+        "compiled_regions": analysis.table("compiled_regions").records(),
+        "generated_kernels": analysis.table("generated_kernels").records(),
         "roofline": _roofline(analysis.roofline) if analysis.roofline else None,
         "projection": _projection(analysis.projection) if analysis.projection else None,
         "steps": _steps(analysis.phases, analysis.selection),
@@ -106,7 +106,7 @@ def _communication(analysis: Analysis) -> dict[str, Any] | None:
     found = analysis.communication
     if found is None or not len(found.collectives):
         return None
-    return {**_plain(found), "collectives": analysis.rows(analysis.collectives)}
+    return {**_plain(found), "collectives": analysis.table("collectives").records()}
 
 
 def _roofline(roofline: Roofline) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tracekit.bundle import DOCUMENT
 from tracekit.errors import BundleError
+from tracekit.schema import DOCUMENT
 
 MEND = "choose another directory with -o"
 TABLE_SUFFIX = ".parquet"

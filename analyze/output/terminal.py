@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tracekit.bundle import CAUSES
 from tracekit.names import shorten
+from tracekit.schema import CAUSES
 from tracekit.table import Table
 
 from ..analysis import Analysis

@@ -7,11 +7,12 @@ busy time, idle time and its causes add up over the steps and what lies outside 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tracekit.bundle import CAUSES
+from tracekit.schema import CAUSES, PER_STEP
 from tracekit.table import Table
 
 from ..activity.idle import gaps
@@ -78,28 +79,14 @@ def states(trace: Trace, steps: Steps) -> Objects:
     return phases(trace, steps).steps["state"][: len(steps.table)]
 
 
-def per_step(table: Table, steps: int) -> Table:
-    """The same with a column `…_per_step` (doubles, or None) for each that adds up over time: counts, times, FLOPs, bytes.
-
-    Least, median and largest values, shares, rates and moments are no sums, and have none.
-    """
+def per_step(table: Table, sums: Sequence[str], steps: int) -> Table:
+    """The table with a column `…_per_step` for each of `sums`: doubles, None where the sum is; without steps, as it is."""
     added = {
-        f"{name}{PER_STEP}": np.array([None if one is None else one / steps for one in column.tolist()], dtype=object)
-        for name, column in table.columns.items()
-        if name in SUMS and steps
+        f"{name}{PER_STEP}": np.array([None if one is None else one / steps for one in table[name].tolist()], dtype=object)
+        for name in sums
+        if steps
     }
     return Table({**table.columns, **added})
-
-
-PER_STEP = "_per_step"
-SUMS = frozenset(
-    {
-        *("count", "calls", "kernels", "copies", "events", "launches", "generated", "bytes", "flops"),
-        *("time_ns", "busy_ns", "known_ns", "idle_ns", "host_ns", "wait_ns", "kernel_time_ns", "generated_ns"),
-        *("host_total_ns", "host_self_ns", "projected_ns", *(f"{cause}_ns" for cause in CAUSES)),
-    }
-)
-"""The columns, of whichever table, that are sums over the time analysed."""
 
 
 def _figures(trace: Trace, steps: Steps) -> Table:

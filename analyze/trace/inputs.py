@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracekit.bundle import DOCUMENT
 from tracekit.errors import TraceError
 from tracekit.manifest import is_manifest_path
+from tracekit.schema import DOCUMENT
 
 from .source import EXPORT_HINT
 

@@ -14,10 +14,10 @@ import pytest
 
 from tracekit.report.bundle import Bundle, read_bundle
 from tracekit.report.render import render
+from tracekit.schema import CAUSES, TABLES
 
 Parts = tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]
 
-CAUSES = ("host_sync", "dispatch", "host_other", "launch_latency", "device_wait", "unattributed")
 HOSTILE = (
     "<script>alert(1)</script>",
     "</script><img src=x onerror=alert(1)>",
@@ -27,134 +27,9 @@ HOSTILE = (
     "line\u2028separator\u2029 and \u202eesrever",
     "<!--<script>",
 )
-_INT, _TEXT, _FLOAT = pa.int64(), pa.string(), pa.float64()
-_SIX = {f"{cause}_ns": _INT for cause in CAUSES}
-_ROOFLINE = {
-    **dict.fromkeys(("count", "time_ns"), _INT),
-    "share": _FLOAT,
-    **dict.fromkeys(("known_ns", "flops", "bytes"), _INT),
-    "peak": _TEXT,
-    **dict.fromkeys(("tflops", "gb_s", "intensity", "compute_share", "memory_share"), _FLOAT),
-    **dict.fromkeys(("bound", "flag"), _TEXT),
-}
+ARROW = {"text": pa.string(), "int": pa.int64(), "real": pa.float64()}
 SCHEMAS: dict[str, dict[str, pa.DataType]] = {
-    "kernels": {
-        **dict.fromkeys(("name", "family", "kind", "rule"), _TEXT),
-        "confidence": _FLOAT,
-        "operator": _TEXT,
-        **dict.fromkeys(("count", "time_ns"), _INT),
-        "share": _FLOAT,
-        **dict.fromkeys(("busy_ns", "min_ns", "median_ns", "max_ns"), _INT),
-        "grid": _TEXT,
-        "block": _TEXT,
-        "registers": _INT,
-        "shared_memory_bytes": _INT,
-        "occupancy_percent": _FLOAT,
-    },
-    "operators": {
-        "name": _TEXT,
-        **dict.fromkeys(("count", "host_total_ns", "host_self_ns", "kernel_time_ns", "kernels"), _INT),
-    },
-    "calls": {"name": _TEXT, **dict.fromkeys(("count", "time_ns", "max_ns"), _INT)},
-    "copies": {"name": _TEXT, **dict.fromkeys(("count", "time_ns", "bytes"), _INT)},
-    "streams": {**dict.fromkeys(("device", "stream", "events", "kernels", "busy_ns"), _INT), "share": _FLOAT},
-    "gaps": {
-        "start_ns": _INT,
-        "duration_ns": _INT,
-        "cause": _TEXT,
-        **_SIX,
-        **dict.fromkeys(("before", "after", "operator", "call", "thread"), _TEXT),
-    },
-    "gap_groups": {
-        **dict.fromkeys(("after", "operator", "call", "cause"), _TEXT),
-        "count": _INT,
-        "idle_ns": _INT,
-        **_SIX,
-    },
-    "launches": {"name": _TEXT, **dict.fromkeys(("count", "p50_ns", "p90_ns", "p99_ns", "max_ns"), _INT)},
-    "layers": {
-        **dict.fromkeys(("path", "name"), _TEXT),
-        **dict.fromkeys(("depth", "time_ns"), _INT),
-        "share": _FLOAT,
-        **dict.fromkeys(("count", "calls", "host_ns"), _INT),
-        "host_share": _FLOAT,
-        **dict.fromkeys(("wait_ns", "busy_ns"), _INT),
-    },
-    "graphs": {
-        **dict.fromkeys(
-            ("graph", "launches", "kernels", "copies", "span_ns", "busy_ns", "gap_ns", "latency_ns", "call_ns"), _INT
-        ),
-        "kernel_time_ns": _INT,
-        "share": _FLOAT,
-        "first": _TEXT,
-    },
-    "graph_launches": {
-        **dict.fromkeys(("graph", "start_ns", "span_ns", "busy_ns", "gap_ns", "gaps", "kernels", "copies"), _INT),
-        **dict.fromkeys(("kernel_time_ns", "latency_ns", "call_ns"), _INT),
-        "first": _TEXT,
-    },
-    "compiled_regions": {
-        **dict.fromkeys(("region", "fx_graph"), _TEXT),
-        **dict.fromkeys(("calls", "host_ns", "kernels", "time_ns"), _INT),
-        "share": _FLOAT,
-        **dict.fromkeys(("generated", "generated_ns"), _INT),
-    },
-    "generated_kernels": {
-        **dict.fromkeys(("name", "source", "region", "fx_graph"), _TEXT),
-        **dict.fromkeys(("count", "time_ns"), _INT),
-        "share": _FLOAT,
-    },
-    "roofline_kernels": {"name": _TEXT, "family": _TEXT, **_ROOFLINE},
-    "roofline_operators": {"operator": _TEXT, "shapes": _TEXT, **_ROOFLINE},
-    "critical_path": {
-        **dict.fromkeys(("kind", "bound", "name", "lane"), _TEXT),
-        **dict.fromkeys(("start_ns", "duration_ns"), _INT),
-    },
-    "critical_path_events": {
-        **dict.fromkeys(("bound", "kind", "name"), _TEXT),
-        **dict.fromkeys(("count", "time_ns"), _INT),
-        "share": _FLOAT,
-    },
-    "projection_kernels": {
-        **dict.fromkeys(("name", "family"), _TEXT),
-        **dict.fromkeys(("count", "time_ns", "known_ns", "flops", "bytes", "projected_ns"), _INT),
-        "bound": _TEXT,
-    },
-    "projection_steps": {
-        "step": _TEXT,
-        "calls": _INT,
-        **dict.fromkeys(("gpu_events", "host_launches"), _FLOAT),
-        "time_ns": _INT,
-        "known_share": _FLOAT,
-        **dict.fromkeys(("projected_ns", "gap_ns", "host_ns", "step_ns"), _INT),
-    },
-    "steps": {
-        "number": _INT,
-        **dict.fromkeys(("name", "phase", "state", "flag"), _TEXT),
-        **dict.fromkeys(("start_ns", "host_ns", "kernels", "copies", "kernel_time_ns", "gpu_start_ns", "gpu_end_ns"), _INT),
-        **dict.fromkeys(("device_ns", "busy_ns", "idle_ns"), _INT),
-        **_SIX,
-    },
-    "phases": {
-        **dict.fromkeys(("phase", "state"), _TEXT),
-        **dict.fromkeys(("steps", "outliers", "kernels"), _INT),
-        **{f"{part}_{rank}_ns": _INT for part in ("host", "device", "busy", "idle") for rank in ("median", "min", "max")},
-    },
-    "collectives": {
-        **dict.fromkeys(("kind", "process_group"), _TEXT),
-        **dict.fromkeys(("group_size", "bytes", "count", "time_ns", "min_ns", "median_ns"), _INT),
-        **dict.fromkeys(("algorithm_gb_s", "bus_gb_s"), _FLOAT),
-    },
-    "timeline": {
-        "window": _INT,
-        "lane": _TEXT,
-        "lane_kind": _TEXT,
-        "depth": _INT,
-        "name": _TEXT,
-        "family": _TEXT,
-        "start_ns": _INT,
-        "duration_ns": _INT,
-    },
+    name: {column.name: ARROW[column.type] for column in table.columns} for name, table in TABLES.items()
 }
 _FAMILIES = ("gemm", "attention", "reduction", "elementwise", "indexing", "other")
 
@@ -204,7 +79,7 @@ def gap_rows(count: int, name: str) -> list[dict[str, Any]]:
                 "start_ns": 1_000_000 + (at * 7919 % count) * 450_000,
                 "duration_ns": length,
                 "cause": cause,
-                **dict.fromkeys(_SIX, 0),
+                **{f"{one}_ns": 0 for one in CAUSES},
                 f"{cause}_ns": length,
                 "before": name,
                 "after": name,
@@ -503,7 +378,7 @@ def trace_parts(
             "cause": "dispatch",
             "count": 7,
             "idle_ns": 90_000,
-            **dict.fromkeys(_SIX, 0),
+            **{f"{one}_ns": 0 for one in CAUSES},
             "dispatch_ns": 90_000,
         }
     ]

@@ -13,12 +13,12 @@ from rank_traces import Job
 from tracekit.analyze import Analysis, Taxonomy, load
 from tracekit.analyze.output.bundle import write_bundle
 from tracekit.analyze.ranks.job import find_runs
-from tracekit.bundle import DOCUMENT
 from tracekit.errors import BundleError
 from tracekit.report.bundle import Bundle, read_bundle
 from tracekit.report.ranks import run_views
 from tracekit.report.render import to_html
 from tracekit.report.steps import communication_view, steps_view
+from tracekit.schema import DOCUMENT
 
 TAXONOMY = Taxonomy.default()
 

@@ -9,7 +9,7 @@ from synthetic import TraceBuilder
 from tracekit.analyze.activity.gaps import LONGEST, gap_groups, longest_gaps
 from tracekit.analyze.activity.gpu import gpu
 from tracekit.analyze.activity.idle import idle
-from tracekit.bundle import CAUSES, COLUMNS
+from tracekit.schema import CAUSES, TABLES
 
 
 def scene() -> TraceBuilder:
@@ -31,7 +31,7 @@ def test_no_gaps():
 
     for table, name in ((longest_gaps(trace), "gaps"), (gap_groups(trace), "gap_groups")):
         assert len(table) == 0
-        assert tuple(table.columns) == COLUMNS[name]
+        assert tuple(table.columns) == TABLES[name].names
 
 
 def test_the_longest_gap_first_with_all_that_is_known_about_it():

@@ -12,7 +12,7 @@ from synthetic import TraceBuilder
 from tracekit.analyze.activity.gpu import gpu
 from tracekit.analyze.activity.idle import gaps, idle
 from tracekit.analyze.trace.trace import Trace
-from tracekit.bundle import CAUSES
+from tracekit.schema import CAUSES
 
 
 def causes(trace: Trace) -> dict[str, int]:

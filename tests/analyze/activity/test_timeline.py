@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from synthetic import TraceBuilder
 
-from tracekit.analyze.activity.timeline import COLUMNS, MAX_EVENTS, MIN_MARGIN_NS, WINDOWS, timeline, windows
-from tracekit.bundle import COLUMNS as BUNDLE_COLUMNS
+from tracekit.analyze.activity.timeline import MAX_EVENTS, MIN_MARGIN_NS, WINDOWS, timeline, windows
+from tracekit.schema import TABLES
 
 MS = 1_000_000
 
@@ -29,7 +29,7 @@ def test_without_gaps_there_is_nothing_to_look_at():
     table = timeline(builder.trace(), {})
 
     assert len(table) == 0
-    assert tuple(table.columns) == COLUMNS == BUNDLE_COLUMNS["timeline"]
+    assert tuple(table.columns) == TABLES["timeline"].names
 
 
 def test_the_worst_gaps_first_and_no_window_over_another():

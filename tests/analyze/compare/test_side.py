@@ -17,9 +17,9 @@ from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.compare.side import FIGURES, TABLES, Side, analysed, saved
 from tracekit.analyze.output.bundle import write_bundle
 from tracekit.analyze.trace.loader import load
-from tracekit.bundle import DOCUMENT
 from tracekit.errors import BundleError
 from tracekit.saved import read_document
+from tracekit.schema import DOCUMENT
 from tracekit.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.default()

@@ -23,8 +23,8 @@ from tracekit.analyze.findings.rules import RULES
 from tracekit.analyze.output.document import entry
 from tracekit.analyze.trace.loader import load
 from tracekit.analyze.work.kernel_work import kernel_work
-from tracekit.bundle import CAUSES
 from tracekit.devices import Datasheet
+from tracekit.schema import CAUSES
 from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
 

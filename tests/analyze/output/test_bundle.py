@@ -19,8 +19,8 @@ from tracekit.analyze.output import bundle as bundling
 from tracekit.analyze.output.bundle import write_bundle
 from tracekit.analyze.ranks.job import Run, find_runs
 from tracekit.analyze.trace.loader import load
-from tracekit.bundle import COLUMNS, DOCUMENT, REAL, RUN_COLUMNS, SCHEMA_VERSION, TEXT
 from tracekit.errors import BundleError, TracekitError
+from tracekit.schema import DOCUMENT, RUN_TABLES, SCHEMA_VERSION, TABLES
 from tracekit.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.default()
@@ -68,12 +68,12 @@ def gpu_only() -> TraceBuilder:
 def test_tables_have_their_columns_and_types_rows_or_none(tmp_path, builder):
     written = tables(write_bundle([analysed(tmp_path / "a.json", builder)], [], tmp_path / "out"))
 
-    assert written.keys() == COLUMNS.keys()
+    assert written.keys() == TABLES.keys()
     for name, table in written.items():
-        assert tuple(table.column_names) == COLUMNS[name]
+        assert tuple(table.column_names) == TABLES[name].names
         for field in table.schema:
-            expected = pa.string() if field.name in TEXT else pa.float64() if field.name in REAL else pa.int64()
-            assert field.type == expected, (name, field.name)
+            expected = {"text": pa.string(), "int": pa.int64(), "real": pa.float64()}
+            assert field.type == expected[TABLES[name][field.name].type], (name, field.name)
 
 
 def ranks(folder: Path) -> tuple[list[Analysis], tuple[Run, ...]]:
@@ -90,7 +90,7 @@ def test_a_run_of_ranks_has_a_folder_of_its_own(tmp_path):
     assert entry["folder"] == "run-00-job"
     for name, table in (("ranks", run.ranks), ("collectives", run.groups)):
         written = pq.read_table(directory / entry["folder"] / f"{name}.parquet")
-        assert tuple(written.column_names) == RUN_COLUMNS[name] == tuple(table.columns)
+        assert tuple(written.column_names) == RUN_TABLES[name].names == tuple(table.columns)
         assert written.to_pylist() == table.records()
     # And the next one may take its place.
     write_bundle(analyses[:1], [], tmp_path / "out")
@@ -106,7 +106,7 @@ def test_columns_per_step_are_written_where_they_are_asked_for(tmp_path):
     written = tables(write_bundle([Analysis(trace, TAXONOMY, divided=True)], [], tmp_path / "out"))
     assert written["kernels"]["time_ns_per_step"].to_pylist() == [50.0]
     assert written["kernels"].schema.field("count_per_step").type == pa.float64()
-    assert tuple(written["kernels"].column_names)[: len(COLUMNS["kernels"])] == COLUMNS["kernels"]
+    assert tuple(written["kernels"].column_names)[: len(TABLES["kernels"].names)] == TABLES["kernels"].names
 
 
 def test_tables_hold_what_was_analysed(tmp_path):
@@ -114,7 +114,7 @@ def test_tables_hold_what_was_analysed(tmp_path):
     written = tables(write_bundle([analysis], [], tmp_path / "out"))
 
     for name, table in analysis.tables().items():
-        assert written[name].to_pylist() == [{column: row[column] for column in COLUMNS[name]} for row in table.records()]
+        assert written[name].to_pylist() == [{column: row[column] for column in TABLES[name].names} for row in table.records()]
     assert len(written["kernels"]) == 2
     assert len(written["gaps"]) == 2
     assert len(written["copies"]) == len(written["operators"]) == len(written["calls"]) == 1

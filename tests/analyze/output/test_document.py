@@ -15,9 +15,9 @@ from tracekit import __version__
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.output.document import document
 from tracekit.analyze.trace.inputs import Skipped
-from tracekit.bundle import CAUSES
 from tracekit.devices import choose_datasheet, datasheets
 from tracekit.errors import TraceError
+from tracekit.schema import CAUSES
 from tracekit.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.default()

@@ -20,10 +20,9 @@ from tracekit.analyze.structure.layers import OUTSIDE, REST, LayerSources
 from tracekit.analyze.structure.layers import layers as layers_told
 from tracekit.analyze.trace.loader import load
 from tracekit.analyze.trace.trace import Trace
+from tracekit.schema import TABLES
 from tracekit.table import Table
 from tracekit.taxonomy import Taxonomy
-
-COLUMNS = ["path", "name", "depth", "time_ns", "share", "count", "calls", "host_ns", "host_share", "wait_ns", "busy_ns"]
 
 TAXONOMY = Taxonomy.default()
 
@@ -53,7 +52,7 @@ def test_without_annotations_there_are_no_layers():
     table = layers(builder.trace())
 
     assert len(table) == 0
-    assert list(table.columns) == COLUMNS
+    assert tuple(table.columns) == TABLES["layers"].names
     assert layer_sources(builder.trace()) == LayerSources(0, 0, 0, 0, 0, 0)
 
 
