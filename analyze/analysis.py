@@ -32,7 +32,7 @@ from .structure import graphs as graphing
 from .structure import layers as layering
 from .structure import phases as phasing
 from .structure.selection import Selection
-from .structure.steps import find_steps
+from .structure.steps import Steps, find_steps
 from .trace.trace import Trace, TraceWarning
 from .work import roofline as rooflines
 from .work.kernel_work import kernel_work
@@ -130,7 +130,7 @@ class Analysis:
             return None
         from .work.projection import project
 
-        return project(self.trace, self.work, self._family_of, self.target, self.manifest)
+        return project(self.trace, self.steps, self.work, self._family_of, self.target, self.manifest)
 
     @cached_property
     def critical_path(self) -> CriticalPath | NoCriticalPath | None:
@@ -164,7 +164,7 @@ class Analysis:
 
     @cached_property
     def _layers(self) -> layering.Layers:
-        return layering.layers(self.trace, self.taxonomy.parts)
+        return layering.layers(self.trace, self.taxonomy.parts, self.steps)
 
     @property
     def layers(self) -> Table:
@@ -184,7 +184,12 @@ class Analysis:
     @cached_property
     def phases(self) -> phasing.Phases:
         """The steps of the trace, or those that were chosen, and how they differ."""
-        return phasing.phases(self.trace, self.selection.steps if self.selection else find_steps(self.trace))
+        return phasing.phases(self.trace, self.steps)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The steps of the trace, or those that were chosen: the one notion of a step that everything else uses."""
+        return self.selection.steps if self.selection else find_steps(self.trace)
 
     @cached_property
     def communication(self) -> communicating.Communication | None:
@@ -249,6 +254,7 @@ class Analysis:
             gpu=self.gpu,
             idle=self.idle,
             launches=self.launches,
+            steps=self.steps,
             gap_groups=self.gap_groups,
             layers=self.layers,
             kernels=self.kernels,

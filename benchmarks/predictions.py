@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.trace.loader import load
-from tracekit.analyze.work.predict import BF16, FP16, MATRIX_FAMILIES, Change, Step, changed_busy_ns, changed_ns, steps
+from tracekit.analyze.work.predict import BF16, FP16, MATRIX_FAMILIES, Change, MeanStep, changed_busy_ns, changed_ns, mean_steps
 from tracekit.manifest import RunManifest
 from tracekit.taxonomy import Taxonomy
 
@@ -56,7 +56,7 @@ class Run:
 
     analysis: Analysis
     manifest: RunManifest
-    step: Step
+    step: MeanStep
 
     @property
     def has_graph(self) -> bool:
@@ -85,7 +85,8 @@ def runs(directory: Path) -> Iterator[Run]:
         manifest = analysis.manifest
         if manifest is None or analysis.gpu is None:
             continue
-        found = next((step for step in steps(analysis.trace, analysis.work, manifest) if step.name == "decode"), None)
+        means = mean_steps(analysis.trace, analysis.steps, analysis.work, manifest)
+        found = next((step for step in means if step.name == "decode"), None)
         if found is not None:
             yield Run(analysis, manifest, found)
 
@@ -109,7 +110,7 @@ def _pair(source: Run, target: Run, change: Change | None) -> Pair:
         sheet = analysis.datasheet
         assert sheet is not None, "the device has no datasheet"
         changed = changed_ns(analysis.work, analysis.evidence.of_family(*MATRIX_FAMILIES), sheet, change)
-        busy = changed_busy_ns(analysis.trace, analysis.work, changed, step)
+        busy = changed_busy_ns(analysis.trace, analysis.steps, analysis.work, changed, step)
         names.append(target.manifest.dtype)
     if target.has_graph:
         names.append("graph")

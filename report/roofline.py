@@ -186,7 +186,7 @@ def _decode(decode: object) -> str:
 
 def _steps(trace: TraceBundle) -> TableView:
     columns = (
-        Column("Step", "layer", "an outermost annotation, a call on average"),
+        Column("Step", "layer", "the steps of one kind, on average"),
         Column("Kernels here", "number", "measured"),
         Column("Known", "bar", "share of that time whose work is known"),
         Column("Kernels there", "number", "projected: their least time, where enough is known"),

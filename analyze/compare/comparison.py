@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -10,12 +11,12 @@ from tracekit.errors import TraceError
 from tracekit.table import Table
 
 from .changes import changes
-from .common_steps import Steps, common_steps
 from .conditions import Condition, differing, unknown
 from .fusions import Fusion, fusions
+from .per_step import CommonSteps, common_steps, of_a_step
 from .side import Side
 from .timed import Timed, timed
-from .waterfall import Part, Waterfall, waterfall
+from .waterfall import REST, Part, Waterfall, waterfall
 
 NO_OPERATOR = "(no operator)"
 """The row of kernels that no operator launched: with it the operators' kernel time adds up to all kernel time."""
@@ -35,7 +36,7 @@ class Comparison:
     conditions: tuple[Condition, ...]
     unknown_conditions: str | None
     timed: Timed | None
-    steps: Steps | None
+    steps: CommonSteps | None
     waterfall: Waterfall
     families: Table
     operators: Table
@@ -50,12 +51,33 @@ class Comparison:
         """By how many steps each side's figures are divided where the two differ in it; 1 and 1 where nothing tells steps."""
         return (self.steps.a, self.steps.b) if self.steps else (1, 1)
 
+    def of_a_step(self, figure: str) -> tuple[Fraction, Fraction]:
+        """A figure of the whole trace, or of one step where the two have different numbers of steps, in A and in B."""
+        a, b, steps = self.a, self.b, self.steps
+        if steps is None or steps.a == steps.b:
+            return Fraction(a.figures[figure]), Fraction(b.figures[figure])
+        return of_a_step(a, figure, steps.kind), of_a_step(b, figure, steps.kind)
+
+    @property
+    def span(self) -> tuple[Fraction, Fraction]:
+        """The span of the whole trace, or of one step, in A and in B."""
+        return self.of_a_step(f"{self.section}.span_ns")
+
+    def part(self, part: Part) -> tuple[Fraction, Fraction]:
+        """A part of the span, so that all parts add up to it."""
+        if part.kind == "idle":
+            return self.of_a_step(f"idle.{part.name}_ns")
+        if part.name == REST:
+            spans, operators = self.span, self.of_a_step("host.operator_self_ns")
+            return spans[0] - operators[0], spans[1] - operators[1]
+        a, b = self.counts if self.steps and self.steps.a != self.steps.b else (1, 1)
+        return Fraction(part.a_ns, a), Fraction(part.b_ns, b)
+
     @property
     def idle(self) -> tuple[Part, ...]:
         """The causes of idle time that differ, the largest difference first."""
         found = [part for part in self.waterfall.parts if part.kind == "idle" and part.delta_ns]
-        a, b = self.counts
-        return tuple(sorted(found, key=lambda part: -abs(part.b_ns * a - part.a_ns * b)))
+        return tuple(sorted(found, key=lambda part: -abs(self.part(part)[1] - self.part(part)[0])))
 
     @property
     def is_empty(self) -> bool:

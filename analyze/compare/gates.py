@@ -8,11 +8,11 @@ from fractions import Fraction
 
 from tracekit.errors import TracekitError
 
-from ..output.comparison_view import STEP, percent
+from ..output.comparison_view import percent
 from ..output.terminal import time
 from .budgets import Budget
-from .common_steps import common_steps, steps_of
 from .metrics import KEYS, Metric, value
+from .per_step import common_steps, of_a_step, step_noun, steps_of
 from .side import Side
 
 
@@ -56,18 +56,17 @@ def _maximum(new: Side, old: Side | None, budget: Budget, maximum: Fraction) -> 
     steps = steps_of(new) if budget.per_step else None
     if budget.per_step and steps is None:
         raise TracekitError(f"has no steps to hold {budget.metric} against", where=new.name, mend='leave out per = "step"')
-    kind, count = steps or ("", 1)
-    now = Fraction(_known(new, old, budget.metric), count)
+    kind = steps[0] if steps else None
+    now = _figure(new, old, budget.metric, kind)
     text = f"{budget.metric}: {_shown(now, budget.metric)}{_unit(kind)}, at most {_shown(maximum, budget.metric)}"
     return Gate(budget.metric, "max", now <= maximum, text, None, now, maximum)
 
 
 def _regression(new: Side, old: Side, budget: Budget, regression: Fraction) -> Gate:
     steps = common_steps(old, new)
-    kind, before_steps, now_steps = (steps.kind, steps.a, steps.b) if steps and steps.a != steps.b else ("", 1, 1)
+    kind = steps.kind if steps and steps.a != steps.b else None
     metric, base = budget.metric, budget.of or budget.metric
-    now, before = Fraction(_known(new, old, metric), now_steps), Fraction(_known(old, new, metric), before_steps)
-    whole = Fraction(_known(old, new, base), before_steps)
+    now, before, whole = _figure(new, old, metric, kind), _figure(old, new, metric, kind), _figure(old, new, base, kind)
     allowed = before + regression * whole
     growth = percent(float((now - before) / whole)) if whole else "none before"
     of = f" of {budget.of}" if budget.of else ""
@@ -76,6 +75,14 @@ def _regression(new: Side, old: Side, budget: Budget, regression: Fraction) -> G
         f"at most +{float(100 * regression):g} %"
     )
     return Gate(metric, "max_regression", now <= allowed, text, before, now, allowed)
+
+
+def _figure(side: Side, other: Side | None, metric: Metric, kind: str | None) -> Fraction:
+    """The metric's value in `side`: of the whole trace, or of one step of a kind."""
+    known = _known(side, other, metric)
+    if kind is None:
+        return Fraction(known)
+    return of_a_step(side, metric.name, kind) if metric.match is None else Fraction(known, side.step_counts[kind])
 
 
 def _known(side: Side, other: Side | None, metric: Metric) -> int:
@@ -96,8 +103,8 @@ def _known(side: Side, other: Side | None, metric: Metric) -> int:
     return 0
 
 
-def _unit(kind: str) -> str:
-    return f" a {STEP[kind]}" if kind else ""
+def _unit(kind: str | None) -> str:
+    return f" a {step_noun(kind)}" if kind else ""
 
 
 def _shown(number: Fraction, metric: Metric) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from ..activity.completeness import MISSING
 from ..activity.gpu import GpuSummary
 from ..activity.operators import HostSummary
 from ..analysis import Analysis
+from ..structure.steps import kinds_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +40,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "operators": ("name", "count", "host_self_ns", "kernel_time_ns", "kernels"),
     "layers": ("path", "depth", "count", "calls", "time_ns", "host_ns"),
     "copies": ("name", "count", "time_ns"),
+    "steps": ("number", "name", "phase", "host_ns", *(f"{cause}_ns" for cause in CAUSES)),
 }
 """The tables that are compared, and the columns of each."""
 
@@ -49,8 +53,9 @@ class Side:
     """One side of a comparison.
 
     `figures` are called as in the document, `gpu.span_ns` or `idle.dispatch_ns`; those of `gpu` and `host` are absent where
-    the trace has no such events. `tables` are those of TABLES, `manifest` is the run's as it was written, empty without one,
-    and `missing` says what is missing of an incomplete trace.
+    the trace has no such events. `tables` are those of TABLES, of `steps` without what lies outside them; `step_source` is what
+    told the steps, None without any. `manifest` is the run's as it was written, empty without one, and `missing` says what is
+    missing of an incomplete trace.
     """
 
     name: str
@@ -58,11 +63,23 @@ class Side:
     missing: tuple[str, ...]
     figures: Mapping[str, int]
     tables: Mapping[str, Table]
+    step_source: str | None
     manifest: Mapping[str, Any]
 
     def has(self, section: str) -> bool:
         """Whether the trace has the figures of `gpu`, or of `host`."""
         return f"{section}.span_ns" in self.figures
+
+    @cached_property
+    def step_kinds(self) -> list[str]:
+        """Of which kind each step is, in the order of time: see `kinds_of`."""
+        steps = self.tables["steps"]
+        return kinds_of(steps["name"].tolist(), steps["phase"].tolist(), self.step_source)
+
+    @cached_property
+    def step_counts(self) -> Counter[str]:
+        """How many steps of each kind there are."""
+        return Counter(self.step_kinds)
 
 
 def analysed(analysis: Analysis) -> Side:
@@ -75,7 +92,8 @@ def analysed(analysis: Analysis) -> Side:
         device=trace.device.name if trace.device else None,
         missing=tuple(warning.message for warning in analysis.warnings if warning.code in MISSING),
         figures=_flat({name: asdict(section) for name, section in sections.items() if section is not None}),
-        tables={name: Table({column: whole[name][column] for column in columns}) for name, columns in TABLES.items()},
+        tables=_inside({name: Table({column: whole[name][column] for column in columns}) for name, columns in TABLES.items()}),
+        step_source=analysis.steps.source,
         manifest=raw_manifest(Path(trace.path)) or {},
     )
 
@@ -97,9 +115,17 @@ def saved(directory: Path, entry: Mapping[str, Any]) -> Side:
         device=str(device.get("name")) if isinstance(device, dict) else None,
         missing=tuple(_missing(entry.get("warnings"))),
         figures=figures,
-        tables={name: _table(name, table, directory) for name, table in read_tables(directory, entry, TABLES).items()},
+        tables=_inside({name: _table(name, table, directory) for name, table in read_tables(directory, entry, TABLES).items()}),
+        step_source=steps.get("source") if isinstance(steps := entry.get("steps"), dict) else None,
         manifest=manifest if isinstance(manifest, dict) else {},
     )
+
+
+def _inside(tables: dict[str, Table]) -> dict[str, Table]:
+    """The tables, that of the steps without the row of what lies outside them, which has no number."""
+    steps = tables["steps"]
+    inside = np.array([number is not None for number in steps["number"].tolist()], dtype=np.bool_)
+    return tables | {"steps": steps.take(inside)}
 
 
 def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -135,5 +161,5 @@ def _table(name: str, stored: pa.Table, directory: Path) -> Table:
         optional = told.nullable
         if not all(type(value) is kind or (optional and value is None) for value in values):
             raise BundleError(f"the column {column} of {name} is not what it should be", where=directory, mend=AGAIN)
-        columns[column] = np.fromiter(values, dtype=object if kind is str else np.int64, count=len(values))
+        columns[column] = np.fromiter(values, dtype=object if kind is str or optional else np.int64, count=len(values))
     return Table(columns)

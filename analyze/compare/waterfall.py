@@ -19,7 +19,8 @@ MEMORY = "memory"
 """The part of copies and fills by the copy engines."""
 
 KINDS = ("busy", "overlap", "idle", "host")
-ORDER = (*(family.value for family in Family), MEMORY, *CAUSES, "operators", "rest")
+OPERATORS, REST = "operators", "rest"
+ORDER = (*(family.value for family in Family), MEMORY, *CAUSES, OPERATORS, REST)
 
 _Key = tuple[str, str]
 
@@ -77,7 +78,7 @@ def _gpu_parts(side: Side) -> dict[_Key, int]:
 
 def _host_parts(side: Side) -> dict[_Key, int]:
     operators = side.figures["host.operator_self_ns"]
-    return {("host", "operators"): operators, ("host", "rest"): side.figures["host.span_ns"] - operators}
+    return {("host", OPERATORS): operators, ("host", REST): side.figures["host.span_ns"] - operators}
 
 
 def _place(key: _Key) -> tuple[int, int, str]:

@@ -16,6 +16,7 @@ from ..activity.gpu import GpuSummary
 from ..activity.idle import IdleCauses
 from ..activity.launches import Launches
 from ..activity.replay import Replay, replay
+from ..structure.steps import Steps
 from ..trace.group import Floats
 from ..trace.trace import Bools, Category, Int64s, Trace, TraceWarning
 from ..work.roofline import Roofline
@@ -66,6 +67,7 @@ class Evidence:
     gpu: GpuSummary | None
     idle: IdleCauses
     launches: Launches
+    steps: Steps
     gap_groups: Table
     layers: Table
     kernels: Table

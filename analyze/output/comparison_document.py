@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from fractions import Fraction
 from typing import Any
 
 from tracekit import __version__
@@ -33,7 +34,8 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
             "a_ns": whole.a_ns,
             "b_ns": whole.b_ns,
             "delta_ns": whole.delta_ns,
-            "parts": [_part(part) for part in whole.parts],
+            **_of_a_step(comparison, comparison.span),
+            "parts": [{**_part(part), **_of_a_step(comparison, comparison.part(part))} for part in whole.parts],
         },
         "families": comparison.families.records(),
         "idle": [_part(part) for part in comparison.idle],
@@ -44,6 +46,13 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "fused": [_fusion(fusion) for fusion in comparison.fused],
         "unfused": [_fusion(fusion) for fusion in comparison.unfused],
     }
+
+
+def _of_a_step(comparison: Comparison, values: tuple[Fraction, Fraction]) -> dict[str, float | None]:
+    """Times of one step where the traces have different numbers of steps, else null."""
+    steps = comparison.steps
+    a, b = map(float, values) if steps and steps.a != steps.b else (None, None)
+    return {"a_step_ns": a, "b_step_ns": b}
 
 
 def _side(side: Side) -> dict[str, Any]:

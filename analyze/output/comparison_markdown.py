@@ -34,8 +34,8 @@ def _lines(view: View) -> Iterator[str]:
         yield f"- ⚠ {caution}{code(quoted.text) if quoted else ''}"
     if view.facts:
         yield ""
-    for fact in view.facts:
-        yield f"- {fact}"
+    for fact, quoted in view.facts:
+        yield f"- {fact}{code(quoted.text) if quoted else ''}"
     for number, section in enumerate(view.sections):
         yield ""
         yield from _section(section, folded=number > 0)

@@ -31,8 +31,8 @@ def show_comparison(view: View, console: Console) -> None:
     for caution, quoted in view.cautions:
         console.print(Text(f"! {caution}{printable(quoted.text) if quoted else ''}", style="yellow"), overflow="fold")
     console.print(Text(f"\n{view.headline}", style="bold"))
-    for fact in view.facts:
-        console.print(Text(fact, style="dim"))
+    for fact, quoted in view.facts:
+        console.print(Text(f"{fact}{printable(quoted.text) if quoted else ''}", style="dim"))
     for section in view.sections:
         console.print(_title(section))
         console.print(_table(section, console.width))

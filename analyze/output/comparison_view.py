@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from ..compare.changes import APPEARED, VANISHED
 from ..compare.comparison import Comparison
 from ..compare.conditions import Condition
 from ..compare.fusions import Fusion
+from ..compare.per_step import step_noun
 from .terminal import share, time
 
 ROWS = 8
-STEP = {"ProfilerStep": "ProfilerStep", "decode": "decode step"}
 COUNTED = {"gpu.kernels": "kernels", "launches.kernel_launches": "kernel launches", "launches.graph_launches": "graph launches"}
 NONE = "–"
 
@@ -53,7 +54,7 @@ class Section:
 class View:
     """All that is shown: the traces' names, what forbids or limits comparing them, the answer, and tables.
 
-    A caution is our words and, if it quotes a trace, what it quotes.
+    A caution and a fact are our words and, if they quote a trace, what they quote.
     """
 
     a: Name
@@ -61,7 +62,7 @@ class View:
     conditions: tuple[Condition, ...]
     cautions: tuple[tuple[str, Name | None], ...]
     headline: str
-    facts: tuple[str, ...]
+    facts: tuple[tuple[str, Name | None], ...]
     sections: tuple[Section, ...]
 
 
@@ -75,8 +76,7 @@ class _Scale:
 
     def times(self, a_ns: int, b_ns: int) -> tuple[str, str, str]:
         """A time in each trace, and its change."""
-        a, b = a_ns / self.a, b_ns / self.b
-        return _below_zero(round(a)), _below_zero(round(b)), signed(round(b - a))
+        return times(Fraction(a_ns, self.a), Fraction(b_ns, self.b))
 
     def counts(self, a: int, b: int) -> str:
         """A number in each trace."""
@@ -97,6 +97,11 @@ def view(comparison: Comparison) -> View:
     )
 
 
+def times(a_ns: Fraction, b_ns: Fraction) -> tuple[str, str, str]:
+    """A time in each trace, and its change."""
+    return _below_zero(round(a_ns)), _below_zero(round(b_ns)), signed(round(b_ns - a_ns))
+
+
 def signed(ns: int) -> str:
     """A time with its sign."""
     return f"{'+' if ns > 0 else ''}{_below_zero(ns)}"
@@ -110,7 +115,7 @@ def _scale(comparison: Comparison) -> _Scale:
     steps = comparison.steps
     if steps is None or steps.a == steps.b:
         return _Scale(1, 1, "")
-    return _Scale(steps.a, steps.b, f" a {STEP[steps.kind]}")
+    return _Scale(steps.a, steps.b, f" a {step_noun(steps.kind)}")
 
 
 def _cautions(comparison: Comparison) -> Iterator[tuple[str, Name | None]]:
@@ -130,31 +135,37 @@ def _headline(comparison: Comparison, scale: _Scale) -> str:
     """The answer in a sentence."""
     if comparison.is_empty:
         return "No difference."
-    a, b, _ = scale.times(comparison.waterfall.a_ns, comparison.waterfall.b_ns)
-    change = _more(comparison.waterfall.a_ns * scale.b, comparison.waterfall.b_ns * scale.a)
+    spans = comparison.span
+    (a, b, _), change = times(*spans), _more(*spans)
     span = "GPU" if comparison.section == "gpu" else "host"
     return f"B takes {change} {span} span{scale.unit}: {a} → {b}"
 
 
-def _facts(comparison: Comparison, scale: _Scale) -> Iterator[str]:
+def _facts(comparison: Comparison, scale: _Scale) -> Iterator[tuple[str, Name | None]]:
     """What else to know of the whole."""
     steps, timed = comparison.steps, comparison.timed
+    if steps:
+        noun = step_noun(steps.kind)
+        quoted = Name(steps.kind) if noun == "step" and steps.kind != noun else None
+        which = "; a step is " if quoted else ""
     if steps and scale.unit:
         whole = f"{time(comparison.waterfall.a_ns)} → {time(comparison.waterfall.b_ns)}"
         yield (
-            f"{steps.a:,} × {STEP[steps.kind]} in A, {steps.b:,} in B: all figures are divided by these, what ran outside of "
-            f"steps included; in all {whole}"
+            f"{steps.a:,} × {noun} in A, {steps.b:,} in B: figures are of one step, what ran outside of steps included; "
+            f"in all {whole}{which}",
+            quoted,
         )
     elif steps:
-        yield f"{steps.a:,} × {STEP[steps.kind]} in each"
+        yield f"{steps.a:,} × {noun} in each{which}", quoted
     if timed:
         yield (
             f"timed without the profiler: {time(timed.a_ns)} ± {time(timed.a_std_ns)} → {time(timed.b_ns)} ± "
-            f"{time(timed.b_std_ns)} a run (median ± standard deviation), {_more(timed.a_ns, timed.b_ns)}"
+            f"{time(timed.b_std_ns)} a run (median ± standard deviation), {_more(Fraction(timed.a_ns), Fraction(timed.b_ns))}",
+            None,
         )
     if comparison.section == "gpu" and not comparison.is_empty:
         a, b = comparison.a.figures, comparison.b.figures
-        yield "; ".join(f"{scale.counts(a[key], b[key])} {noun}" for key, noun in COUNTED.items() if a[key] or b[key])
+        yield "; ".join(f"{scale.counts(a[key], b[key])} {noun}" for key, noun in COUNTED.items() if a[key] or b[key]), None
 
 
 def _sections(comparison: Comparison, scale: _Scale) -> Iterator[Section]:
@@ -176,19 +187,21 @@ def _sections(comparison: Comparison, scale: _Scale) -> Iterator[Section]:
 
 def _waterfall(comparison: Comparison, scale: _Scale) -> Section:
     whole = comparison.waterfall
-    of = max(whole.a_ns / scale.a, 1)
+    span_a, span_b = comparison.span
+    of = max(span_a, Fraction(1))
     parts = [part for part in whole.parts if part.a_ns or part.b_ns]
-    shares = [(part.b_ns / scale.b - part.a_ns / scale.a) / of for part in parts]
+    values = [comparison.part(part) for part in parts]
+    shares = [float((b - a) / of) for a, b in values]
     rows: list[tuple[Cell, ...]] = [
         (
             Name(f"{part.kind}: {part.name}" if part.name != part.kind else part.name),
-            *scale.times(part.a_ns, part.b_ns),
+            *times(*value),
             percent(part_share),
         )
-        for part, part_share in zip(parts, shares, strict=True)
+        for part, value, part_share in zip(parts, values, shares, strict=True)
     ]
-    total = (whole.b_ns / scale.b - whole.a_ns / scale.a) / of
-    rows.append((Name("span"), *scale.times(whole.a_ns, whole.b_ns), percent(total)))
+    total = float((span_b - span_a) / of)
+    rows.append((Name("span"), *times(span_a, span_b), percent(total)))
     title = f"Where the difference comes from{',' if scale.unit else ''}{scale.unit}"
     return Section(title, ("part", "A", "B", "change", "of A"), tuple(rows), (*shares, total))
 
@@ -224,13 +237,13 @@ def _fusions(title: str, found: Sequence[Fusion]) -> Section:
     return Section(title, columns, tuple(rows), left_out=len(found) - len(rows))
 
 
-def _more(a: int, b: int) -> str:
+def _more(a: Fraction, b: Fraction) -> str:
     """How much less or more B is than A."""
     if a == b:
         return "the same"
     if a == 0:
         return "more"
-    return f"{share(abs(b - a) / a)} {'less' if b < a else 'more'}"
+    return f"{share(float(abs(b - a) / a))} {'less' if b < a else 'more'}"
 
 
 def percent(part: float) -> str:

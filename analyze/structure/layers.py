@@ -10,7 +10,6 @@ kernel was marked with, or else by its name.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,12 +27,10 @@ from ..activity.overlap import busy_ns
 from ..trace.intervals import merge
 from ..trace.trace import Bools, Category, Int64s, Trace
 from .layers_from_names import Told, common, told_sequences
+from .marks import COMPILER
+from .steps import LIKELY, PROFILER_STEP, Steps, without_number
 
 MODULE = "nn.Module: "
-# Inductor marks every call of a compiled graph with its cache key: no layer of the model.
-COMPILER = "## Call CompiledFxGraph"
-# Steps share a row, so that ten steps do not make ten copies of every layer.
-STEP_NUMBER = re.compile(r"(?<=ProfilerStep)#\d+\Z")
 
 REST = "(rest)"
 """The row of what no child of a layer covers."""
@@ -139,7 +136,7 @@ class _Named:
     calls: Mapping[int, int]
 
 
-def layers(trace: Trace, parts: Parts) -> Layers:
+def layers(trace: Trace, parts: Parts, steps: Steps) -> Layers:
     """Time by layer, parents before their children; empty where nothing tells any.
 
     `path` (names from the outermost in, joined by `/`; those that repeat share a row), `name` (the last of them), `depth` (0
@@ -150,7 +147,7 @@ def layers(trace: Trace, parts: Parts) -> Layers:
     covers, `(outside)` what was launched in no layer, so that the rows of a level add up to what they are part of.
     """
     spans, paths = _spans(trace), _Paths()
-    path_of_span = _path_of_spans(trace, spans, paths)
+    path_of_span = _path_of_spans(trace, spans, paths, _numbered(steps))
     kernels = _kernels(trace, spans)
     named = _named(trace, parts, kernels, _path_of_kernels(trace, spans, kernels, path_of_span, paths), paths)
     sources = _sources(trace, spans, kernels, named)
@@ -201,7 +198,7 @@ def _spans(trace: Trace) -> _Spans:
     return _Spans(rows, parent, depth, start, end)
 
 
-def _path_of_spans(trace: Trace, spans: _Spans, paths: _Paths) -> Int64s:
+def _path_of_spans(trace: Trace, spans: _Spans, paths: _Paths, numbered: frozenset[str]) -> Int64s:
     """The path of each annotation, level by level: one look-up for each distinct name within each distinct path."""
     found = np.full(len(spans.rows), -1, dtype=np.int64)
     name = trace.events["name"][spans.rows].astype(np.int64)
@@ -214,15 +211,27 @@ def _path_of_spans(trace: Trace, spans: _Spans, paths: _Paths) -> Int64s:
         seen = np.full(len(pairs), np.iinfo(np.int64).max)
         np.minimum.at(seen, code, start[here])
         numbers = [
-            paths.add(pair // len(trace.strings) - 1, _label(str(trace.strings[pair % len(trace.strings)])), first)
+            paths.add(pair // len(trace.strings) - 1, _label(str(trace.strings[pair % len(trace.strings)]), numbered), first)
             for pair, first in zip(pairs.tolist(), seen.tolist(), strict=True)
         ]
         found[here] = np.array(numbers, dtype=np.int64)[code]
     return found
 
 
-def _label(name: str) -> str:
-    return STEP_NUMBER.sub("", name.removeprefix(MODULE))
+def _numbered(steps: Steps) -> frozenset[str]:
+    """The names of steps that differ in their number alone.
+
+    Only of annotations that are surely steps: numbered ones that merely repeat may as well be the layers of a model.
+    """
+    names = set(steps.table["name"].tolist()) if steps.confidence >= LIKELY else set()
+    often = Counter(map(without_number, names))
+    return frozenset(name for name in names if often[without_number(name)] > 1)
+
+
+def _label(name: str, numbered: frozenset[str]) -> str:
+    """The name of an annotation's row. Steps share one, so that ten steps do not make ten copies of every layer."""
+    is_step = name in numbered or PROFILER_STEP.fullmatch(name)
+    return without_number(name) if is_step else name.removeprefix(MODULE)
 
 
 def _kernels(trace: Trace, spans: _Spans) -> _Kernels:

@@ -86,6 +86,8 @@ def _typical(codes: Int64s, at: Int64s, length: int) -> Int64s | None:
     if length < MIN_LENGTH:
         return None
     exact = at[:-1][np.diff(at) == length]
+    if not len(exact):  # the length is that between other names
+        return None
     typical: Int64s = codes[int(exact[len(exact) // 2]) + np.arange(length)]
     alike = _alike(codes, at[:-1][_about(np.diff(at), length)], typical) >= SAME_NAMES
     return typical if alike.sum() >= SAME_PIECES * (len(at) - 1) else None

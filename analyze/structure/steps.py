@@ -8,7 +8,7 @@ kernels may repeat. A step is a span of host time; what was launched in it is it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,15 +16,16 @@ import numpy as np
 
 from tracekit.table import Table
 
+from ..activity.launches import launching_calls
 from ..trace.trace import Bools, Category, Int64s, Objects, Trace
-from .layers import COMPILER
+from .marks import COMPILER, STEP_NUMBER
 from .period import MIN_REPEATS, Period, period
 
 MOST = 0.5
 """Annotations tell the steps if they hold at least this share of what was launched."""
 
 PROFILER_STEP = re.compile(r"ProfilerStep\s*#?(\d+)")
-_NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[a-z]+")
 PREFILL_WORDS = frozenset({"prefill", "extend", "prompt"})
 DECODE_WORDS = frozenset({"decode", "decoding"})
@@ -36,7 +37,11 @@ NOT_STEPS = ("nccl:", "gloo:", "c10d::", COMPILER, "Torch-Compiled Region", "Opt
 
 TRAINING = re.compile(r"autograd::engine|Optimizer\.|.*Backward\d*\Z")
 
-PREFILL, DECODE, MIXED = "prefill", "decode", "mixed"
+PHASES = PREFILL, DECODE, MIXED = "prefill", "decode", "mixed"
+LIKELY = 0.9
+"""The confidence in a repeated annotation that is named like a step: as in STEP_WORDS."""
+WHOLE, REPETITION = "(trace)", "step"
+"""The kind of a step where a trace has none but itself, and where nothing but repeating kernels tells it."""
 MOST_NAMES = 64
 """Of the annotations that repeat, so many names are looked at, those with most time."""
 
@@ -67,6 +72,51 @@ class Steps:
     def take(self, rows: Int64s) -> Steps:
         """Some of the steps, in the order of time."""
         return Steps(self.source, self.confidence, self.told, self.table.take(rows))
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of which kind each step is: see `kinds_of`."""
+        return kinds_of(self.table["name"].tolist(), self.table["phase"].tolist(), self.source)
+
+
+def kinds_of(names: Sequence[str], phases: Sequence[str | None], source: str | None) -> list[str]:
+    """What steps have in common: their phase, or else their name without its number. Steps of one kind may be averaged."""
+    if source == "kernels":
+        return [phase or REPETITION for phase in phases]
+    return [phase or without_number(name) for name, phase in zip(names, phases, strict=True)]
+
+
+def without_number(name: str) -> str:
+    """The name that all steps of a loop share: `iteration` of `iteration 7`, `ProfilerStep` of `ProfilerStep#7`."""
+    return NUMBER.sub("#", STEP_NUMBER.sub("", name)) or REPETITION
+
+
+@dataclass(frozen=True)
+class StepKinds:
+    """The kinds of a trace's steps in the order of their first steps, and what belongs to each.
+
+    `counts` has a number of steps for each of `names`; `of_gpu` and `of_launches` the place among them of each row of
+    `trace.gpu` and of each of `launching_calls(trace)`, or -1 for what lies outside of all steps.
+    """
+
+    names: tuple[str, ...]
+    counts: Int64s
+    of_gpu: Int64s
+    of_launches: Int64s
+
+
+def step_kinds(trace: Trace, steps: Steps) -> StepKinds:
+    """The kinds of these steps of a trace; a trace without steps is one step itself."""
+    launching = launching_calls(trace)
+    if not len(steps.table):
+        nowhere = np.zeros(len(launching), np.int64)
+        return StepKinds((WHOLE,), np.ones(1, np.int64), np.zeros(len(trace.gpu), np.int64), nowhere)
+    kinds = steps.kinds
+    names = tuple(dict.fromkeys(kinds))
+    # One more for the place -1: what lies in no step.
+    kind = np.array([*map(names.index, kinds), -1], dtype=np.int64)
+    counts = np.bincount(kind[:-1], minlength=len(names)).astype(np.int64)
+    return StepKinds(names, counts, kind[steps_of_gpu(trace, steps)], kind[steps.of_moments(trace.start_ns[launching])])
 
 
 def find_steps(trace: Trace) -> Steps:
@@ -136,7 +186,7 @@ def _repeated(trace: Trace, launched: Int64s) -> Iterator[Steps]:
     if not len(rows):
         return
     codes, code = np.unique(trace.events["name"][rows], return_inverse=True)
-    labels = [_NUMBER.sub("#", str(trace.strings[one])) for one in codes.tolist()]
+    labels = [NUMBER.sub("#", str(trace.strings[one])) for one in codes.tolist()]
     known = {label: place for place, label in enumerate(dict.fromkeys(labels))}
     label = np.array([known[one] for one in labels], dtype=np.int64)[code.reshape(-1)]
     time = np.zeros(len(known), dtype=np.int64)
@@ -146,7 +196,7 @@ def _repeated(trace: Trace, launched: Int64s) -> Iterator[Steps]:
     found = []
     for one in order:
         name = list(known)[one]
-        sure = 0.9 if set(_WORD.findall(name.lower())) & STEP_WORDS else 0.6
+        sure = LIKELY if set(_WORD.findall(name.lower())) & STEP_WORDS else 0.6
         steps = _from_rows(trace, rows[label == one], "repeated_annotation", sure, f"the annotation {name}, which repeats")
         if len(steps.table) > 1:
             found.append((int((steps.of_moments(launched) >= 0).sum()), steps))

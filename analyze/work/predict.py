@@ -23,7 +23,7 @@ import numpy as np
 from tracekit.devices import PEAKS, Datasheet
 from tracekit.table import Table
 
-from ..structure.outermost import outermost
+from ..structure.steps import DECODE, Steps, step_kinds
 from ..trace.group import Floats
 from ..trace.intervals import merge
 from ..trace.trace import Bools, Int64s, Trace
@@ -83,15 +83,15 @@ def _compute_ns(work: Table, sheet: Datasheet, peaks: Mapping[str, str]) -> Floa
 
 
 @dataclass(frozen=True)
-class Step:
-    """One call of an outermost annotation, on average over the trace: times in ns.
+class MeanStep:
+    """A step of one kind, on average over the trace: times in ns.
 
     `host_ns` is what the step took without the profiler, where that is more than the device needs: then the host is what it
     waited for. `known_share` is how much of its kernel time has known work.
     """
 
     name: str
-    calls: int
+    count: int
     gpu_events: float
     busy_ns: float
     host_ns: float | None
@@ -106,39 +106,39 @@ class Step:
         return (self.busy_ns if busy_ns is None else busy_ns) + max(self.gpu_events - 1, 0) * GRAPH_GAP_NS
 
 
-def steps(trace: Trace, work: Table, run: RunManifest | None = None) -> list[Step]:
-    """The steps of a trace, in the order of their first calls; those without GPU events are left out."""
-    labels, of_event, _, calls = outermost(trace)
+def mean_steps(trace: Trace, steps: Steps, work: Table, run: RunManifest | None = None) -> list[MeanStep]:
+    """A mean step of each kind, in the order of their first steps; kinds without GPU events are left out."""
+    kinds = step_kinds(trace, steps)
     found = []
-    for place, label in enumerate(labels):
-        rows = trace.gpu["event"][of_event == place]
+    for place, (name, count) in enumerate(zip(kinds.names, kinds.counts.tolist(), strict=True)):
+        rows = trace.gpu["event"][kinds.of_gpu == place]
         if not len(rows):
             continue
-        mine = of_event[work["gpu"]] == place
+        mine = kinds.of_gpu[work["gpu"]] == place
         time = work["duration_ns"][mine]
-        busy = merge(trace.start_ns[rows], trace.end_ns[rows]).total / max(int(calls[place]), 1)
+        busy = merge(trace.start_ns[rows], trace.end_ns[rows]).total / count
         found.append(
-            Step(
-                name=label,
-                calls=int(calls[place]),
-                gpu_events=len(rows) / max(int(calls[place]), 1),
+            MeanStep(
+                name=name,
+                count=count,
+                gpu_events=len(rows) / count,
                 busy_ns=busy,
-                host_ns=_host_ns(run, label, busy),
+                host_ns=_host_ns(run, name, busy),
                 known_share=float(time[work["has_bytes"][mine]].sum() / max(int(time.sum()), 1)),
             )
         )
     return found
 
 
-def _host_ns(run: RunManifest | None, label: str, busy_ns: float) -> float | None:
+def _host_ns(run: RunManifest | None, kind: str, busy_ns: float) -> float | None:
     """What a decode step took without the profiler, if the device needs less."""
-    if run is None or label != "decode" or run.timings.decode_token.median_ns <= busy_ns:
+    if run is None or kind != DECODE or run.timings.decode_token.median_ns <= busy_ns:
         return None
     return float(run.timings.decode_token.median_ns)
 
 
-def changed_busy_ns(trace: Trace, work: Table, changed: Int64s, step: Step) -> float:
+def changed_busy_ns(trace: Trace, steps: Steps, work: Table, changed: Int64s, step: MeanStep) -> float:
     """A step's busy time after a change, given how long each kernel then takes: what they save together is taken off it."""
-    labels, of_event, _, _ = outermost(trace)
-    mine = of_event[work["gpu"]] == labels.index(step.name)
-    return step.busy_ns - float((work["duration_ns"] - changed)[mine].sum()) / max(step.calls, 1)
+    kinds = step_kinds(trace, steps)
+    mine = kinds.of_gpu[work["gpu"]] == kinds.names.index(step.name)
+    return step.busy_ns - float((work["duration_ns"] - changed)[mine].sum()) / step.count

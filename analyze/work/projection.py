@@ -17,7 +17,7 @@ from tracekit.devices import PEAKS, Datasheet
 from tracekit.table import Table
 
 from ..activity.launch_costs import launch_costs
-from ..structure.outermost import outermost
+from ..structure.steps import DECODE, Steps, step_kinds
 from ..trace.group import Floats, group
 from ..trace.trace import Int64s, Objects, Trace
 from .decode_model import DecodeStep, decode_step
@@ -96,13 +96,13 @@ class Projection:
 
 
 def project(
-    trace: Trace, work: Table, family_of: Mapping[str, str], target: Datasheet, run: RunManifest | None = None
+    trace: Trace, steps: Steps, work: Table, family_of: Mapping[str, str], target: Datasheet, run: RunManifest | None = None
 ) -> Projection | None:
     """Project a trace, whose `work` is as of `kernel_work`, onto a device; None without a kernel.
 
     `kernels` has one row a kernel name, by projected time: `name`, `family`, `count`, `time_ns` (measured), `known_ns` (of runs
     whose work is known), `flops`, `bytes`, `projected_ns` (of those; None where none is) and `bound` on the target. `steps`
-    has one row an outermost annotation: `step`, `calls`, and of one call on average `gpu_events`, `host_launches`, `time_ns`
+    has one row a kind of step: `step`, `calls` (how many steps), and of one on average `gpu_events`, `host_launches`, `time_ns`
     (of kernels, measured), `known_share`, `projected_ns` (of kernels), `gap_ns` (all gaps between them), `host_ns` (of all
     launches) and `step_ns` (the longer of kernels with gaps and host; None where too little is known).
     """
@@ -112,7 +112,7 @@ def project(
     compute, memory = _least_times(work, inputs)
     known = work["has_bytes"]
     projected = np.where(known, np.maximum(compute, memory), 0.0)
-    steps = _steps(trace, work, projected, inputs)
+    means = _mean_steps(trace, steps, work, projected, inputs)
     return Projection(
         source=trace.device.name if trace.device else None,
         inputs=inputs,
@@ -120,8 +120,8 @@ def project(
         known_ns=int(work["duration_ns"][known].sum()),
         projected_ns=round(float(projected.sum())),
         kernels=_kernels(trace, work, family_of, compute, memory),
-        steps=steps,
-        decode=_decode(run, steps, inputs) if run else None,
+        steps=means,
+        decode=_decode(run, means, inputs) if run else None,
     )
 
 
@@ -173,25 +173,25 @@ def _kernels(trace: Trace, work: Table, family_of: Mapping[str, str], compute: F
     return table.take(np.lexsort((-table["time_ns"], -projected)))
 
 
-def _steps(trace: Trace, work: Table, projected: Floats, inputs: Inputs) -> Table:
-    labels, of_event, of_call, calls = outermost(trace)
-    of_run = of_event[work["gpu"]]
+def _mean_steps(trace: Trace, steps: Steps, work: Table, projected: Floats, inputs: Inputs) -> Table:
+    kinds = step_kinds(trace, steps)
+    of_run = kinds.of_gpu[work["gpu"]]
 
-    def total(places: Int64s, values: npt.NDArray[np.float64]) -> Floats:
-        """The sum of what lies in each step, a call on average."""
+    def mean(places: Int64s, values: npt.NDArray[np.float64]) -> Floats:
+        """The sum of what lies in the steps of each kind, over their number."""
         inside = places >= 0
-        return np.bincount(places[inside], weights=values[inside], minlength=len(labels)) / np.maximum(calls, 1)
+        return np.bincount(places[inside], weights=values[inside], minlength=len(kinds.names)) / kinds.counts
 
-    time, events = total(of_run, work["duration_ns"]), total(of_event, np.ones(len(of_event)))
-    known = total(of_run, np.where(work["has_bytes"], work["duration_ns"], 0.0))
-    launches, kernels = total(of_call, np.ones(len(of_call))), total(of_run, projected)
+    time, events = mean(of_run, work["duration_ns"]), mean(kinds.of_gpu, np.ones(len(kinds.of_gpu)))
+    known = mean(of_run, np.where(work["has_bytes"], work["duration_ns"], 0.0))
+    launches, kernels = mean(kinds.of_launches, np.ones(len(kinds.of_launches))), mean(of_run, projected)
     gap, host = events * (inputs.gap_ns or 0), launches * (inputs.launch_ns or 0)
     share = known / np.maximum(time, 1)
-    every = np.ones(len(labels), dtype=np.bool_)
+    every = np.ones(len(kinds.names), dtype=np.bool_)
     table = Table(
         {
-            "step": np.array(labels, dtype=object),
-            "calls": calls,
+            "step": np.array(kinds.names, dtype=object),
+            "calls": kinds.counts,
             "gpu_events": events,
             "host_launches": launches,
             "time_ns": _whole(time, every),
@@ -208,7 +208,7 @@ def _steps(trace: Trace, work: Table, projected: Floats, inputs: Inputs) -> Tabl
 def _decode(run: RunManifest, steps: Table, inputs: Inputs) -> DecodeProjection | None:
     """The decode step of a run whose manifest tells the model and whose trace tells how many kernels and launches it takes."""
     model = decode_step(run)
-    found = np.flatnonzero(steps["step"] == "decode")
+    found = np.flatnonzero(steps["step"] == DECODE)
     if model is None or not len(found):
         return None
     return project_decode(

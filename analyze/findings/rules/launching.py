@@ -10,7 +10,7 @@ from typing import Any
 from tracekit.names import shorten_path
 
 from ...activity.launches import graph_kernels
-from ...work.predict import GRAPH_GAP_NS, steps
+from ...work.predict import GRAPH_GAP_NS, mean_steps
 from ..evidence import Evidence
 from ..finding import Answer, Finding
 from .needs import CALLS, GPU, Need, needs
@@ -56,11 +56,11 @@ def launch_overhead(evidence: Evidence) -> Answer:
 
 def _steps(evidence: Evidence) -> Iterator[Mapping[str, Any]]:
     """What the steps with most busy time would take as a graph: their busy time and the gaps."""
-    found = steps(evidence.trace, evidence.work, evidence.manifest)
-    for step in sorted(found, key=lambda step: (-step.busy_ns * step.calls, step.name))[:STEPS]:
+    found = mean_steps(evidence.trace, evidence.steps, evidence.work, evidence.manifest)
+    for step in sorted(found, key=lambda step: (-step.busy_ns * step.count, step.name))[:STEPS]:
         yield {
             "step": step.name,
-            "calls": step.calls,
+            "calls": step.count,
             "gpu_events": round(step.gpu_events, 3),
             "busy_ns": round(step.busy_ns),
             "predicted_ns": round(step.graph_ns()),

@@ -16,9 +16,9 @@ from repository import ROOT, TRACES
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.compare.common_steps import Steps
 from tracekit.analyze.compare.comparison import NO_OPERATOR, Comparison, compare
 from tracekit.analyze.compare.open_side import open_side
+from tracekit.analyze.compare.per_step import CommonSteps
 from tracekit.analyze.compare.side import Side, analysed
 from tracekit.analyze.output.comparison_document import comparison_document
 from tracekit.analyze.output.comparison_view import view
@@ -111,7 +111,7 @@ def test_what_torch_compile_fused_in_the_shipped_traces():
     assert "aten::addmm" not in fused  # its bias is in generated kernels, its multiply is not
     assert found.unfused == ()
     assert [condition.name for condition in found.conditions] == ["variant"]
-    assert found.steps == Steps("decode", 8, 8)
+    assert found.steps == CommonSteps("decode", 8, 8)
     assert found.timed is not None
     assert found.timed.b_ns < found.timed.a_ns < 10**9
 
@@ -208,10 +208,10 @@ def stepped(count: int, duration: int, name: str = "ProfilerStep") -> Side:
 
 
 def test_steps_that_both_traces_have():
-    assert compare(stepped(2, 10), stepped(3, 10)).steps == Steps("ProfilerStep", 2, 3)
-    assert compare(stepped(2, 10, "decode"), stepped(3, 10, "decode")).steps == Steps("decode", 2, 3)
+    assert compare(stepped(2, 10), stepped(3, 10)).steps == CommonSteps("ProfilerStep", 2, 3)
+    assert compare(stepped(2, 10, "decode"), stepped(3, 10, "decode")).steps == CommonSteps("decode", 2, 3)
     assert compare(stepped(2, 10, "decode"), stepped(3, 10)).steps is None
-    assert compare(stepped(2, 10, "train"), stepped(3, 10, "train")).steps is None
+    assert compare(stepped(2, 10, "train"), stepped(3, 10, "train")).steps == CommonSteps("train", 2, 3)
 
 
 def test_of_unequal_steps_a_kernel_is_slower_if_it_is_in_a_step():
@@ -221,7 +221,7 @@ def test_of_unequal_steps_a_kernel_is_slower_if_it_is_in_a_step():
     assert change(stepped(2, 100), stepped(4, 100)) == ["same"]
     assert change(stepped(2, 100), stepped(4, 80)) == ["faster"]
     assert change(stepped(2, 100), stepped(4, 120)) == ["slower"]
-    assert change(stepped(2, 100, "x"), stepped(4, 80, "x")) == ["slower"]
+    assert change(stepped(2, 100, "x"), stepped(4, 80, "y")) == ["slower"]
 
 
 MANIFEST = {

@@ -21,6 +21,7 @@ from tracekit.analyze.findings.evidence import Evidence
 from tracekit.analyze.findings.finding import Finding
 from tracekit.analyze.findings.rules import RULES
 from tracekit.analyze.output.document import entry
+from tracekit.analyze.structure.steps import find_steps
 from tracekit.analyze.trace.loader import load
 from tracekit.analyze.work.kernel_work import kernel_work
 from tracekit.devices import Datasheet
@@ -79,6 +80,7 @@ def seen(
         gpu=gpu if has_gpu else None,
         idle=causes,
         launches=Launches(400, 2, missing, 0, Latency(None, None, None, None)),
+        steps=find_steps(trace),
         gap_groups=groups() if gap_groups is None else gap_groups,
         layers=nested() if layers is None else layers,
         kernels=kernels(trace, Taxonomy([])),

@@ -18,6 +18,7 @@ from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.output.terminal import show
 from tracekit.analyze.structure.layers import OUTSIDE, REST, LayerSources
 from tracekit.analyze.structure.layers import layers as layers_told
+from tracekit.analyze.structure.steps import find_steps
 from tracekit.analyze.trace.loader import load
 from tracekit.analyze.trace.trace import Trace
 from tracekit.schema import TABLES
@@ -28,11 +29,11 @@ TAXONOMY = Taxonomy.default()
 
 
 def layers(trace: Trace) -> Table:
-    return layers_told(trace, TAXONOMY.parts).table
+    return layers_told(trace, TAXONOMY.parts, find_steps(trace)).table
 
 
 def layer_sources(trace: Trace) -> LayerSources:
-    return layers_told(trace, TAXONOMY.parts).sources
+    return layers_told(trace, TAXONOMY.parts, find_steps(trace)).sources
 
 
 def gpu(builder: TraceBuilder) -> dict[str, tuple[int, int]]:

@@ -13,8 +13,11 @@ from synthetic import TraceBuilder
 from tracekit.analyze.activity.gpu import streams
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.output.terminal import show
-from tracekit.analyze.structure.layers import OUTSIDE, REST, LayerSources, layers
+from tracekit.analyze.structure.layers import OUTSIDE, REST, Layers, LayerSources
+from tracekit.analyze.structure.layers import layers as layers_told
 from tracekit.analyze.structure.layers_from_names import tell
+from tracekit.analyze.structure.steps import find_steps
+from tracekit.analyze.trace.trace import Trace
 from tracekit.parts import Part, Parts
 from tracekit.taxonomy import Taxonomy
 
@@ -23,6 +26,10 @@ BLOCK = ("gpt2_norm_qkv", "gpt2_attention", "gpt2_attention_projection", "gpt2_n
 HEAD = ("gpt2_norm_lm_head", "gpt2_argmax")
 DECODE = ("gpt2_embed_norm_qkv", *BLOCK[1:], *BLOCK, *BLOCK, *HEAD, "void copy<float>(float*)")
 GEMM = "nvjet_hsh_64x8_64x16_4x1_v_bz_TNT"
+
+
+def layers(trace: Trace, parts: Parts) -> Layers:
+    return layers_told(trace, parts, find_steps(trace))
 
 
 def rows(builder: TraceBuilder, parts: Parts = PARTS) -> dict[str, tuple[int, int, int]]:

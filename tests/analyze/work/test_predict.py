@@ -15,7 +15,17 @@ from repository import ROOT, TRACES
 from rule_traces import SHEET, K, analysed, queued
 from synthetic import TraceBuilder
 
-from tracekit.analyze.work.predict import BF16, FP16, GRAPH_GAP_NS, TF32, Change, Step, changed_busy_ns, changed_ns, steps
+from tracekit.analyze.work.predict import (
+    BF16,
+    FP16,
+    GRAPH_GAP_NS,
+    TF32,
+    Change,
+    MeanStep,
+    changed_busy_ns,
+    changed_ns,
+    mean_steps,
+)
 
 ADD = K("vectorized_elementwise_kernel", 1_000, "aten::add", (t(10), t(10), 1))
 
@@ -55,13 +65,13 @@ def test_unknown_work_takes_as_long_as_before():
 
 
 def test_a_step_is_the_longer_of_host_and_device_and_a_graph_has_no_host():
-    step = Step("decode", 8, 11.0, 20_000, host_ns=50_000, known_share=1.0)
+    step = MeanStep("decode", 8, 11.0, 20_000, host_ns=50_000, known_share=1.0)
 
     assert step.eager_ns() == 50_000
     assert step.eager_ns(60_000) == 60_000
     assert step.graph_ns() == 20_000 + 10 * GRAPH_GAP_NS
     assert step.graph_ns(9_000) == 9_000 + 10 * GRAPH_GAP_NS
-    assert Step("decode", 8, 11.0, 20_000, None, 1.0).eager_ns() is None
+    assert MeanStep("decode", 8, 11.0, 20_000, None, 1.0).eager_ns() is None
 
 
 def test_steps_are_means_over_their_calls():
@@ -72,12 +82,12 @@ def test_steps_are_means_over_their_calls():
         builder.launch(call=(begin + 30, 5), kernel=(begin + 130, 10))
     evidence = analysed(builder).evidence
 
-    prefill, decode = steps(evidence.trace, evidence.work)
-    assert (prefill.name, prefill.calls, prefill.busy_ns) == ("prefill", 1, 110)
-    assert (decode.calls, decode.gpu_events, decode.busy_ns, decode.known_share) == (2, 2.0, 50, 0.0)
+    prefill, decode = mean_steps(evidence.trace, evidence.steps, evidence.work)
+    assert (prefill.name, prefill.count, prefill.busy_ns) == ("prefill", 1, 110)
+    assert (decode.count, decode.gpu_events, decode.busy_ns, decode.known_share) == (2, 2.0, 50, 0.0)
     shorter = evidence.work["duration_ns"] - np.array([0, 0, 20, 0, 0, 0])
-    assert changed_busy_ns(evidence.trace, evidence.work, shorter, decode) == 40
-    assert changed_busy_ns(evidence.trace, evidence.work, shorter, prefill) == 110
+    assert changed_busy_ns(evidence.trace, evidence.steps, evidence.work, shorter, decode) == 40
+    assert changed_busy_ns(evidence.trace, evidence.steps, evidence.work, shorter, prefill) == 110
 
 
 # --- Held against what was measured ------------------------------------------------------------------------------------

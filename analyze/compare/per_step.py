@@ -1,0 +1,62 @@
+"""What is a figure of one step, and of which steps do two traces have some each?
+
+A trace of N steps has N - 1 pauses between them: on the GPU no pause comes before the first step, and on the host none after
+the last one. So where traces of different numbers of steps are compared, the idle time of a step is that of the steps after
+the first, and the host's span of a step that of the steps before the last. Everything else is the whole trace's over the
+number of its steps, what ran outside of steps included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tracekit.schema import CAUSES
+
+from ..structure.steps import PHASES
+from .side import Side
+
+IDLE = frozenset(f"idle.{cause}_ns" for cause in CAUSES)
+
+
+@dataclass(frozen=True)
+class CommonSteps:
+    """Each trace has so many steps of the kind `kind`: `prefill`, `decode`, `mixed`, `step` (told by repeating kernels), or the
+    steps' own name without its number."""
+
+    kind: str
+    a: int
+    b: int
+
+
+def step_noun(kind: str) -> str:
+    """What we call a step of this kind, in words of ours alone: the name of an annotation may be anything."""
+    return f"{kind} step" if kind in PHASES else kind if kind == "ProfilerStep" else "step"
+
+
+def common_steps(a: Side, b: Side) -> CommonSteps | None:
+    """The kind of steps that both traces have most of, None if they have none in common."""
+    in_a, in_b = a.step_counts, b.step_counts
+    both = [CommonSteps(kind, count, in_b[kind]) for kind, count in in_a.items() if kind in in_b]
+    return max(both, key=lambda steps: (min(steps.a, steps.b), steps.a + steps.b, steps.kind), default=None)
+
+
+def steps_of(side: Side) -> tuple[str, int] | None:
+    """The kind of step that a trace has most of, and how many; None without any."""
+    return max(side.step_counts.items(), key=lambda found: (found[1], found[0]), default=None)
+
+
+def of_a_step(side: Side, figure: str, kind: str) -> Fraction:
+    """A figure of a trace, such as `gpu.span_ns`, of one of its steps of this kind, which it must have."""
+    count, whole = side.step_counts[kind], side.figures[figure]
+    if figure in IDLE and count > 1 and side.step_kinds[0] == kind:
+        first = int(side.tables["steps"][figure.removeprefix("idle.")][0])
+        return Fraction(whole - first, count - 1)
+    if figure == "host.span_ns" and count > 1 and side.step_kinds[-1] == kind:
+        last = int(side.tables["steps"]["host_ns"][-1])
+        return Fraction(whole - last, count - 1)
+    if figure == "gpu.span_ns":
+        return of_a_step(side, "gpu.busy_ns", kind) + of_a_step(side, "gpu.idle_ns", kind)
+    if figure == "gpu.idle_ns":
+        return sum((of_a_step(side, cause, kind) for cause in IDLE), Fraction(0))
+    return Fraction(whole, count)
