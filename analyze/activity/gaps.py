@@ -7,8 +7,9 @@ import numpy as np
 from tracekit.schema import CAUSES
 from tracekit.table import Table
 
+from ..trace.arrays import Int64s, Objects
 from ..trace.group import group
-from ..trace.trace import Int64s, Objects, Trace
+from ..trace.trace import Trace
 from .idle import gaps
 
 LONGEST = 1_000

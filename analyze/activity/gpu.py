@@ -54,7 +54,7 @@ def streams(trace: Trace) -> Table:
     lanes = np.stack((trace.gpu["device"], trace.gpu["stream"]), axis=1)
     distinct, lane = np.unique(lanes, axis=0, return_inverse=True)
     lane = lane.reshape(-1)
-    is_kernel = trace.events["category"][rows] == Category.KERNEL
+    is_kernel = trace.is_kernel
     by_lane = np.split(np.argsort(lane, kind="stable"), np.cumsum(np.bincount(lane, minlength=len(distinct)))[:-1])
     busy = [merge(trace.start_ns[rows[part]], trace.end_ns[rows[part]]).total for part in by_lane if len(part)]
     busy_ns = np.array(busy, dtype=np.int64)
@@ -72,7 +72,7 @@ def streams(trace: Trace) -> Table:
 
 def copies(trace: Trace) -> Table:
     """Copies and fills by the copy engines, by name: `name`, `count`, `time_ns`, `bytes` (None where not recorded)."""
-    mine = trace.events["category"][trace.gpu["event"]] != Category.KERNEL
+    mine = ~trace.is_kernel
     rows, sizes = trace.gpu["event"][mine], trace.gpu["bytes"][mine]
     distinct, code = np.unique(trace.events["name"][rows], return_inverse=True)
     time = np.zeros(len(distinct), dtype=np.int64)

@@ -14,8 +14,9 @@ import numpy as np
 from tracekit.schema import CAUSES
 from tracekit.table import Table
 
-from ..trace.intervals import Union, merge
-from ..trace.trace import Bools, Int64s, Trace
+from ..trace.arrays import Bools, Int64s
+from ..trace.once import once
+from ..trace.trace import Trace
 
 BLOCKING_CALL = re.compile(r"(?:cuda|hip|cu)(?:(?:Stream|Device|Event|Ctx)Synchronize|Memcpy(?!.*(?:Async|Peer)))")
 """Calls that return only when the device has done something: synchronisations and blocking copies, CUDA and HIP."""
@@ -49,6 +50,7 @@ def idle(trace: Trace) -> IdleCauses:
     return IdleCauses(**{f"{cause}_ns": int(found[f"{cause}_ns"].sum()) for cause in CAUSES})
 
 
+@once
 def gaps(trace: Trace) -> Table:
     """Every gap between GPU events, in the order of time.
 
@@ -98,23 +100,13 @@ def _causes(trace: Trace, start: Int64s, end: Int64s, call: Int64s, first: Bools
 
 def _host_activity(trace: Trace, start: Int64s, end: Int64s, thread: Int64s) -> tuple[Int64s, Int64s]:
     """Time in each span [start, end) that its thread spent in blocking calls, and else in operators."""
-    sync, dispatch = np.zeros(len(start), dtype=np.int64), np.zeros(len(start), dtype=np.int64)
     blocking = blocking_calls(trace)
-    busy = np.concatenate((blocking, trace.operators))
-    for one in np.unique(thread[end > start]).tolist():
-        here = (thread == one) & (end > start)
-        sync[here] = _on_thread(trace, blocking, one).within(start[here], end[here])
-        dispatch[here] = _on_thread(trace, busy, one).within(start[here], end[here]) - sync[here]
-    return sync, dispatch
+    sync = trace.covered(blocking, thread, start, end)
+    either = trace.covered(np.concatenate((blocking, trace.operators)), thread, start, end)
+    return sync, either - sync
 
 
+@once
 def blocking_calls(trace: Trace) -> Int64s:
     """Rows of the calls that wait for the device."""
-    blocking = np.array([bool(BLOCKING_CALL.match(name)) for name in trace.strings], dtype=np.bool_)
-    calls = trace.calls
-    return calls[blocking[trace.events["name"][calls]]]
-
-
-def _on_thread(trace: Trace, rows: Int64s, thread: int) -> Union:
-    here = rows[trace.events["thread"][rows] == thread]
-    return merge(trace.start_ns[here], trace.end_ns[here])
+    return trace.named(trace.calls, BLOCKING_CALL.match)

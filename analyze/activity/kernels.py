@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tracekit.table import Table
 from tracekit.taxonomy import Family, Taxonomy
 
+from ..trace.arrays import Int64s, Objects, objects
 from ..trace.group import Groups, group
-from ..trace.trace import Category, Int64s, Objects, Trace
+from ..trace.trace import Trace
 from .overlap import busy_ns
 
 
@@ -22,7 +21,7 @@ def kernels(trace: Trace, taxonomy: Taxonomy) -> Table:
     once: see `overlap`), `min_ns`, `median_ns` (lower), `max_ns`, and the launch configuration of its longest run (None where
     not recorded).
     """
-    mine = np.flatnonzero(trace.events["category"][trace.gpu["event"]] == Category.KERNEL)
+    mine = trace.gpu_kernels
     rows = trace.gpu["event"][mine]
     duration = trace.events["duration_ns"][rows]
     by_name = group(trace.events["name"][rows])
@@ -35,9 +34,9 @@ def kernels(trace: Trace, taxonomy: Taxonomy) -> Table:
     table = Table(
         {
             "name": names,
-            "family": _column([label.family for label in labels]),
-            "kind": _column([label.kind for label in labels]),
-            "rule": _column([label.rule for label in labels]),
+            "family": objects([label.family for label in labels]),
+            "kind": objects([label.kind for label in labels]),
+            "rule": objects([label.rule for label in labels]),
             "confidence": np.array([label.confidence for label in labels], dtype=np.float64),
             "operator": operator,
             "count": by_name.count,
@@ -47,7 +46,7 @@ def kernels(trace: Trace, taxonomy: Taxonomy) -> Table:
             "min_ns": duration[[part[0] for part in ordered]] if ordered else duration,
             "median_ns": duration[[part[(len(part) - 1) // 2] for part in ordered]] if ordered else duration,
             "max_ns": duration[[part[-1] for part in ordered]] if ordered else duration,
-            **{column: _column([_dims(d) for d in trace.gpu[column][longest]]) for column in ("grid", "block")},
+            **{column: objects([_dims(d) for d in trace.gpu[column][longest]]) for column in ("grid", "block")},
             **{column: trace.gpu[column][longest] for column in ("registers", "shared_memory_bytes", "occupancy_percent")},
         }
     )
@@ -61,7 +60,7 @@ def families(kernels: Table) -> Table:
     time = by_family.sum(kernels["time_ns"])
     return Table(
         {
-            "family": _column([list(order)[key] for key in by_family.keys.tolist()]),
+            "family": objects([list(order)[key] for key in by_family.keys.tolist()]),
             "time_ns": time,
             "share": time / max(int(time.sum()), 1),
             "count": by_family.sum(kernels["count"]),
@@ -86,7 +85,3 @@ def _main_operators(trace: Trace, mine: Int64s, duration: Int64s, by_name: Group
 
 def _dims(dims: list[int] | None) -> str | None:
     return ", ".join(map(str, dims)) if dims else None
-
-
-def _column(values: list[Any]) -> Objects:
-    return np.fromiter(values, dtype=object, count=len(values))

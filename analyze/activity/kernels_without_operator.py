@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..trace.trace import Category, Trace
+from ..trace.trace import Trace
 from .launches import graph_kernels
 
 
@@ -26,7 +26,7 @@ class WithoutOperator:
 
 def without_operator(trace: Trace) -> WithoutOperator | None:
     """What no operator launched, or None without kernels."""
-    is_kernel = trace.events["category"][trace.gpu["event"]] == Category.KERNEL
+    is_kernel = trace.is_kernel
     if not is_kernel.any():
         return None
     alone = is_kernel & (trace.operator_of_gpu < 0)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trace.intervals import merge
-from ..trace.trace import Int64s, Trace
+from ..trace.arrays import Int64s
+from ..trace.trace import Trace
 from .idle import blocking_calls, gaps
 from .launches import graph_kernels, launching_calls
 
@@ -48,10 +48,9 @@ def _queued_gaps(trace: Trace) -> Int64s:
 def _between_launches(trace: Trace) -> Int64s:
     """From each launching call's start to the next one's on its thread, without what the thread waited in between."""
     launching, blocking = launching_calls(trace), blocking_calls(trace)
-    found = [np.empty(0, dtype=np.int64)]
-    for thread in np.unique(trace.events["thread"][launching]).tolist():
-        start = np.sort(trace.start_ns[launching[trace.events["thread"][launching] == thread]])
-        here = blocking[trace.events["thread"][blocking] == thread]
-        waits = merge(trace.start_ns[here], trace.end_ns[here])
-        found.append(np.diff(start) - waits.within(start[:-1], start[1:]))
-    return np.concatenate(found)
+    thread, start = trace.events["thread"][launching], trace.start_ns[launching]
+    order = np.lexsort((start, thread))
+    thread, start = thread[order], start[order]
+    follows = np.flatnonzero(thread[1:] == thread[:-1]) + 1
+    begins, ends = start[follows - 1], start[follows]
+    return ends - begins - trace.covered(blocking, thread[follows], begins, ends)

@@ -9,8 +9,11 @@ import numpy as np
 
 from tracekit.table import Table
 
-from ..trace.trace import NO_CORRELATION, Bools, Int64s, Trace
+from ..trace.arrays import Bools, Int64s
+from ..trace.once import once
+from ..trace.trace import NO_CORRELATION, Trace
 
+KERNEL_LAUNCH = re.compile("LaunchKernel")
 GRAPH_LAUNCH = re.compile(r"(?:cuda|cu|hip)GraphLaunch")
 
 
@@ -38,7 +41,7 @@ class Launches:
 def launches(trace: Trace) -> Launches:
     """Launch statistics. A kernel launch is a runtime or driver call whose name holds `LaunchKernel`."""
     calls = trace.calls
-    launching = calls[_launches_kernel(trace, calls)]
+    launching = _kernel_launches(trace)
     launched = trace.events["correlation"][launching]
     carried = trace.events["correlation"][trace.gpu["event"]]
     kernel_correlation = trace.events["correlation"][trace.kernels]
@@ -46,7 +49,7 @@ def launches(trace: Trace) -> Launches:
     known = known[known != NO_CORRELATION]
     return Launches(
         kernel_launches=len(np.unique(launched)),
-        graph_launches=int(_matches(trace, GRAPH_LAUNCH)[trace.events["name"][calls]].sum()),
+        graph_launches=len(_graph_launches(trace)),
         launches_without_kernel=len(np.setdiff1d(launched, carried)),
         kernels_without_launch=int((~np.isin(kernel_correlation, known)).sum()),
         latency=_percentiles(_latencies(trace)["latency_ns"]),
@@ -68,38 +71,38 @@ def launch_latencies(trace: Trace) -> Table:
     return table.sorted_by("count", descending=True)
 
 
+@once
 def graph_kernels(trace: Trace) -> Bools:
     """For each row of `trace.gpu` whether a graph launch replayed it."""
     call = trace.call_of_gpu
-    replayed: Bools = (call >= 0) & _matches(trace, GRAPH_LAUNCH)[trace.events["name"][call]]
-    return replayed
+    return np.isin(call, _graph_launches(trace))
 
 
+@once
 def launching_calls(trace: Trace) -> Int64s:
     """Rows of `trace.events` that launch a kernel or a graph, in the file's order."""
-    launching = _launches_kernel(trace, trace.calls) | _matches(trace, GRAPH_LAUNCH)[trace.events["name"][trace.calls]]
-    return trace.calls[launching]
+    return np.union1d(_kernel_launches(trace), _graph_launches(trace))
 
 
 def _latencies(trace: Trace) -> Table:
     """For the first GPU event of each launch its call (row of `trace.events`) and the time between their starts."""
     launched = trace.first_of_launch & (trace.call_of_gpu >= 0)
     call = trace.call_of_gpu[launched]
-    is_launch = _launches_kernel(trace, call) | _matches(trace, GRAPH_LAUNCH)[trace.events["name"][call]]
+    is_launch = np.isin(call, launching_calls(trace))
     call, event = call[is_launch], trace.gpu["event"][launched][is_launch]
     return Table({"call": call, "latency_ns": trace.start_ns[event] - trace.start_ns[call]})
 
 
-def _launches_kernel(trace: Trace, calls: Int64s) -> Bools:
-    """Which of these calls launch one kernel and say which (have a correlation)."""
-    named = _matches(trace, re.compile(".*LaunchKernel"))[trace.events["name"][calls]]
-    launching: Bools = named & (trace.events["correlation"][calls] != NO_CORRELATION)
+def _kernel_launches(trace: Trace) -> Int64s:
+    """Rows of the calls that launch one kernel and say which (have a correlation)."""
+    named = trace.named(trace.calls, KERNEL_LAUNCH.search)
+    launching: Int64s = named[trace.events["correlation"][named] != NO_CORRELATION]
     return launching
 
 
-def _matches(trace: Trace, pattern: re.Pattern[str]) -> Bools:
-    """For each of the trace's strings whether the pattern matches at its start."""
-    return np.fromiter((pattern.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
+def _graph_launches(trace: Trace) -> Int64s:
+    """Rows of the calls that launch a graph."""
+    return trace.named(trace.calls, GRAPH_LAUNCH.match)
 
 
 def _percentiles(values: Int64s) -> Latency:

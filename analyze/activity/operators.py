@@ -8,8 +8,9 @@ import numpy as np
 
 from tracekit.table import Table
 
+from ..trace.arrays import Bools, Int64s
 from ..trace.group import group
-from ..trace.trace import CALLS, Bools, Category, Int64s, Trace
+from ..trace.trace import CALLS, Category, Trace
 
 HOST = (Category.OPERATOR, Category.ANNOTATION, Category.PYTHON, *CALLS)
 
@@ -113,7 +114,7 @@ def _is_outermost_of_its_name(trace: Trace) -> Bools:
 def _launched_time(trace: Trace) -> Table:
     """For each operator the time and number of the kernels that its own calls launched."""
     rows = trace.operators
-    mine = (trace.operator_of_gpu >= 0) & (trace.events["category"][trace.gpu["event"]] == Category.KERNEL)
+    mine = (trace.operator_of_gpu >= 0) & trace.is_kernel
     place = _places(rows, len(trace))[trace.operator_of_gpu[mine]]
     time, kernels = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
     np.add.at(time, place, trace.events["duration_ns"][trace.gpu["event"][mine]])

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..trace.trace import Category, Int64s, Trace
+from ..trace.arrays import Int64s
+from ..trace.intervals import exclusive
+from ..trace.once import once
+from ..trace.trace import Trace
 
 
+@once
 def busy_ns(trace: Trace) -> Int64s:
     """For each row of `trace.gpu` how much of its stream's busy time is the kernel's own, at most its duration; 0 for copies.
 
     On each stream they add up to the union of its kernels.
     """
     own = np.zeros(len(trace.gpu), dtype=np.int64)
-    kernels = trace.gpu_order[trace.events["category"][trace.gpu["event"][trace.gpu_order]] == Category.KERNEL]
+    kernels = trace.kernels_in_order
     device, stream = trace.gpu["device"][kernels], trace.gpu["stream"][kernels]
     by_stream = np.lexsort((np.arange(len(kernels)), stream, device))
     begins = np.flatnonzero((np.diff(device[by_stream]) != 0) | (np.diff(stream[by_stream]) != 0)) + 1
     for here in np.split(kernels[by_stream], begins):
-        start, end = trace.start_ns[trace.gpu["event"][here]], trace.end_ns[trace.gpu["event"][here]]
-        # Some kernel that began before runs until `taken`, so all that comes earlier is taken.
-        taken = np.maximum.accumulate(np.concatenate((start[:1], end[:-1])))
-        own[here] = np.maximum(end - np.maximum(start, taken), 0)
+        own[here] = exclusive(trace.start_ns[trace.gpu["event"][here]], trace.end_ns[trace.gpu["event"][here]])
     return own

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trace.intervals import merge
-from ..trace.trace import Bools, Int64s, Trace
+from ..trace.arrays import Bools, Int64s
+from ..trace.intervals import exclusive
+from ..trace.trace import Trace
 from .idle import blocking_calls, gaps
 
 FREE = np.iinfo(np.int64).max // 4
@@ -50,7 +51,6 @@ def replay(trace: Trace) -> Replay:
     order = trace.gpu_order
     event = trace.gpu["event"][order]
     start, end = trace.start_ns[event], trace.end_ns[event]
-    latest = np.maximum.accumulate(np.concatenate((start[:1], end[:-1])))
     call = trace.call_of_gpu[order]
     slack = np.where(call >= 0, np.maximum(start - trace.end_ns[call], 0), FREE)
     slack[~trace.first_of_launch[order]] = FREE  # a later node of a graph waits for no call
@@ -61,18 +61,8 @@ def replay(trace: Trace) -> Replay:
     slack[after[found["device_wait_ns"] == 0]] = 0  # the host, or nobody knows who, let the device wait
     slack[:1] = 0
     waited = np.zeros(len(order), dtype=np.bool_)
-    waited[after] = _waiting(trace, found["start_ns"], found["call"]) & (found["device_wait_ns"] == 0)
-    return Replay(order, np.maximum(end - np.maximum(start, latest), 0), slack, waited)
-
-
-def _waiting(trace: Trace, times: Int64s, calls: Int64s) -> Bools:
-    """Whether the thread of each call was in a blocking call at that time."""
-    blocking = blocking_calls(trace)
-    thread = np.where(calls >= 0, trace.events["thread"][calls], -1)
-    waiting = np.zeros(len(times), dtype=np.bool_)
-    for one in np.unique(thread[thread >= 0]).tolist():
-        here = thread == one
-        rows = blocking[trace.events["thread"][blocking] == one]
-        union = merge(trace.start_ns[rows], trace.end_ns[rows])
-        waiting[here] = union.within(times[here] - 1, times[here]) > 0
-    return waiting
+    thread = np.where(found["call"] >= 0, trace.events["thread"][found["call"]], -1)
+    # Whether the thread of the next launch was in a blocking call when the gap began.
+    waiting = trace.covered(blocking_calls(trace), thread, found["start_ns"] - 1, found["start_ns"]) > 0
+    waited[after] = waiting & (found["device_wait_ns"] == 0)
+    return Replay(order, exclusive(start, end), slack, waited)

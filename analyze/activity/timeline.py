@@ -9,7 +9,8 @@ import numpy as np
 from tracekit.schema import TABLES
 from tracekit.table import Table
 
-from ..trace.trace import GPU, Bools, Category, Int64s, Objects, Trace
+from ..trace.arrays import Bools, Int64s, Objects
+from ..trace.trace import GPU, Category, Trace
 from .idle import gaps
 
 WINDOWS = 3

@@ -8,7 +8,7 @@ import numpy as np
 
 from tracekit.table import Table
 
-from ..trace.trace import Int64s, Objects
+from ..trace.arrays import Int64s, Objects
 
 VANISHED, APPEARED, FASTER, SLOWER, SAME = "vanished", "appeared", "faster", "slower", "same"
 

@@ -17,7 +17,7 @@ from tracekit.errors import TracekitError
 from tracekit.schema import TABLES as SCHEMA
 from tracekit.table import Table
 
-from ..trace.trace import Bools
+from ..trace.arrays import Bools
 from .side import FIGURES, TABLES, Side
 
 FAMILIES = "families"

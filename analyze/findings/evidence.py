@@ -17,8 +17,8 @@ from ..activity.idle import IdleCauses
 from ..activity.launches import Launches
 from ..activity.replay import Replay, replay
 from ..structure.steps import Steps
-from ..trace.group import Floats
-from ..trace.trace import Bools, Category, Int64s, Trace, TraceWarning
+from ..trace.arrays import Bools, Floats, Int64s
+from ..trace.trace import Category, Trace, TraceWarning
 from ..work.roofline import Roofline
 
 if TYPE_CHECKING:

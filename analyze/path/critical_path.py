@@ -12,7 +12,8 @@ import numpy as np
 
 from tracekit.table import Table
 
-from ..trace.trace import Bools, Category, Int64s, Objects, Trace, TraceWarning
+from ..trace.arrays import Bools, Int64s, Objects
+from ..trace.trace import Category, Trace, TraceWarning
 from .hta_feed import GPU_CATEGORIES, Feed, feed
 from .hta_graph import Edge, HtaError, HtaPath, hta_path
 
@@ -183,7 +184,7 @@ def _kinds(trace: Trace, fed: Feed, edges: Table, family_of: dict[str, str]) -> 
 
 def _work_kinds(trace: Trace, rows: Int64s, family_of: dict[str, str]) -> Int64s:
     category = trace.events["category"][rows]
-    communicates = np.array([family_of.get(name) == "communication" for name in trace.strings], dtype=np.bool_)
+    communicates = trace.strings_that(lambda name: family_of.get(name) == "communication")
     kernel = np.where(communicates[trace.events["name"][rows]], KINDS.index("communication"), KINDS.index("kernel"))
     kind = np.full(len(rows), KINDS.index("call"), dtype=np.int64)
     kind[category == Category.OPERATOR] = KINDS.index("operator")

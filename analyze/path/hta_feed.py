@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 from ..activity.idle import blocking_calls
+from ..trace.arrays import Bools, Int64s
 from ..trace.intervals import merge, nest
-from ..trace.trace import CALLS, Bools, Category, Int64s, Trace
+from ..trace.trace import CALLS, Category, Trace
 
 BASE = 1 << 40
 """Added to times and correlations: HTA stores columns in the smallest integers that hold them, and then overflows these."""
@@ -273,7 +274,7 @@ def _waits(
 
 def _copies(trace: Trace, call: Int64s, end: Int64s, gpu_end: Int64s) -> Int64s:
     """The copying calls that returned after their copy."""
-    copying = np.array(["memcpy" in name.lower() for name in trace.strings], dtype=np.bool_)
+    copying = trace.strings_that(lambda name: "memcpy" in name.lower())
     returned: Int64s = call[(call != UNRECORDED) & copying[trace.events["name"][call]] & (gpu_end <= end[call])]
     return returned
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tracekit.table import Table
 
+from ..trace.arrays import Bools, Int64s, Objects, objects
 from ..trace.group import group
 from ..trace.intervals import Union, merge
-from ..trace.trace import HOST_CALL, Bools, Category, Int64s, Objects, Trace
+from ..trace.trace import HOST_CALL, Category, Trace
 
 FAMILY = "communication"
 MARKS = ("nccl:", "gloo:", "ucc:", "mpi:", "xccl:", "hccl:")
@@ -80,7 +80,7 @@ def communication(trace: Trace, family_of: Mapping[str, str]) -> Communication |
     if not len(event):
         return None
     start, end = trace.start_ns[event], trace.end_ns[event]
-    is_kernel = trace.events["category"][event] == Category.KERNEL
+    is_kernel = trace.is_kernel
     talks = is_kernel & _talks(trace, event, family_of)
     busy, compute, talking = merge(start, end), _union(start, end, is_kernel & ~talks), _union(start, end, talks)
     overlap = int(compute.within(talking.start, talking.end).sum())
@@ -116,13 +116,13 @@ def collective_groups(collectives: Table) -> Table:
     rates = [bandwidth(kind, size, ranks, ns) for (kind, _, ranks, size), ns in zip(known, least, strict=True)]
     return Table(
         {
-            **{name: _objects([key[at] for key in known]) for at, name in enumerate(names)},
+            **{name: objects([key[at] for key in known]) for at, name in enumerate(names)},
             "count": by_key.count,
             "time_ns": by_key.sum(duration),
             "min_ns": np.array(least, dtype=np.int64),
             "median_ns": np.array([duration[rows[(len(rows) - 1) // 2]] for rows in ordered], dtype=np.int64),
-            "algorithm_gb_s": _objects([rate[0] for rate in rates]),
-            "bus_gb_s": _objects([rate[1] for rate in rates]),
+            "algorithm_gb_s": objects([rate[0] for rate in rates]),
+            "bus_gb_s": objects([rate[1] for rate in rates]),
         }
     ).sorted_by("time_ns", descending=True)
 
@@ -156,8 +156,7 @@ def kind_of(*names: str | None) -> str:
 
 
 def _talks(trace: Trace, event: Int64s, family_of: Mapping[str, str]) -> Bools:
-    names = np.fromiter((family_of.get(text) == FAMILY for text in trace.strings), np.bool_, len(trace.strings))
-    return names[trace.events["name"][event]]
+    return trace.strings_that(lambda text: family_of.get(text) == FAMILY)[trace.events["name"][event]]
 
 
 def _union(start: Int64s, end: Int64s, which: Bools) -> Union:
@@ -181,9 +180,9 @@ def _collectives(trace: Trace, gpu: Int64s) -> Table:
             "start_ns": trace.start_ns[event],
             "duration_ns": trace.events["duration_ns"][event],
             "name": names,
-            "kind": _objects(kinds),
+            "kind": objects(kinds),
             **{column: told[column] for column in ("process_group", "group_ranks", "sequence", "group_size")},
-            "bytes": _objects(sizes),
+            "bytes": objects(sizes),
         }
     )
 
@@ -213,16 +212,13 @@ def _told(trace: Trace, gpu: Int64s) -> Table:
 
 def _host_calls(trace: Trace, gpu: Int64s) -> Int64s:
     """For each kernel the host call (row of `events`) that says of which collective its launch is, or -1."""
-    named = np.fromiter((text == HOST_CALL for text in trace.strings), np.bool_, len(trace.strings))
-    rows = trace.operators[named[trace.events["name"][trace.operators]]]
+    rows = trace.named(trace.operators, HOST_CALL.__eq__)
     return trace.enclosing(trace.nested(rows), trace.call_of_gpu[gpu])
 
 
 def _marks(trace: Trace, gpu: Int64s) -> Objects:
     """For each kernel the name in the `nccl:` annotation around its launch, or None."""
-    named = np.fromiter((text.startswith(MARKS) for text in trace.strings), np.bool_, len(trace.strings))
-    rows = trace.where(Category.ANNOTATION)
-    rows = rows[named[trace.events["name"][rows]]]
+    rows = trace.named(trace.where(Category.ANNOTATION), lambda text: text.startswith(MARKS))
     around = trace.enclosing(trace.nested(rows), trace.call_of_gpu[gpu])
     found: Objects = np.full(len(gpu), None, dtype=object)
     found[around >= 0] = [text.partition(":")[2] for text in trace.names(around[around >= 0]).tolist()]
@@ -235,7 +231,3 @@ def _bytes(kind: str, dtype: str, *elements: int | None) -> int | None:
     if item is None or not known or kind in ("barrier", UNKNOWN):
         return None
     return max(*known, 0) * item
-
-
-def _objects(values: list[Any]) -> Objects:
-    return np.fromiter(values, dtype=object, count=len(values))

@@ -18,8 +18,9 @@ import numpy as np
 
 from tracekit.table import Table
 
+from ..trace.arrays import Bools, Int64s, objects
 from ..trace.group import Groups, group
-from ..trace.trace import Bools, Int64s, Objects, Trace
+from ..trace.trace import Trace
 from .communication import POINT_TO_POINT, Communication, bandwidth
 
 IN_NAME = re.compile(r"(?i)(?<![a-z0-9])rank[_.-]?(\d{1,6})(?![0-9])")
@@ -343,17 +344,17 @@ def _ranks(members: Sequence[Member], kernels: Table, instances: Table, wait: In
     found = [member.communication for member in members]
     columns = {
         "rank": np.array([member.rank for member in members], dtype=np.int64),
-        "trace": _objects([member.trace.name for member in members]),
-        "device_name": _objects([member.trace.device.name if member.trace.device else None for member in members]),
-        "start_ns": _objects([None if start is None else start - origin for start, _ in spans]),
-        "end_ns": _objects([None if end is None else end - origin for _, end in spans]),
-        **{name: _objects([getattr(one, name) if one else None for one in found]) for name in RANK_FIGURES},
+        "trace": objects([member.trace.name for member in members]),
+        "device_name": objects([member.trace.device.name if member.trace.device else None for member in members]),
+        "start_ns": objects([None if start is None else start - origin for start, _ in spans]),
+        "end_ns": objects([None if end is None else end - origin for _, end in spans]),
+        **{name: objects([getattr(one, name) if one else None for one in found]) for name in RANK_FIGURES},
         "collectives": np.bincount(kernels["member"], minlength=count).astype(np.int64),
         "matched": _sums(instances["member"], instances["kernels"], count),
         "wait_ns": _sums(instances["member"], wait, count),
         "last": _sums(instances["member"], last.astype(np.int64), count),
-        "clock_offset_ns": _objects(middles),
-        "clock_spread_ns": _objects(spreads),
+        "clock_offset_ns": objects(middles),
+        "clock_spread_ns": objects(spreads),
     }
     return Table(columns)
 
@@ -388,17 +389,13 @@ def _groups(by_collective: Groups, instances: Table, shortest: Int64s, wait: Int
     ]
     return Table(
         {
-            **{name: _objects([key[at] for key in known]) for at, name in enumerate(names)},
+            **{name: objects([key[at] for key in known]) for at, name in enumerate(names)},
             "count": by_key.count,
             "ranks": present / np.maximum(by_key.count, 1),
             "time_ns": _sums(of_instance, instances["duration_ns"], len(known)),
             "wait_ns": _sums(of_instance, wait, len(known)),
             "shortest_ns": least,
-            "algorithm_gb_s": _objects([rate[0] for rate in rates]),
-            "bus_gb_s": _objects([rate[1] for rate in rates]),
+            "algorithm_gb_s": objects([rate[0] for rate in rates]),
+            "bus_gb_s": objects([rate[1] for rate in rates]),
         }
     ).sorted_by("time_ns", descending=True)
-
-
-def _objects(values: list[Any]) -> Objects:
-    return np.fromiter(values, dtype=object, count=len(values))

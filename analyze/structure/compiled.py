@@ -15,8 +15,9 @@ import numpy as np
 from tracekit.inductor import Operators, is_generated
 from tracekit.table import Table
 
+from ..trace.arrays import Bools, Int64s, Objects, objects
 from ..trace.group import group
-from ..trace.trace import Bools, Category, Int64s, Objects, Trace
+from ..trace.trace import Category, Trace
 
 REGION = re.compile(r"Torch-Compiled Region:? *(?P<id>.*?) *\Z", re.DOTALL)
 FX_GRAPH = re.compile(r"## Call CompiledFxGraph *(?P<id>.*?) *(?:##)? *\Z", re.DOTALL)
@@ -44,11 +45,11 @@ class Compiled:
 def compiled(trace: Trace) -> Compiled:
     """Find the compiled code in a trace."""
     host = trace.where(Category.OPERATOR, Category.ANNOTATION)
-    regions, graphs = (host[_is(trace, pattern)[trace.events["name"][host]]] for pattern in (REGION, FX_GRAPH))
+    regions, graphs = (trace.named(host, pattern.match) for pattern in (REGION, FX_GRAPH))
     around, inside = trace.nested(regions), trace.nested(graphs)
     region_of_graph = trace.enclosing(around, graphs)
     plain = np.setdiff1d(regions, region_of_graph)
-    kernels = np.flatnonzero(trace.events["category"][trace.gpu["event"]] == Category.KERNEL)
+    kernels = trace.gpu_kernels
     call, event = trace.call_of_gpu[kernels], trace.gpu["event"][kernels]
     no_graph = np.full(len(plain), -1, dtype=np.int64)
     name = trace.events["name"][event].astype(np.int64)
@@ -115,18 +116,13 @@ def generated_kernels(trace: Trace, found: Compiled) -> Table:
     return Table(
         {
             "name": names,
-            "source": np.fromiter(listed, dtype=object, count=len(listed)),
+            "source": objects(listed),
             **_names(trace, main),
             "count": by_name.count,
             "time_ns": time,
             "share": time / max(int(found.duration_ns.sum()), 1),
         }
     ).sorted_by("time_ns", descending=True)
-
-
-def _is(trace: Trace, pattern: re.Pattern[str]) -> Bools:
-    """For each of the trace's strings whether it is a mark of this kind."""
-    return np.fromiter((pattern.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
 
 
 def _generated(trace: Trace, names: Int64s) -> Bools:
@@ -147,10 +143,7 @@ def _names(trace: Trace, codes: Int64s) -> dict[str, Objects]:
     """The columns `region` and `fx_graph` that the codes stand for, without what all marks have in common."""
     pairs = [divmod(code, len(trace.strings) + 1) for code in codes.tolist()]
     columns = {"region": (REGION, [region for region, _ in pairs]), "fx_graph": (FX_GRAPH, [graph for _, graph in pairs])}
-    return {
-        column: np.fromiter((_id(trace, pattern, name - 1) for name in names), dtype=object, count=len(names))
-        for column, (pattern, names) in columns.items()
-    }
+    return {column: objects([_id(trace, pattern, name - 1) for name in names]) for column, (pattern, names) in columns.items()}
 
 
 def _id(trace: Trace, pattern: re.Pattern[str], name: int) -> str | None:

@@ -12,8 +12,9 @@ import numpy as np
 from tracekit.table import Table
 
 from ..activity.launches import graph_kernels
+from ..trace.arrays import Int64s
 from ..trace.group import group
-from ..trace.trace import Category, Int64s, Trace
+from ..trace.trace import Trace
 
 
 def graph_launches(trace: Trace) -> Table:
@@ -32,7 +33,7 @@ def graph_launches(trace: Trace) -> Table:
     event, call = trace.gpu["event"][mine], launch[first]
     start, end = trace.start_ns[event], trace.end_ns[event]
     gap, gaps = _gaps(start, end, first)
-    is_kernel = (trace.events["category"][event] == Category.KERNEL).astype(np.int64)
+    is_kernel = trace.is_kernel[mine].astype(np.int64)
     span = _each(np.maximum, end, first) - start[first]
     kernels = _each(np.add, is_kernel, first)
     return Table(

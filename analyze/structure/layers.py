@@ -21,11 +21,11 @@ import numpy as np
 from tracekit.parts import LayerPath, Parts
 from tracekit.table import Table
 
-from ..activity.idle import BLOCKING_CALL
+from ..activity.idle import blocking_calls
 from ..activity.launches import graph_kernels
 from ..activity.overlap import busy_ns
-from ..trace.intervals import merge
-from ..trace.trace import Bools, Category, Int64s, Trace
+from ..trace.arrays import Bools, Int64s, objects
+from ..trace.trace import Category, Trace
 from .layers_from_names import Told, common, told_sequences
 from .marks import COMPILER
 from .steps import LIKELY, PROFILER_STEP, Steps, without_number
@@ -175,8 +175,8 @@ def _annotations(trace: Trace) -> Int64s:
     """Rows of the user annotations and of the Python events that are module calls, without the compiler's own."""
     rows = trace.where(Category.ANNOTATION, Category.PYTHON)
     name = trace.events["name"][rows]
-    is_module = np.fromiter((text.startswith(MODULE) for text in trace.strings), np.bool_, len(trace.strings))[name]
-    is_compilers = np.fromiter((text.startswith(COMPILER) for text in trace.strings), np.bool_, len(trace.strings))[name]
+    is_module = trace.strings_that(lambda text: text.startswith(MODULE))[name]
+    is_compilers = trace.strings_that(lambda text: text.startswith(COMPILER))[name]
     is_annotation = trace.events["category"][rows] == Category.ANNOTATION
     kept: Int64s = rows[(is_annotation & ~is_compilers) | is_module]
     return kept
@@ -235,7 +235,7 @@ def _label(name: str, numbered: frozenset[str]) -> str:
 
 
 def _kernels(trace: Trace, spans: _Spans) -> _Kernels:
-    rows = np.flatnonzero(trace.events["category"][trace.gpu["event"]] == Category.KERNEL).astype(np.int64)
+    rows = trace.gpu_kernels
     innermost = trace.enclosing(trace.nested(spans.rows), trace.call_of_gpu[rows])
     return _Kernels(rows, innermost, trace.gpu["label"][rows].tolist())
 
@@ -319,7 +319,8 @@ def _figures(
     for number, count in named.calls.items():
         sums["calls"][number] += count
     np.add.at(sums["host_ns"], path_of_span, spans.end - spans.start)
-    np.add.at(sums["wait_ns"], path_of_span, _waiting(trace, spans))
+    waited = trace.covered(blocking_calls(trace), trace.events["thread"][spans.rows], spans.start, spans.end)
+    np.add.at(sums["wait_ns"], path_of_span, waited)
     found = {figure: values.tolist() for figure, values in sums.items()}
     # A wall clock holds that of what ran within; kernels are known by the innermost path, so they are passed up.
     for number in reversed(range(len(paths.names))):
@@ -327,18 +328,6 @@ def _figures(
             for figure in ("time_ns", "busy_ns", "count"):
                 found[figure][parent] += found[figure][number]
     return found
-
-
-def _waiting(trace: Trace, spans: _Spans) -> Int64s:
-    """How much of each annotation its thread spent in calls that return only when the device has done something."""
-    blocking = np.fromiter((BLOCKING_CALL.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
-    calls = trace.calls[blocking[trace.events["name"][trace.calls]]]
-    thread, waited = trace.events["thread"][spans.rows], np.zeros(len(spans.rows), dtype=np.int64)
-    for one in np.unique(trace.events["thread"][calls]).tolist():
-        mine, here = calls[trace.events["thread"][calls] == one], thread == one
-        waits = merge(trace.start_ns[mine], trace.end_ns[mine])
-        waited[here] = waits.within(spans.start[here], spans.end[here])
-    return waited
 
 
 def _rows(paths: _Paths, figures: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Any]]:
@@ -371,7 +360,7 @@ def _table(rows: Sequence[Mapping[str, Any]], kernel_time: int) -> Table:
     host = int(columns["host_ns"][columns["depth"] == 0].sum())
     return Table(
         {
-            **{key: np.array([row[key] for row in rows], dtype=object) for key in ("path", "name")},
+            **{key: objects([row[key] for row in rows]) for key in ("path", "name")},
             "depth": columns["depth"],
             "time_ns": columns["time_ns"],
             "share": columns["time_ns"] / max(kernel_time, 1),

@@ -17,7 +17,8 @@ import numpy as np
 from tracekit.parts import LayerPath, Part, Parts
 
 from ..activity.launches import graph_kernels
-from ..trace.trace import Bools, Int64s, Trace
+from ..trace.arrays import Bools, Int64s
+from ..trace.trace import Trace
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trace.group import Floats, group
-from ..trace.trace import Bools, Int64s
+from ..trace.arrays import Bools, Floats, Int64s
+from ..trace.group import group
 
 MIN_REPEATS = 3
 """Fewer pieces may be alike by chance."""

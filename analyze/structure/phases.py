@@ -16,8 +16,10 @@ from tracekit.schema import CAUSES, PER_STEP
 from tracekit.table import Table
 
 from ..activity.idle import gaps
+from ..trace.arrays import Bools, Int64s, Objects
 from ..trace.group import Groups, group
-from ..trace.trace import Bools, Category, Int64s, Objects, Trace
+from ..trace.intervals import exclusive
+from ..trace.trace import Trace
 from .steps import Steps, steps_of_gpu
 
 OUTSIDE = "(outside)"
@@ -95,7 +97,6 @@ def _figures(trace: Trace, steps: Steps) -> Table:
     place = steps_of_gpu(trace, steps)  # -1 is the last row, the rest
     event = trace.gpu["event"]
     start, end = trace.start_ns[event], trace.end_ns[event]
-    is_kernel = trace.events["category"][event] == Category.KERNEL
 
     def total(places: Int64s, values: Int64s) -> Int64s:
         sums = np.zeros(count, dtype=np.int64)
@@ -115,9 +116,9 @@ def _figures(trace: Trace, steps: Steps) -> Table:
         {
             "start_ns": host_start,
             "host_ns": np.append(steps.table["end_ns"], 0) - host_start,
-            "kernels": total(place, is_kernel.astype(np.int64)),
-            "copies": total(place, (~is_kernel).astype(np.int64)),
-            "kernel_time_ns": total(place, np.where(is_kernel, end - start, 0)),
+            "kernels": total(place, trace.is_kernel.astype(np.int64)),
+            "copies": total(place, (~trace.is_kernel).astype(np.int64)),
+            "kernel_time_ns": total(place, np.where(trace.is_kernel, end - start, 0)),
             "gpu_start_ns": _known(first, has_events),
             "gpu_end_ns": _known(last, has_events),
             "device_ns": busy + idle,
@@ -133,10 +134,8 @@ def _own(trace: Trace) -> Int64s:
     order = trace.gpu_order
     event = trace.gpu["event"][order]
     start, end = trace.start_ns[event], trace.end_ns[event]
-    before = np.maximum.accumulate(end)[:-1] if len(end) else end
-    taken = np.concatenate((start[:1], np.maximum(before, start[1:]))) if len(end) else start
     own = np.empty(len(order), dtype=np.int64)
-    own[order] = np.maximum(end - taken, 0)
+    own[order] = exclusive(start, end)
     return own
 
 

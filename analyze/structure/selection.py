@@ -14,7 +14,8 @@ import numpy as np
 from tracekit.errors import TracekitError
 from tracekit.table import Table
 
-from ..trace.trace import GPU, Bools, Int64s, Trace, TraceWarning
+from ..trace.arrays import Bools, Int64s
+from ..trace.trace import GPU, Trace, TraceWarning
 from .phases import STEADY, WARMUP, states
 from .steps import DECODE, MIXED, PREFILL, Steps, find_steps
 

@@ -17,7 +17,8 @@ import numpy as np
 from tracekit.table import Table
 
 from ..activity.launches import launching_calls
-from ..trace.trace import Bools, Category, Int64s, Objects, Trace
+from ..trace.arrays import Bools, Int64s, Objects, objects
+from ..trace.trace import Category, Trace
 from .marks import COMPILER, STEP_NUMBER
 from .period import MIN_REPEATS, Period, period
 
@@ -149,7 +150,7 @@ def _launch_moments(trace: Trace) -> Int64s:
 
 def _annotated(trace: Trace) -> Iterator[Steps]:
     """Annotations named like a phase, then the profiler's steps."""
-    phases = np.array([phase_of(text) for text in trace.strings], dtype=object)
+    phases = objects([phase_of(text) for text in trace.strings])
     rows = trace.where(Category.ANNOTATION)
     rows = rows[phases[trace.events["name"][rows]] != None]  # noqa: E711 (of each element)
     yield _from_rows(trace, rows, "annotations", 1.0, "annotations named like a phase", phases)
@@ -169,20 +170,14 @@ def phase_of(name: str) -> str | None:
 
 
 def _profiler_steps(trace: Trace) -> Steps:
-    named = np.fromiter((PROFILER_STEP.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
     # The oldest profilers record them as operators.
-    rows = trace.where(Category.ANNOTATION, Category.OPERATOR)
-    rows = rows[named[trace.events["name"][rows]]]
+    rows = trace.named(trace.where(Category.ANNOTATION, Category.OPERATOR), PROFILER_STEP.match)
     return _from_rows(trace, rows, "profiler_steps", 1.0, "the profiler's steps (ProfilerStep#n)")
 
 
 def _repeated(trace: Trace, launched: Int64s) -> Iterator[Steps]:
     """The annotation that repeats and holds most of what was launched, the longest of equals."""
-    rows = trace.where(Category.ANNOTATION)
-    may = np.fromiter(
-        (not text.startswith((*NOT_STEPS, "ProfilerStep")) for text in trace.strings), np.bool_, len(trace.strings)
-    )
-    rows = rows[may[trace.events["name"][rows]]]
+    rows = trace.named(trace.where(Category.ANNOTATION), lambda text: not text.startswith((*NOT_STEPS, "ProfilerStep")))
     if not len(rows):
         return
     codes, code = np.unique(trace.events["name"][rows], return_inverse=True)
@@ -228,7 +223,7 @@ def _table(names: Objects, phases: Objects, start: Int64s, end: Int64s) -> Table
 
 def _by_kernels(trace: Trace) -> Steps:
     """Steps by the repeating sequence of kernels on the stream that has most; what comes before the first may be a prefill."""
-    order = trace.gpu_order[trace.events["category"][trace.gpu["event"][trace.gpu_order]] == Category.KERNEL]
+    order = trace.kernels_in_order
     if not len(order):
         return _cannot_tell("no annotation repeats, and there are no kernels")
     lanes = np.stack((trace.gpu["device"][order], trace.gpu["stream"][order]), axis=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Int64s = npt.NDArray[np.int64]
+from .arrays import Int64s
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,18 @@ class Union:
     def within(self, start: Int64s, end: Int64s) -> Int64s:
         """How much of the union lies in each span [start, end)."""
         return self.before(end) - self.before(start)
+
+
+def exclusive(start: Int64s, end: Int64s) -> Int64s:
+    """What each interval adds to the union of those before it; intervals are given in the order of their starts.
+
+    Each moment counts once, for the interval that began first of those that are open then. So the parts add up to the union.
+    """
+    if not len(start):
+        return np.zeros(0, dtype=np.int64)
+    # Some interval that began before is open until `taken`, so all that comes earlier is taken.
+    taken = np.maximum.accumulate(np.concatenate((start[:1], end[:-1])))
+    return np.maximum(end - np.maximum(start, taken), 0)
 
 
 def merge(start: Int64s, end: Int64s) -> Union:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from tracekit.errors import TraceError
 from tracekit.table import Table
 
+from .arrays import Floats, Int64s, Objects, objects
 from .events import LARGEST_US, NOTHING, Args, CollectiveArgs, Event, Parsed, parse_typed, small_int
 from .repair import parse_tolerant
 from .source import EXPORT_HINT, read_bytes
@@ -36,14 +37,10 @@ from .trace import (
     NO_CORRELATION,
     Category,
     Device,
-    Int64s,
-    Objects,
     Signature,
     Trace,
     TraceWarning,
 )
-
-Floats = npt.NDArray[np.float64]
 
 EXACT_BELOW_US = 2.0**43
 """Below this many microseconds the doubles lie closer than 0.001 apart, so three decimals survive a parse into one."""
@@ -132,7 +129,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         entries=parsed.entries,
         rank=small_int(distributed.get("rank")),
         device=_device(parsed.device_properties, gpu),
-        strings=_objects([_encodable(text or "") for text in strings]),
+        strings=objects([_encodable(text or "") for text in strings]),
         threads=tuple((_label(pid), _label(tid)) for pid, tid in threads),
         events=table,
         gpu=gpu,
@@ -228,12 +225,12 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> 
             "device": _track([e.pid if a.device is None else a.device for a, e in zip(args, found, strict=True)]),
             "stream": _track([e.tid if a.stream is None else a.stream for a, e in zip(args, found, strict=True)]),
             "bytes": _small_ints([a.bytes for a in args]),
-            "grid": _objects([a.grid for a in args]),
-            "block": _objects([a.block for a in args]),
+            "grid": objects([a.grid for a in args]),
+            "block": objects([a.block for a in args]),
             "registers": _small_ints([a.registers for a in args]),
             "shared_memory_bytes": _small_ints([a.shared_memory for a in args]),
-            "occupancy_percent": _objects([a.occupancy for a in args]),
-            "label": _objects([None if a.graph_node is None else _graph_label(a) for a in args]),
+            "occupancy_percent": objects([a.occupancy for a in args]),
+            "label": objects([None if a.graph_node is None else _graph_label(a) for a in args]),
         }
     )
 
@@ -254,8 +251,8 @@ def _collectives(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], i
     return Table(
         {
             "event": np.array([row for row, _ in found], dtype=np.int64),
-            **{name: _objects([_text(getattr(a, name)) for _, a in found]) for name in texts},
-            **{name: _objects([small_int(getattr(a, name)) for _, a in found]) for name in numbers},
+            **{name: objects([_text(getattr(a, name)) for _, a in found]) for name in texts},
+            **{name: objects([small_int(getattr(a, name)) for _, a in found]) for name in numbers},
         }
     )
 
@@ -285,7 +282,7 @@ def _graph_label(args: Args) -> str | None:
 def _small_ints(values: list[Any]) -> Objects:
     """Integers that a Parquet column can hold, else None; each of the few distinct values is looked at once."""
     known = {value: small_int(value) for value in set(values)}
-    return _objects([known[value] for value in values])
+    return objects([known[value] for value in values])
 
 
 def _track(labels: list[Any]) -> Int64s:
@@ -293,11 +290,6 @@ def _track(labels: list[Any]) -> Int64s:
     distinct, codes = _codes(labels)
     numbers = [label if isinstance(label, int) else -1 - code for code, label in enumerate(distinct)]
     return np.array(numbers, dtype=np.int64)[codes] if labels else np.empty(0, np.int64)
-
-
-def _objects(values: list[Any]) -> Objects:
-    """A column of objects; an array made from the list itself would unpack lists of equal length."""
-    return np.fromiter(values, dtype=object, count=len(values))
 
 
 def _encodable(text: str) -> str:

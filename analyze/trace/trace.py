@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tracekit.table import Table
 
-from .intervals import Forest, nest
-from .links import earliest_by_key, is_first_of_key
-
-Int64s = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Objects = npt.NDArray[np.object_]
+from .arrays import Bools, Int64s, Objects
+from .group import earliest_by_key, is_first_of_key
+from .intervals import Forest, merge, nest
 
 Signature = tuple[bytes, bytes, bytes, bytes]
 """An operator's inputs as the trace writes them: JSON of dimensions, types, strides and values; empty where not recorded."""
@@ -123,6 +120,8 @@ class Trace:
     origin_ns: int = 0
     warnings: tuple[TraceWarning, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What functions of this trace alone have computed: see `once`."""
 
     def __len__(self) -> int:
         return len(self.events)
@@ -130,6 +129,15 @@ class Trace:
     def where(self, *categories: Category) -> Int64s:
         """Rows of `events` of these categories, in the file's order."""
         return np.flatnonzero(np.isin(self.events["category"], categories)).astype(np.int64)
+
+    def named(self, rows: Int64s, matches: Callable[[str], object]) -> Int64s:
+        """Those of these rows of `events` whose name matches; each distinct name of the trace is asked once."""
+        found: Int64s = rows[self.strings_that(matches)[self.events["name"][rows]]]
+        return found
+
+    def strings_that(self, matches: Callable[[str], object]) -> Bools:
+        """For each of `strings` whether it matches."""
+        return np.fromiter((bool(matches(text)) for text in self.strings), np.bool_, len(self.strings))
 
     def names(self, rows: Int64s) -> Objects:
         """The names of these rows of `events`."""
@@ -161,6 +169,23 @@ class Trace:
     def kernels(self) -> Int64s:
         """Rows of the GPU kernels."""
         return self.where(Category.KERNEL)
+
+    @cached_property
+    def is_kernel(self) -> Bools:
+        """For each row of `gpu` whether it is a kernel; the others are copies and fills."""
+        found: Bools = self.events["category"][self.gpu["event"]] == Category.KERNEL
+        return found
+
+    @cached_property
+    def gpu_kernels(self) -> Int64s:
+        """Rows of `gpu` that are kernels."""
+        return np.flatnonzero(self.is_kernel).astype(np.int64)
+
+    @cached_property
+    def kernels_in_order(self) -> Int64s:
+        """Rows of `gpu` that are kernels, in the order of their start."""
+        found: Int64s = self.gpu_order[self.is_kernel[self.gpu_order]]
+        return found
 
     @cached_property
     def gpu_order(self) -> Int64s:
@@ -200,6 +225,18 @@ class Trace:
     def nested(self, rows: Int64s) -> Forest:
         """These rows of `events` as intervals nested by time on each thread."""
         return nest(rows, self.events["thread"][rows], self.start_ns[rows], self.end_ns[rows])
+
+    def covered(self, rows: Int64s, threads: Int64s, start: Int64s, end: Int64s) -> Int64s:
+        """How much of each span [start, end) its thread spends inside these rows of `events`, in ns.
+
+        Moments inside several of them count once. A span of thread -1 has 0.
+        """
+        total = np.zeros(len(start), dtype=np.int64)
+        of_row = self.events["thread"][rows]
+        for thread in np.intersect1d(threads, of_row).tolist():
+            mine, here = rows[of_row == thread], threads == thread
+            total[here] = merge(self.start_ns[mine], self.end_ns[mine]).within(start[here], end[here])
+        return total
 
     def enclosing(self, forest: Forest, rows: Int64s) -> Int64s:
         """For each row of `events` the innermost interval of `forest` open at its start, or -1; -1 stays -1."""

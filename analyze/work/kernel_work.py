@@ -11,8 +11,9 @@ import numpy.typing as npt
 from tracekit.devices import PEAKS
 from tracekit.table import Table
 
+from ..trace.arrays import Bools, Int64s
 from ..trace.group import group
-from ..trace.trace import Bools, Category, Int64s, Trace
+from ..trace.trace import Trace
 from .call import DTYPES
 from .formulas import find_formula, work_of
 from .operator_of_kernel import ancestry, owners, parents
@@ -42,7 +43,7 @@ def kernel_work(trace: Trace) -> Table:
     `peak` (place in `PEAKS` that its FLOPs are held against, -1 where unknown). Of several kernels of one owner each has the
     share of its time, to the unit.
     """
-    gpu = np.flatnonzero(trace.events["category"][trace.gpu["event"]] == Category.KERNEL)
+    gpu = trace.gpu_kernels
     rows = trace.gpu["event"][gpu]
     duration, operator = trace.events["duration_ns"][rows], trace.operator_of_gpu[gpu]
     parent = parents(trace)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..trace.trace import Bools, Int64s, Trace
+from ..trace.arrays import Bools, Int64s
+from ..trace.trace import Trace
 
 
 def parents(trace: Trace) -> Int64s:

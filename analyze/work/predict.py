@@ -24,9 +24,9 @@ from tracekit.devices import PEAKS, Datasheet
 from tracekit.table import Table
 
 from ..structure.steps import DECODE, Steps, step_kinds
-from ..trace.group import Floats
+from ..trace.arrays import Bools, Floats, Int64s
 from ..trace.intervals import merge
-from ..trace.trace import Bools, Int64s, Trace
+from ..trace.trace import Trace
 from .roofline import LATENCY_SHARE, peak_tflops
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from tracekit.table import Table
 
 from ..activity.launch_costs import launch_costs
 from ..structure.steps import DECODE, Steps, step_kinds
-from ..trace.group import Floats, group
-from ..trace.trace import Int64s, Objects, Trace
+from ..trace.arrays import Floats, Int64s, Objects
+from ..trace.group import group
+from ..trace.trace import Trace
 from .decode_model import DecodeStep, decode_step
 from .roofline import peak_tflops
 

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from tracekit.devices import PEAKS, Datasheet
 from tracekit.table import Table
 
-from ..trace.group import Floats, Groups, group
-from ..trace.trace import Bools, Int64s, Objects, Trace
+from ..trace.arrays import Bools, Floats, Int64s, Objects, objects
+from ..trace.group import Groups, group
+from ..trace.trace import Trace
 from .call import OperatorCall, UnrecordedError
 
 LATENCY_SHARE = 0.25
@@ -93,8 +94,8 @@ def _by_operator(trace: Trace, work: Table, sheet: Datasheet | None) -> Table:
     places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
     by_label = group(np.array([places[label] for label in labels], dtype=np.int64)[pairs.code])
     columns = {
-        "operator": _objects([operator for operator, _ in places]),
-        "shapes": _objects([shapes for _, shapes in places]),
+        "operator": objects([operator for operator, _ in places]),
+        "shapes": objects([shapes for _, shapes in places]),
         **_figures(work, by_label, sheet),
     }
     return Table(columns).sorted_by("time_ns", descending=True)
@@ -205,7 +206,3 @@ def _masked(values: npt.NDArray[Any], known: Bools) -> Objects:
     masked: Objects = values.astype(object)
     masked[~known] = None
     return masked
-
-
-def _objects(values: list[Any]) -> Objects:
-    return np.fromiter(values, dtype=object, count=len(values))

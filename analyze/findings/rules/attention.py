@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from ...trace.trace import Bools
+from ...trace.arrays import Bools
 from ..evidence import Evidence
 from ..finding import Answer, CannotTell, Finding
 from .needs import CAPABILITY, KERNELS, OPERATORS, needs

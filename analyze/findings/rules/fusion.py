@@ -9,7 +9,7 @@ import numpy as np
 
 from tracekit.inductor import is_generated
 
-from ...trace.trace import Bools, Int64s
+from ...trace.arrays import Bools, Int64s
 from ..evidence import Evidence
 from ..finding import Answer, CannotTell, Finding
 from .needs import KERNELS, needs

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ...activity.idle import blocking_calls, gaps
+from ...trace.arrays import Int64s
 from ...trace.intervals import merge
-from ...trace.trace import Category, Int64s, Trace
+from ...trace.trace import Category, Trace
 from ..evidence import Evidence
 from ..finding import Answer, Finding
 from .needs import CALLS, GPU, HOST, needs

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ...trace.arrays import Int64s
 from ...trace.intervals import merge
-from ...trace.trace import Category, Int64s, Trace
+from ...trace.trace import Category, Trace
 from ...work.roofline import LATENCY_SHARE
 from ..evidence import Evidence
 from ..finding import Answer, CannotTell, Finding

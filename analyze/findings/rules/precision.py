@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from ...trace.trace import Bools, Int64s
+from ...trace.arrays import Bools, Int64s
 from ...work.predict import FP16, FP16_FROM_BF16, MATRIX_FAMILIES, TF32, Change, changed_ns
 from ...work.roofline import peak_tflops
 from ..evidence import Evidence

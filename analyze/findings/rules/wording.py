@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ...trace.arrays import Bools, Int64s
 from ...trace.group import group
-from ...trace.trace import Bools, Int64s
 from ..evidence import Evidence
 
 WORST = 5

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracekit.analyze.trace.links import earliest_by_key, is_first_of_key
+from tracekit.analyze.trace.group import earliest_by_key, is_first_of_key
 
 MISSING = -(2**63)
 keys = st.integers(0, 4) | st.just(MISSING) | st.sampled_from([-1, 2**62])
