@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 LIMIT = 58
 ELLIPSIS = "…"
@@ -13,6 +14,8 @@ _EMPTY = re.compile(
     r"gpu_kernel_impl|gpu_kernel\b|ReduceOp|^[AB]?(?:Unary|Binary)Functor|BUnary|BinaryOp|TrivialOp|OpaqueType|gpu_index_kernel"
 )
 _GENERIC = re.compile(r"elementwise|reduce_kernel|index_kernel|multi_tensor|trampoline|DeviceFor|distribution", re.IGNORECASE)
+_TOKEN = re.compile(r"\\.|/|[^/\\]+|\\", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _NOISE = re.compile(r"\(anonymous namespace\)::|\{anonymous\}::|<unnamed>::")
 _RETURN_TYPE = re.compile(r"^(?:(?:static|inline|__global__)\s+)*(?:void|auto|int)\s+(?=\S)")
 _CUTLASS = re.compile(r"^(?:cutlass::)?(Kernel2?)<([\w:]+)>")
@@ -43,12 +46,33 @@ def elide(text: str, limit: int) -> str:
     return text[: limit - tail - 1] + ELLIPSIS + text[-tail:]
 
 
+def join_path(names: Sequence[str]) -> str:
+    """A layer's names from the outermost in as one text, joined by `/`; a `/` or a backslash within a name is escaped."""
+    return "/".join(name.replace("\\", "\\\\").replace("/", "\\/") for name in names)
+
+
+def split_path(path: str) -> tuple[str, ...]:
+    """The names that `join_path` joined."""
+    return tuple(_ESCAPED.sub(r"\1", step) for step in _steps(path))
+
+
+def _steps(path: str) -> list[str]:
+    """A path's names, still escaped."""
+    steps = [""]
+    for token in _TOKEN.findall(path):
+        if token == "/":
+            steps.append("")
+        else:
+            steps[-1] += token
+    return steps
+
+
 def shorten_path(path: str, limit: int = LIMIT) -> str:
     """A layer's path from its end, as many whole steps as fit: the inner layers tell paths apart."""
     if len(path) <= limit:
         return path
     kept = ""
-    for step in reversed(path.split("/")):
+    for step in reversed(_steps(path)):
         longer = f"/{step}{kept}"
         if len(longer) > limit - 1:
             break

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tracekit.names import join_path
 from tracekit.parts import LayerPath, Parts
 from tracekit.table import Table
 
@@ -139,7 +140,7 @@ class _Named:
 def layers(trace: Trace, parts: Parts, steps: Steps) -> Layers:
     """Time by layer, parents before their children; empty where nothing tells any.
 
-    `path` (names from the outermost in, joined by `/`; those that repeat share a row), `name` (the last of them), `depth` (0
+    `path` (names from the outermost in: see `join_path`; those that repeat share a row), `name` (the last of them), `depth` (0
     outermost), `time_ns` (of the kernels launched inside, children included), `share` (of all kernel time), `count` (kernels),
     `calls` (annotations; of a layer that names tell, how often it was entered), `host_ns` (their wall clock, children
     included), `host_share` (of the outermost ones' total), `wait_ns` (of `host_ns`: in calls that wait for the device) and
@@ -334,7 +335,7 @@ def _rows(paths: _Paths, figures: Mapping[str, Sequence[int]]) -> Iterator[dict[
     """The table's rows: each path, its children, and what they leave of it."""
 
     def row(path: tuple[str, ...], values: Mapping[str, int]) -> dict[str, Any]:
-        return {"path": "/".join(path), "name": path[-1], "depth": len(path) - 1, **values}
+        return {"path": join_path(path), "name": path[-1], "depth": len(path) - 1, **values}
 
     children = paths.children()
     # What is still to be told, the next one last: a path's number, or what is left of it.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracekit.names import LIMIT, shorten, shorten_path
+from tracekit.names import LIMIT, join_path, shorten, shorten_path, split_path
 from tracekit.report.figures import plotly_text
 from tracekit.report.render import breakable
 
@@ -69,3 +69,14 @@ def test_break_opportunities_are_the_only_markup(name: str) -> None:
     bare = html.replace("<wbr>", "").replace('<span class="whole">', "").replace("</span>", "")
     assert "<" not in bare
     assert ">" not in bare
+
+
+@given(st.lists(st.text(alphabet=st.sampled_from("ab/\\\n")), min_size=1, max_size=5))
+def test_a_path_is_split_as_it_was_joined(names: list[str]) -> None:
+    assert split_path(join_path(names)) == tuple(names)
+
+
+def test_a_slash_within_a_name_separates_nothing() -> None:
+    assert join_path(["loss/backward", "mul"]) == "loss\\/backward/mul"
+    assert not join_path(["loss/backward"]).startswith(join_path(["loss"]) + "/")
+    assert shorten_path("a" * 50 + "/loss\\/backward", 30) == "…/loss\\/backward"

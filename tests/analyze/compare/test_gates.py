@@ -82,6 +82,18 @@ def test_values(name, match, expected):
     assert value(run(), Metric(name, match)) == expected
 
 
+def test_an_annotation_with_a_slash_in_its_name_is_no_layer_inside_another():
+    builder = TraceBuilder()
+    for at, name in ((0, "loss"), (1_000, "loss/backward")):
+        builder.annotation(at, 900, name)
+        builder.launch(call=(at + 10, 5), kernel=(at + 100, 50))
+    both = side(builder)
+
+    assert value(both, Metric("layers.time_ns", "loss")) == 50
+    assert value(both, Metric("layers.time_ns", "loss*")) == 100
+    assert value(both, Metric("layers.time_ns", "loss\\/backward")) == 50
+
+
 def test_every_metric_has_a_value():
     builder = TraceBuilder()
     builder.annotation(0, 50)
