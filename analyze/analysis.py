@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracekit.devices import Datasheet, datasheets, find_datasheet
 from tracekit.errors import ManifestError
@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from .work.projection import Projection
 
 
+class of_all_ranks(cached_property[Any]):  # noqa: N801 (used as a decorator)
+    """A cached property that depends on the other ranks of the run too, so that `of_run` leaves it to be computed anew."""
+
+
 @dataclass(frozen=True)
 class Analysis:
     """A trace and what the analyses say about it; each is computed when first asked for.
@@ -68,9 +72,10 @@ class Analysis:
     def of_run(self, ranks: Table) -> Analysis:
         """The same analysis, of a rank among these; what does not depend on the others stays computed."""
         known = replace(self, ranks=ranks)
-        known.__dict__.update(
-            {name: value for name, value in self.__dict__.items() if name not in ("ranks", "evidence", "_judged")}
-        )
+        for name, value in self.__dict__.items():
+            kind = type(getattr(type(self), name, None))
+            if kind is cached_property:
+                known.__dict__[name] = value
         return known
 
     @cached_property
@@ -246,7 +251,7 @@ class Analysis:
         """Idle gaps by what ends them."""
         return gap_tables.gap_groups(self.trace)
 
-    @cached_property
+    @of_all_ranks
     def evidence(self) -> Evidence:
         """All of this as the rules see it."""
         return Evidence(
@@ -266,7 +271,7 @@ class Analysis:
             ranks=self.ranks,
         )
 
-    @cached_property
+    @of_all_ranks
     def _judged(self) -> Findings:
         return findings(self.evidence)
 

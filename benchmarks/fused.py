@@ -29,14 +29,13 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tracekit.analyze.work.decode_model import INT8, cache_bytes, weight_bytes
 from tracekit.collect.bench import take_turns
-from tracekit.collect.fused import in_fp16, in_int8, model_tensors
 from tracekit.collect.gpt2 import PRESETS
 from tracekit.collect.variants import Demand, find_variant
 from tracekit.collect.weights import build_model, random_state
 from tracekit.collect.workload import Step, random_prompt
 from tracekit.kernels import compile as compiler
-from tracekit.kernels.decode import ModelTensors
 from tracekit.kernels.prefill import FlashAttention
 
 HERE = Path(__file__).resolve().parent
@@ -52,7 +51,8 @@ PREFILLS = ((1, 512), (1, 1024))  # batch, tokens
 VARIANTS = ("graphs", "fp16-compiled-graphs", "fused")
 DECODES = ((1, 16), (1, 500), (1, 900), (8, 16), (16, 16))  # batch, the first step's position
 STEPS, COPY_BYTES = 100, 2**30
-DECODERS = {"fused": in_fp16, "fused-layers": in_fp16, "fused-int8": in_int8}  # variants, and how they have weights
+DECODERS = ("fused", "fused-layers", "fused-int8")
+HALF_BYTES = 2
 
 Run = Callable[[], object]
 Times = dict[str, dict[str, float]]
@@ -136,14 +136,11 @@ def steps_from(step: Step, batch: int, position: int) -> Run:
     return run
 
 
-def step_bytes(model: ModelTensors, position: int) -> int:
-    """What a step must read: weights, the rows of the embeddings, and keys and values before the position."""
-    batch = len(model.layers[0].keys)
-    linears = [model.head, *(linear for layer in model.layers for linear in layer.linears)]
-    norms = [*model.norm, *(one for layer in model.layers for one in (*layer.norm_1, *layer.norm_2))]
-    weights = [one for linear in linears for one in (linear.weight, linear.bias, linear.scale) if one is not None]
-    cached = sum(one[:, :, :position].nbytes for layer in model.layers for one in layer.cache)
-    return sum(one.nbytes for one in (*norms, *weights)) + cached + 2 * batch * model.embeddings[0][0].nbytes
+def step_bytes(batch: int, position: int, is_int8: bool) -> float:
+    """What a step of GPT-2 at this position must move: weights, and keys and values of the tokens up to its own."""
+    model = PRESETS["gpt2"]
+    weights = weight_bytes(model.layers, model.width, model.vocab_size, batch, HALF_BYTES, is_int8)
+    return weights + cache_bytes(model.layers, model.width, batch, HALF_BYTES, position + 1)
 
 
 @torch.inference_mode()
@@ -161,8 +158,8 @@ def decode(batch: int, position: int, state: dict[str, torch.Tensor]) -> Times:
     runs = {name: steps_from(find_variant(name).build(model, Demand()), batch, position) for name in DECODERS}
     times = in_turns({**runs, "copy of 1 GiB": copies}, STEPS)
     bytes_per_us = 2 * COPY_BYTES / times["copy of 1 GiB"]["median_us"]
-    for name, convert in DECODERS.items():
-        floor = step_bytes(model_tensors(model, convert), position + STEPS // 2) / bytes_per_us
+    for name in DECODERS:
+        floor = step_bytes(batch, position + STEPS // 2, find_variant(name).weights == INT8) / bytes_per_us
         times[name] |= {"floor_us": round(floor, 2), "share": round(floor / times[name]["median_us"], 4)}
     return times
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -144,7 +144,7 @@ def _manifest(session: Session, measured: Measured, window: Profile, notices: tu
             prompt=options.prompt,
             text=measured.text,
         ),
-        weights=session.weights.origin,
+        weights=replace(session.weights.origin, dtype=variant.weights),
         model=Model(
             name=session.spec.name,
             vocab_size=config.vocab_size,

@@ -68,13 +68,15 @@ class Workload:
 class Weights:
     """Where the weights came from: `source` is `pretrained`, `random` (then `seed` is set) or `path`.
 
-    `location` is the hub's repository or the path, `reason` why `auto` fell back to random weights.
+    `location` is the hub's repository or the path, `reason` why `auto` fell back to random weights. `dtype` is what a decode
+    step reads the weights in where that is another dtype than the run's, `int8`; else None.
     """
 
     source: str
     location: str | None = None
     seed: int | None = None
     reason: str | None = None
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)

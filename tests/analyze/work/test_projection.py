@@ -154,9 +154,9 @@ def test_a_decode_step_by_hand() -> None:
     matrices = 12 * 12 * 768**2 + 50_257 * 768
     vectors = 12 * 13 * 768 + 2 * 768
     assert found.weight_bytes == 2 * (matrices + vectors + 2 * 768)
-    # 16 tokens of the prompt and on average 50 new ones are read, one is written; keys and values, two bytes each.
+    # Of 66 tokens (16 of the prompt, on average 50 new ones) all but the last are read, which is written: two bytes each.
     assert found.context == 66
-    assert found.cache_bytes == 2 * 12 * 768 * 2 * 67
+    assert found.cache_bytes == 2 * 12 * 768 * 2 * 66 == 2_433_024
     assert found.activation_bytes == 2 * (40 * 12 * 768 + 3 * 768 + 2 * 50_257)
     assert found.flops == 2 * matrices + 4 * 12 * 66 * 768
     assert found.peak == "fp16"
@@ -166,13 +166,15 @@ def test_a_decode_step_by_hand() -> None:
 
 def test_dtypes_batches_and_quantised_weights() -> None:
     fp32, fp16 = decode_step(manifest("baseline")), decode_step(manifest("fp16"))
-    int8 = decode_step(replace(manifest("fp16"), variant="fused-int8"))
+    int8 = decode_step(replace(manifest("fp16"), weights=replace(manifest("fp16").weights, dtype="int8")))
     assert fp32 is not None
     assert fp16 is not None
     assert int8 is not None
     assert fp32.bytes == 2 * fp16.bytes
-    # A byte a weight and a scale of two for each of 9·768 rows a layer, and of 50,257 in the head.
-    assert int8.weight_bytes == fp16.weight_bytes - (12 * 12 * 768**2 + 50_257 * 768) + 2 * (12 * 9 * 768 + 50_257)
+    # A byte a weight and a scale of four for each of 9·768 rows a layer, and of 50,257 in the head.
+    assert int8.weight_bytes == fp16.weight_bytes - (12 * 12 * 768**2 + 50_257 * 768) + 4 * (12 * 9 * 768 + 50_257)
+    assert decode_step(replace(manifest("fp16"), variant="fused-int8")) == fp16  # a name says nothing
+    assert manifest("fused-int8").weights.dtype == "int8"
     workload = manifest("fp16").workload
     many = decode_step(replace(manifest("fp16"), workload=replace(workload, batch=16)))
     assert many is not None
