@@ -100,9 +100,6 @@ WITHOUT_OPERATOR = {
 }
 """Why no operator launched a kernel."""
 
-STEP = {"ProfilerStep": "ProfilerStep", "decode": "decode step"}
-"""One step, by the annotation that marks it."""
-
 
 def limited_by(bound: object) -> str:
     """What a decode step that was projected is limited by, of the host and the device's two roofs."""
