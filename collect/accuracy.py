@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tracekit.errors import TracekitError
 from tracekit.manifest import Accuracy
+from tracekit.wording import is_number, scientific
 
 from .candidate import Candidate
 from .environment import tf32
@@ -61,8 +62,10 @@ def compare(candidate: Candidate, reference: Candidate, new_tokens: int, allowed
 def require(accuracy: Accuracy, variant: str) -> None:
     """Raise TracekitError, naming the variant, its error and the bound, if the error is over it or is no number."""
     if not accuracy.relative_error <= accuracy.bound:
+        error = accuracy.relative_error
+        off = scientific(error) if is_number(error) else str(error)  # not a number at all is the worst of errors: say so
         raise TracekitError(
-            f"its logits are {accuracy.relative_error:.1e} off the FP32 baseline's, {accuracy.bound:.0e} is the bound",
+            f"its logits are {off} off the FP32 baseline's, {scientific(accuracy.bound)} is the bound",
             where=f"variant {variant}",
             mend="its numbers are not kept; run the other variants",
         )

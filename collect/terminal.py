@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tracekit.wording import counted, percent, ratio, scientific
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -82,8 +84,8 @@ def conditions(manifest: RunManifest) -> str:
     work = manifest.workload
     return (
         f"{manifest.model.name} on {manifest.device.name}, {manifest.weights.source} weights: {work.kind}, "
-        f"batch {work.batch}, {work.prompt_tokens} prompt tokens, {work.new_tokens} new tokens, {work.decoding}, "
-        f"{manifest.attention} attention; measured, without the profiler"
+        f"batch {work.batch}, {counted(work.prompt_tokens, 'prompt token')}, {counted(work.new_tokens, 'new token')}, "
+        f"{work.decoding}, {manifest.attention} attention; measured, without the profiler"
     )
 
 
@@ -103,6 +105,7 @@ def results_table(manifests: list[RunManifest], width: int = WIDEST) -> Table:
     Medians, except where the heading says otherwise. "less time" is against the baseline; "error" is how far the logits
     are from the FP32 baseline's.
     """
+    # A column has one unit and so many decimals, not three digits: figures are compared down it, digit below digit.
     fastest = max(manifest.timings.tokens_per_second for manifest in manifests)
     columns = [
         _Column("variant", lambda manifest: manifest.variant, justify="left"),
@@ -147,15 +150,15 @@ def _width(column: _Column, manifests: list[RunManifest]) -> int:
 
 def _reduction(manifest: RunManifest) -> str:
     reduction = manifest.timings.reduction_percent
-    return "" if reduction is None else f"{reduction:.1f} %"
+    return "" if reduction is None else percent(reduction / 100)
 
 
 def _error(manifest: RunManifest) -> str:
-    return "" if manifest.accuracy is None else f"{manifest.accuracy.relative_error:.1e}"
+    return "" if manifest.accuracy is None else scientific(manifest.accuracy.relative_error)
 
 
 def _inflation(manifest: RunManifest) -> str:
-    return "" if manifest.profile is None else f"× {manifest.profile.inflation:.2f}"
+    return "" if manifest.profile is None else ratio(manifest.profile.inflation)
 
 
 def _peak(manifest: RunManifest) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tracekit.wording import is_number
+
 from .bundle import TraceBundle
 from .legend import CAUSES, FAMILIES, Term, family
-from .units import is_number
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracekit.names import elide, shorten
+from tracekit.wording import MISSING, number
 
 from . import figures, results, run
 from .budget import budget, figure
 from .bundle import TraceBundle
 from .legend import family
+from .nonbreaking import duration, percent
 from .tables import Cell, Column, TableView
-from .units import MISSING, duration, number, percent
 from .verdict import compare
 
 _TOP_KERNELS = 20

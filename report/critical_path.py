@@ -6,27 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tracekit.vocabulary import PATH_SEGMENTS, label, term
+
 from . import figures
 from .bundle import TraceBundle
+from .nonbreaking import duration, percent
 from .tables import Cell, Column, Row, TableView, count_cell, name_cell, share_cell, time_cell
-from .units import duration, percent
 
 EVENTS = 60
-MEANING = {
-    "operator": "host operators",
-    "call": "runtime and driver calls",
-    "outside": "host between operators",
-    "launch": "from a launch to its kernel",
-    "kernel": "kernels",
-    "communication": "communication kernels",
-    "copy": "copies and fills",
-    "delay": "between queued kernels",
-    "behind": "behind other GPU work",
-    "queued": "launched, then not explained",
-    "unattributed": "launch not recorded",
-    "return": "from the GPU's end to the host going on",
-    "waiting": "waits for what is not seen",
-}
 
 
 @dataclass(frozen=True)
@@ -56,7 +43,7 @@ def _headline(found: Mapping[str, Any], bounds: Sequence[Row]) -> str:
     window = found.get("window") or "the whole trace"
     by_bound: dict[str, float] = {}
     for row in bounds:
-        bound = str(row.get("bound")).replace("_", " ")
+        bound = label(row.get("bound"))
         by_bound[bound] = by_bound.get(bound, 0.0) + (row.get("share") or 0.0)
     told = ", ".join(f"{bound} {percent(share)}" for bound, share in sorted(by_bound.items(), key=lambda one: -one[1]))
     return (
@@ -66,7 +53,7 @@ def _headline(found: Mapping[str, Any], bounds: Sequence[Row]) -> str:
 
 def _chart(bounds: Sequence[Row]) -> dict[str, Any]:
     """One bar a kind of time, its length the time."""
-    return figures.ranked([(MEANING.get(row["kind"], str(row["kind"])), row["time_ns"]) for row in bounds], "--busy")
+    return figures.ranked([(str(term(PATH_SEGMENTS, row["kind"])), row["time_ns"]) for row in bounds], "--busy")
 
 
 def _events(trace: TraceBundle) -> TableView:
@@ -81,7 +68,7 @@ def _events(trace: TraceBundle) -> TableView:
     cells = tuple(
         (
             name_cell(row["name"] or "no event"),
-            Cell(MEANING.get(row["kind"], str(row["kind"]))),
+            Cell(label(row["kind"])),
             share_cell(row["share"]),
             time_cell(row["time_ns"]),
             count_cell(row["count"]),

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracekit.names import elide, shorten, shorten_path
+from tracekit.wording import duration_unit
 
 from .budget import Budget, Part, budget
 from .bundle import TraceBundle
 from .legend import CAUSES, FAMILIES, Term, cause
-from .units import duration, percent, three_digits
+from .nonbreaking import duration, percent, quantity
 
 Figure = dict[str, Any]
 
 _ROW = 42
-_TIME_SCALES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
 _LABEL_LIMIT = 46
 _PERCENT = {"range": [0, 100], "tickvals": [0, 25, 50, 75, 100], "ticktext": ["0", "25 %", "50 %", "75 %", "100 %"]}
 
@@ -62,7 +62,7 @@ def time_budget(parts: Budget) -> Figure:
 def spans(traces: Sequence[TraceBundle], labels: Sequence[str], *, absolute: bool) -> Figure:
     """Busy time and idle time by cause: in time on one scale, or as shares where the times do not compare."""
     known = [(label, parts) for label, parts in _budgets(traces, labels) if parts.span_ns]
-    scale, unit = time_scale(max((parts.span_ns for _, parts in known), default=0))
+    scale, unit = duration_unit(max((parts.span_ns for _, parts in known), default=0))
     data = []
     busy = ("busy", "--busy", [float(parts.busy_ns) for _, parts in known])
     for name, token, values in [busy, *_idle_parts(known)]:
@@ -109,7 +109,7 @@ def families(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Figure:
 def stacked_bars(labels: Sequence[str], parts: Sequence[tuple[Term, Sequence[int]]]) -> Figure:
     """Times in ns as one bar a label, each made of the same parts."""
     totals = [sum(values) for values in zip(*(values for _, values in parts), strict=True)]
-    scale, unit = time_scale(max(totals, default=0))
+    scale, unit = duration_unit(max(totals, default=0))
     data = [
         {
             **_trace(term.label, term.token, pattern=term.idle),
@@ -131,7 +131,7 @@ def stacked_bars(labels: Sequence[str], parts: Sequence[tuple[Term, Sequence[int
 def gap_scatter(trace: TraceBundle) -> Figure:
     """When the GPU is idle, and for how long: one point a gap."""
     rows = [row for row in trace.rows("gaps") if row["duration_ns"]]
-    scale, unit = time_scale(max((row["start_ns"] for row in rows), default=0))
+    scale, unit = duration_unit(max((row["start_ns"] for row in rows), default=0))
     data = []
     for key, term in CAUSES.items():
         mine = [row for row in rows if cause(row["cause"]).key == key]
@@ -242,7 +242,7 @@ def roofline(points: Sequence[Point], peaks: Mapping[str, float], memory_gb_s: f
                 "y": [min(peak, low * memory_gb_s / 1e3), peak, peak],
                 "line": {"color": "--quiet", "width": 2, "dash": "solid" if len(data) == 0 else "dot"},
                 "hoverinfo": "text",
-                "hovertext": f"{name.upper()}: {three_digits(peak)} TFLOP/s, memory {three_digits(memory_gb_s)} GB/s",
+                "hovertext": f"{name.upper()}: {quantity(peak, 'TFLOP/s')}, memory {quantity(memory_gb_s, 'GB/s')}",
             }
         )
     longest = max(point.time_ns for point in points)
@@ -259,8 +259,8 @@ def roofline(points: Sequence[Point], peaks: Mapping[str, float], memory_gb_s: f
                 "y": [point.tflops for point in mine],
                 "hoverinfo": "text",
                 "hovertext": [
-                    f"<b>{plotly_text(elide(shorten(point.name), 70))}</b><br>{three_digits(point.tflops)} TFLOP/s at "
-                    f"{three_digits(point.intensity)} FLOP/B, {duration(point.time_ns)}<br>{plotly_text(point.note)}"
+                    f"<b>{plotly_text(elide(shorten(point.name), 70))}</b><br>{quantity(point.tflops, 'TFLOP/s')} at "
+                    f"{quantity(point.intensity, 'FLOP/B')}, {duration(point.time_ns)}<br>{plotly_text(point.note)}"
                     for point in mine
                 ],
                 "marker": {
@@ -295,11 +295,6 @@ def _budgets(traces: Sequence[TraceBundle], labels: Sequence[str]) -> list[tuple
     """Of those traces that have GPU work."""
     known = ((label, budget(trace)) for label, trace in zip(labels, traces, strict=True))
     return [(label, parts) for label, parts in known if parts is not None]
-
-
-def time_scale(largest_ns: float) -> tuple[float, str]:
-    """The unit for an axis whose largest value that is."""
-    return next(((factor, unit) for factor, unit in _TIME_SCALES if largest_ns >= factor), (1.0, "ns"))
 
 
 def ranked(entries: Sequence[tuple[str, int]], token: str) -> Figure:

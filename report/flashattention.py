@@ -13,11 +13,12 @@ from tracekit.architectures import Instruction, instructions, multiprocessor
 from tracekit.devices import find_datasheet
 from tracekit.manifest import Model
 from tracekit.quoted import quoted
+from tracekit.wording import MISSING, counted, three_digits
 
 from . import run
 from .bundle import TraceBundle
+from .nonbreaking import binary_size, operations, percent, size
 from .tables import Cell, Column, TableView, count_cell, share_cell
-from .units import MISSING, NBSP, binary_size, number, percent, size, three_digits
 
 _TURING = (7, 5)
 _AMPERE = (8, 0)
@@ -100,7 +101,7 @@ def _answer() -> str:
         "It can run: a T4 has the matrix instructions that FlashAttention is made of. It cannot speed up decoding: of what a "
         f"step of GPT-2 small reads at context {_CONTEXTS[0]}, {percent(_share(cache, weights))} is the KV cache, and every "
         "kernel has to read that; the rest are weights. It can help with long prompts: of the arithmetic on "
-        f"{number(_PROMPTS[-1])} tokens, attention is {percent(_share(attention, linear), 0)}."
+        f"{counted(_PROMPTS[-1], 'token')}, attention is {percent(_share(attention, linear), 0)}."
     )
 
 
@@ -181,7 +182,7 @@ def _intensity() -> str:
     balances = [1000 * one.tflops["fp16"] / one.memory_gb_s for one in (small, large)]
     return (
         "What counts is arithmetic against bandwidth, and there the two are alike: "
-        f"{balances[0]:.0f} FP16 operations a byte on a T4, {balances[1]:.0f} on an A100. "
+        f"{three_digits(balances[0])} FP16 operations a byte on a T4, {three_digits(balances[1])} on an A100. "
         "Scores that never go to memory save both the same share."
     )
 
@@ -240,4 +241,4 @@ def _prefill(models: Sequence[Model]) -> TableView:
 
 
 def _flops(count: int) -> Cell:
-    return Cell(f"{three_digits(count / 1e9)}{NBSP}GFLOP", float(count))
+    return Cell(operations(count), float(count))

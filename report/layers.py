@@ -13,12 +13,13 @@ from typing import Any
 from tracekit.names import elide
 from tracekit.quoted import Layer as QuotedLayer
 from tracekit.quoted import quoted
+from tracekit.wording import counted, form
 
 from . import figures, run
 from .budget import figure
 from .bundle import TraceBundle
+from .nonbreaking import duration, percent
 from .tables import Cell, Column, Row, TableView, count_cell, name_cell, own_cell, own_column, share_cell, time_cell
-from .units import duration, number, percent
 
 REST = "(rest)"
 OUTSIDE = "(outside)"
@@ -151,10 +152,10 @@ def _nested(rows: Sequence[Row]) -> list[Layer]:
 def _about(step: Layer, on_gpu: bool) -> str:
     """How often it ran, how many blocks each row of them stands for, and its two times."""
     calls, block = figure(step.row, "calls"), step.below(BLOCK)
-    parts = [f"{number(calls)} steps"] if calls > 1 else []
+    parts = [counted(calls, "step")] if calls > 1 else []
     blocks = round(figure(block.row, "calls") / calls) if block is not None and calls else 0
     if blocks > 1:
-        parts.append(f"{number(blocks)} blocks as one")
+        parts.append(f"{counted(blocks, 'block')} as one")
     if on_gpu:
         parts.append(f"GPU {duration(step.gpu_ns)}")
     return ", ".join((*parts, f"host {duration(step.host_ns)}"))
@@ -282,17 +283,20 @@ def _notes(trace: TraceBundle, has_steps: bool, on_gpu: bool) -> Iterator[str]:
     told = labelled + figure(sources, "named_graph_kernels")
     if named := figure(sources, "named_kernels"):
         yield (
-            f"The layers of {number(named)} kernels are told by the kernels' names and their order, and have GPU time only. "
+            f"The layers of {counted(named, 'kernel')} are told by the kernels' names and their order, and have GPU time only. "
             "What a kernel fuses is joined by +, and all of its time counts where that stands."
         )
     if replayed > told:
         yield (
-            f"{number(replayed - told)} kernels were replayed from CUDA graphs and neither a label nor a name tells their "
-            "layer: they count for the one in which their graph was launched. torch can label them "
-            "(torch.cuda._graph_annotations)."
+            f"{_replayed(replayed - told)}, and neither a label nor a name tells a layer: such kernels count for the one in "
+            "which their graph was launched. torch can label them (torch.cuda._graph_annotations)."
         )
     elif labelled:
-        yield f"{number(labelled)} kernels were replayed from CUDA graphs; their labels tell their layers."
+        yield f"{_replayed(labelled)}; labels tell the layers."
+
+
+def _replayed(kernels: int) -> str:
+    return f"{counted(kernels, 'kernel')} {form(kernels, 'was', 'were')} replayed from CUDA graphs"
 
 
 def _over(value: int, by: int) -> float | None:

@@ -1,17 +1,15 @@
-"""What do the words and colours of the dossier stand for?"""
+"""What do the colours of the dossier stand for?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tracekit import vocabulary
+
 
 @dataclass(frozen=True)
-class Term:
-    """A family or a cause: `key` as in the bundle, `label` for people, `meaning` in a line."""
-
-    key: str
-    label: str
-    meaning: str
+class Term(vocabulary.Term):
+    """A family or a cause with its colour."""
 
     @property
     def token(self) -> str:
@@ -29,32 +27,11 @@ class Term:
         return "--ink" if self.idle else "--on-light" if self.key in ("elementwise", "other") else "--on-colour"
 
 
-# Order is the order of stacking in every chart.
-FAMILIES = {
-    term.key: term
-    for term in (
-        Term("gemm", "gemm", "dense matrix multiply"),
-        Term("attention", "attention", "fused attention"),
-        Term("convolution", "convolution", "convolution and its stages"),
-        Term("reduction", "reduction", "sums, softmax, norms, sorting, scans"),
-        Term("elementwise", "elementwise", "pointwise math, casts, copies, fills, layout"),
-        Term("indexing", "indexing", "gather, scatter, embedding, cache stores"),
-        Term("communication", "communication", "collectives between devices"),
-        Term("other", "other", "kernels of none of these families"),
-        Term("memory", "memory", "copies and fills by the copy engines"),
-    )
-}
-CAUSES = {
-    term.key: term
-    for term in (
-        Term("host_sync", "host sync", "the launching thread sat in a blocking runtime call"),
-        Term("dispatch", "dispatch", "the launching thread was inside an operator: the framework's own cost"),
-        Term("host_other", "host other", "the launching thread was elsewhere: Python, data loading, nothing"),
-        Term("launch_latency", "launch latency", "from the launching call to the kernel's start"),
-        Term("device_wait", "device wait", "queued but not started: a dependency, or the device's own dispatch"),
-        Term("unattributed", "unattributed", "no launching call was recorded"),
-    )
-}
+def _coloured(terms: vocabulary.Terms) -> dict[str, Term]:
+    return {key: Term(term.key, term.label, term.meaning) for key, term in terms.items()}
+
+
+FAMILIES, CAUSES = _coloured(vocabulary.FAMILIES), _coloured(vocabulary.CAUSES)
 
 
 def family(key: object) -> Term:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tracekit.wording import MISSING, counted, form, number
+
 from . import figures
 from .bundle import RunBundle
 from .legend import FAMILIES, Term
+from .nonbreaking import duration, percent
 from .steps import BANDWIDTH_COLUMNS, bandwidth_cells, message_cells
 from .tables import Cell, Column, Row, TableView, count_cell, time_cell
-from .units import MISSING, duration, number, percent
 
 RANKS = 64
 """So many ranks are shown: of more, those that come last most often."""
@@ -49,7 +51,7 @@ def _view(key: str, run: RunBundle) -> RunView:
     notes = tuple(str(note) for note in run.document.get("notes") or ())
     return RunView(
         key=key,
-        title=f"{number(len(rows))} ranks of {run.document.get('name') or 'a run'}",
+        title=f"{counted(len(rows), 'rank')} of {run.document.get('name') or 'a run'}",
         headline=_headline(run),
         notes=notes,
         chart=_chart(charted) if charted else None,
@@ -60,7 +62,8 @@ def _view(key: str, run: RunBundle) -> RunView:
 
 def _headline(run: RunBundle) -> str:
     document = run.document
-    text = f"{number(document.get('collectives'))} collectives were matched across ranks"
+    matched = document.get("collectives")
+    text = f"{counted(matched, 'collective')} {form(matched, 'was', 'were')} matched across ranks"
     text += f", by {document['matched_by']}." if document.get("matched_by") else "."
     if document.get("straggler") is not None:
         share, decided = percent(document.get("straggler_share")), number(document.get("decided"))

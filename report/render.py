@@ -18,13 +18,16 @@ import jinja2
 from markupsafe import Markup, escape
 
 from tracekit.files import write_atomic
+from tracekit.vocabulary import WITHOUT_OPERATOR
+from tracekit.wording import counted, number, ratio
 
-from . import comparison, figures, run, tables, units
+from . import comparison, figures, run, tables
 from .budget import Budget, budget, figure
 from .bundle import Bundle, TraceBundle, read_bundle
 from .critical_path import CriticalPathView, critical_path_view
 from .flashattention import flash_attention
 from .layers import LayersView, layers_view
+from .nonbreaking import duration, percent
 from .ranks import run_views
 from .roofline import ProjectionView, RooflineView, projection_view, roofline_view
 from .steps import CommunicationView, StepsView, communication_view, steps_view
@@ -156,31 +159,31 @@ def _key_figures(trace: TraceBundle, parts: Budget | None) -> list[KeyFigure]:
         host = trace.document.get("host") or {}
         operators = trace.column("operators", "count")
         return [
-            KeyFigure("Host span", units.duration(host.get("span_ns")), "first to last event"),
+            KeyFigure("Host span", duration(host.get("span_ns")), "first to last event"),
             KeyFigure(
                 "Operators",
-                units.number(sum(value or 0 for value in operators)),
-                f"{units.number(len(operators))} different",
+                number(sum(value or 0 for value in operators)),
+                f"{number(len(operators))} different",
             ),
-            KeyFigure("Threads", units.number(host.get("threads"))),
+            KeyFigure("Threads", number(host.get("threads"))),
         ]
     launches, idle = trace.document.get("launches") or {}, trace.document.get("idle") or {}
     overhead = figure(idle, "dispatch_ns") + figure(idle, "launch_latency_ns")
     copies = figure(trace.gpu, "memcpys") + figure(trace.gpu, "memsets")
     latency = (launches.get("latency_ns") or {}).get("p50")
     return [
-        KeyFigure("GPU span", units.duration(parts.span_ns), "first to last GPU event"),
-        KeyFigure("Busy", units.percent(parts.share(parts.busy_ns)), units.duration(parts.busy_ns)),
-        KeyFigure("Launch overhead", units.percent(parts.share(overhead)), f"{units.duration(overhead)} of idle time"),
-        KeyFigure("Kernel time", units.duration(figure(trace.gpu, "kernel_time_ns")), "over all streams"),
+        KeyFigure("GPU span", duration(parts.span_ns), "first to last GPU event"),
+        KeyFigure("Busy", percent(parts.share(parts.busy_ns)), duration(parts.busy_ns)),
+        KeyFigure("Launch overhead", percent(parts.share(overhead)), f"{duration(overhead)} of idle time"),
+        KeyFigure("Kernel time", duration(figure(trace.gpu, "kernel_time_ns")), "over all streams"),
         KeyFigure(
             "Kernels",
-            units.number(figure(trace.gpu, "kernels")),
-            f"{units.number(figure(trace.gpu, 'unique_kernels'))} different",
+            number(figure(trace.gpu, "kernels")),
+            f"{number(figure(trace.gpu, 'unique_kernels'))} different",
         ),
-        KeyFigure("Launch latency", units.duration(latency), f"median of {_launches(launches)}")
+        KeyFigure("Launch latency", duration(latency), f"median of {_launches(launches)}")
         if latency is not None
-        else KeyFigure("Copies and fills", units.number(copies)),
+        else KeyFigure("Copies and fills", number(copies)),
         *_without_operator(trace),
     ]
 
@@ -190,13 +193,8 @@ def _without_operator(trace: TraceBundle) -> Iterator[KeyFigure]:
     alone = trace.document.get("without_operator") or {}
     if not figure(alone, "time_ns"):
         return
-    reasons = {
-        "replayed_ns": "replayed from CUDA graphs",
-        "outside_ns": "launched outside operators",
-        "unlaunched_ns": "whose launch was not recorded",
-    }
-    most = max(reasons, key=lambda key: figure(alone, key))
-    yield KeyFigure("No operator", units.percent(alone.get("share")), f"of kernel time, mostly {reasons[most]}")
+    most = max(WITHOUT_OPERATOR, key=lambda reason: figure(alone, f"{reason}_ns"))
+    yield KeyFigure("No operator", percent(alone.get("share")), f"of kernel time, mostly {WITHOUT_OPERATOR[most]}")
 
 
 def _undecided(trace: TraceBundle) -> list[tuple[str, list[str]]]:
@@ -209,8 +207,8 @@ def _undecided(trace: TraceBundle) -> list[tuple[str, list[str]]]:
 
 def _launches(launches: dict[str, Any]) -> str:
     graphs = figure(launches, "graph_launches")
-    text = f"{units.number(figure(launches, 'kernel_launches'))} launches"
-    return f"{text}, {units.number(graphs)} graphs" if graphs else text
+    text = counted(figure(launches, "kernel_launches"), "launch", "launches")
+    return f"{text}, {counted(graphs, 'graph')}" if graphs else text
 
 
 def _charts(trace: TraceBundle, parts: Budget | None) -> list[Chart]:
@@ -227,8 +225,8 @@ def _charts(trace: TraceBundle, parts: Budget | None) -> list[Chart]:
         if trace.tables["gaps"].num_rows:
             shown, total = trace.tables["gaps"].num_rows, parts.idle_ns
             covered = sum(value or 0 for value in trace.column("gaps", "duration_ns"))
-            share = f", {units.percent(covered / total, 0)} of all idle time" if total else ""
-            caption = f"One point a gap: the {units.number(shown)} longest{share}."
+            share = f", {percent(covered / total, 0)} of all idle time" if total else ""
+            caption = f"One point a gap: the {number(shown)} longest{share}."
             found.append(
                 Chart(
                     "gap-scatter",
@@ -254,8 +252,8 @@ def _overlap(parts: Budget) -> str:
     if not parts.overlaps:
         return f"{text} Idle segments are hatched."
     return (
-        f"{text} Kernels and copies add up to {units.duration(parts.raw_busy_ns)}, more than the "
-        f"{units.duration(parts.busy_ns)} busy, as streams overlap: their parts are scaled down to it. "
+        f"{text} Kernels and copies add up to {duration(parts.raw_busy_ns)}, more than the "
+        f"{duration(parts.busy_ns)} busy, as streams overlap: their parts are scaled down to it. "
         "Idle segments are hatched."
     )
 
@@ -325,10 +323,10 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         island=json_island,
-        duration=units.duration,
-        percent=units.percent,
-        number=units.number,
-        ratio=units.ratio,
+        duration=duration,
+        percent=percent,
+        number=number,
+        ratio=ratio,
         full=lambda value: f"{value:.9g}",
         breakable=breakable,
         sentence=lambda text: str(text)[:1].upper() + str(text)[1:],

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from tracekit.manifest import RunManifest, Statistics
 from tracekit.quoted import quoted
+from tracekit.wording import MISSING, counted, number, ratio, scientific, three_digits
 
 from . import run
 from .bundle import TraceBundle
+from .nonbreaking import NBSP, binary_size, durations, percent, quantity
 from .tables import Cell, Column, TableView, time_cell
-from .units import MISSING, NBSP, binary_size, durations, number, percent, ratio, three_digits
 
 _BASELINE = "baseline"
 
@@ -64,7 +65,7 @@ def fastest(traces: Sequence[TraceBundle]) -> str:
     if reduction <= 0:
         return f"On {run.device_name(trace)} no variant is faster than the baseline."
     return (
-        f"On {run.device_name(trace)}, {best.variant} is fastest: {three_digits(best.timings.tokens_per_second)} tokens/s, "
+        f"On {run.device_name(trace)}, {best.variant} is fastest: {quantity(best.timings.tokens_per_second, 'tokens/s')}, "
         f"{percent(reduction / 100)} less time than the baseline."
     )
 
@@ -77,7 +78,7 @@ def _conditions(trace: TraceBundle, manifest: RunManifest) -> tuple[str, ...]:
         manifest.model.name,
         workload.kind,
         f"batch {number(workload.batch)}",
-        f"{number(workload.prompt_tokens)} + {number(workload.new_tokens)} tokens",
+        f"{number(workload.prompt_tokens)} + {counted(workload.new_tokens, 'token')}",
         workload.decoding,
         f"{manifest.weights.source} weights",
     )
@@ -150,8 +151,7 @@ def _reduction(one: Run, base: Run | None) -> Cell:
         reduction = 100 * (1 - one.manifest.timings.total.median_ns / base.manifest.timings.total.median_ns)
     if reduction is None:
         return Cell(MISSING)
-    # A minus sign proper, as this is not an option.
-    return Cell(f"{'−' if reduction < 0 else ''}{percent(abs(reduction) / 100)}", float(reduction))
+    return Cell(percent(reduction / 100), float(reduction))
 
 
 def _error(manifest: RunManifest) -> Cell:
@@ -159,7 +159,7 @@ def _error(manifest: RunManifest) -> Cell:
     if accuracy is None:
         return Cell(MISSING)
     over = "" if accuracy.relative_error <= accuracy.bound else ": too far off"
-    return Cell(f"{_power(accuracy.relative_error)} of {_power(accuracy.bound)}{over}", accuracy.relative_error)
+    return Cell(f"{scientific(accuracy.relative_error)} of {scientific(accuracy.bound)}{over}", accuracy.relative_error)
 
 
 def _tokens(manifest: RunManifest) -> Cell:
@@ -169,17 +169,10 @@ def _tokens(manifest: RunManifest) -> Cell:
     return Cell(f"{number(accuracy.equal_tokens)} of {number(accuracy.tokens)}", accuracy.equal_tokens / accuracy.tokens)
 
 
-def _power(value: float) -> str:
-    """A small number, in the notation that its kind is usually written in: `1.2e-7`."""
-    if not value:
-        return "0"
-    digits, power = f"{value:.1e}".split("e")
-    return f"{digits.removesuffix('.0')}e{int(power)}"
-
-
 def _repetitions(runs: Sequence[Run]) -> str:
     counts = sorted({len(one.manifest.timings.runs) for one in runs})
-    return f"{number(counts[0])} runs each" if len(counts) == 1 else f"{number(counts[0])} to {number(counts[-1])} runs each"
+    least = "" if len(counts) == 1 else f"{number(counts[0])} to "
+    return f"{least}{counted(counts[-1], 'run')} each"
 
 
 def _turns(runs: Sequence[Run]) -> str:
@@ -193,6 +186,7 @@ def _turns(runs: Sequence[Run]) -> str:
 
 
 def _quoted() -> TableView:
+    """The study's table, to as many decimals as it has: a quotation is not rounded."""
     source = quoted().source
     columns = (
         Column("Method", "layer"),

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracekit.names import elide
+from tracekit.vocabulary import FLAGS, ROOFS, limited_by, term
+from tracekit.wording import MISSING, is_number, shapes, three_digits
 
 from . import figures
 from .bundle import TraceBundle
 from .legend import family
+from .nonbreaking import duration, percent, quantity, size
 from .tables import Cell, Column, Row, TableView, count_cell, name_cell, share_cell, time_cell
-from .units import MISSING, NBSP, duration, is_number, percent, size, three_digits
 
 OPERATORS = 100
 KERNELS = 100
 PROJECTED = 60
 _SHAPES_LIMIT = 48
-FLAGS = {"from_cache": "memory, from cache", "above_peak": "above peak: the model or the clock is wrong"}
-"""What is said instead of the bound where the memory or the device seems faster than it can be."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ _FIGURES = (
     Column("GB/s", "number", "bytes that must move at least, over the time of runs whose bytes are known"),
     Column("FLOP/B", "number", "arithmetic intensity"),
     Column("Of roof", "bar", "the larger share of the device's peak: of its arithmetic, or of its bandwidth"),
-    Column("Bound by", "text", "what keeps it from being faster; latency: neither, below a quarter of both"),
+    Column("Bound by", "text", f"what keeps it from being faster. {'; '.join(map(str, ROOFS.values()))}"),
     Column("Peak", "text", "of the datasheet, that the FLOPs are held against"),
     Column("Runs", "number", "of kernels"),
 )
@@ -139,7 +139,9 @@ def _figures(row: Row) -> tuple[Cell, ...]:
 
 
 def _bound(row: Row) -> Cell:
-    return Cell(FLAGS.get(row["flag"]) or str(row["bound"] or MISSING))
+    if row["flag"]:
+        return Cell(str(term(FLAGS, row["flag"])))
+    return Cell(term(ROOFS, row["bound"]).label if row["bound"] else MISSING)
 
 
 def _of_roof(row: Row) -> float | None:
@@ -164,7 +166,7 @@ def projection_view(trace: TraceBundle) -> ProjectionView | None:
 def _inputs(inputs: Mapping[str, Any]) -> tuple[str, ...]:
     gap, launch = inputs.get("gap_ns"), inputs.get("launch_ns")
     return (
-        f"Bandwidth {three_digits(inputs.get('memory_gb_s') or 0)}{NBSP}GB/s: {inputs.get('memory_source')}.",
+        f"Bandwidth {quantity(inputs.get('memory_gb_s') or 0, 'GB/s')}: {inputs.get('memory_source')}.",
         f"Peaks: {inputs.get('tflops_source')}.",
         f"Launches: {duration(gap)} between queued kernels, {duration(launch)} of the host a launch: "
         f"{inputs.get('launch_source')}.",
@@ -175,12 +177,11 @@ def _decode(decode: object) -> str:
     """The sentence on a decode step by the model alone; empty without one."""
     if not isinstance(decode, dict) or not isinstance(decode.get("model"), dict):
         return ""
-    limit = "the host's launches" if decode.get("bound") == "host" else f"the {decode.get('bound')} roof and the gaps"
     return (
         f"By the model's shape alone, projected: a decode step moves {size(decode['model'].get('bytes'))}, which takes "
         f"{duration(decode.get('kernel_ns'))}, and the gaps between its kernels {duration(decode.get('gap_ns'))}; the host "
         f"takes {duration(decode.get('host_ns'))}. That is {duration(decode.get('step_ns'))} a step, "
-        f"{three_digits(decode.get('tokens_per_second') or 0)} tokens/s, limited by {limit}."
+        f"{quantity(decode.get('tokens_per_second') or 0, 'tokens/s')}, limited by {limited_by(decode.get('bound'))}."
     )
 
 
@@ -242,13 +243,12 @@ def _family(row: Row) -> Cell:
     return Cell(term.label, term=term)
 
 
-def _shapes(shapes: str | None) -> Cell:
-    """`[9, 768], [768]` as `9×768, 768`."""
-    if not shapes:
+def _shapes(recorded: str | None) -> Cell:
+    if not recorded:
         return Cell(MISSING)
-    short = ", ".join(shape.replace(", ", "×") for shape in shapes.strip("[]").split("], ["))
-    cut = elide(short, _SHAPES_LIMIT)
-    return Cell(cut, full=short if cut != short else None)
+    text = shapes(recorded)
+    cut = elide(text, _SHAPES_LIMIT)
+    return Cell(cut, full=text if cut != text else None)
 
 
 def _rate(value: float | None) -> Cell:

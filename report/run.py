@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from tracekit.errors import ManifestError
 from tracekit.manifest import RunManifest, from_json
+from tracekit.wording import counted, number, scientific
 
 from .budget import figure
 from .bundle import TraceBundle
-from .units import binary_size, duration, number, three_digits
+from .nonbreaking import binary_size, duration, millions, quantity
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def facts(trace: TraceBundle) -> list[Fact]:
         found += [*_work(run), *_versions(run)]
     elif trace.manifest:
         found.append(Fact("Run manifest", "present, but not one that this version can read"))
-    found.append(Fact("Trace", f"{number(figure(trace.document, 'events'))} events"))
+    found.append(Fact("Trace", counted(figure(trace.document, "events"), "event")))
     return found
 
 
@@ -90,28 +91,28 @@ def _place(trace: TraceBundle, run: RunManifest | None) -> Iterator[Fact]:
         driver = f", driver {run.device.driver}" if run.device.driver else ""
         yield Fact(
             "Host",
-            f"{run.host.cpu}, {number(run.host.threads)} of {number(run.host.cores)} cores{driver}",
+            f"{run.host.cpu}, {number(run.host.threads)} of {counted(run.host.cores, 'core')}{driver}",
             run.host.system,
         )
 
 
 def _work(run: RunManifest) -> Iterator[Fact]:
     yield Fact("Variant", run.variant, f"{run.dtype}, {run.attention} attention")
-    yield Fact("Model", run.model.name, f"{three_digits(run.model.parameters / 1e6)} M parameters")
+    yield Fact("Model", run.model.name, f"{millions(run.model.parameters)} parameters")
     yield Fact("Workload", f"{run.workload.kind}, batch {run.workload.batch}, {_tokens(run)}", run.workload.decoding)
     yield _weights(run)
     timings = run.timings
     yield Fact(
         "Speed, unprofiled",
-        f"{three_digits(timings.tokens_per_second)} tokens/s",
-        f"median of {len(timings.runs)} runs",
+        quantity(timings.tokens_per_second, "tokens/s"),
+        f"median of {counted(len(timings.runs), 'run')}",
     )
     yield Fact("First token", duration(timings.first_token.median_ns))
     if timings.event_token:
         yield Fact("Per token", duration(timings.event_token.median_ns), "by CUDA events")
     if run.accuracy:
         error, bound = run.accuracy.relative_error, run.accuracy.bound
-        yield Fact("Error of its logits", f"{error:.1e}", f"against {run.accuracy.reference}; may be {bound:.0e}")
+        yield Fact("Error of its logits", scientific(error), f"against {run.accuracy.reference}; may be {scientific(bound)}")
     if timings.peak_memory_bytes:
         yield Fact("Peak memory", binary_size(timings.peak_memory_bytes))
 
@@ -138,15 +139,15 @@ def _versions(run: RunManifest) -> Iterator[Fact]:
 
 
 def _tokens(run: RunManifest) -> str:
-    return f"{number(run.workload.prompt_tokens)} + {number(run.workload.new_tokens)} tokens"
+    return f"{number(run.workload.prompt_tokens)} + {counted(run.workload.new_tokens, 'token')}"
 
 
 def _device_detail(device: Mapping[str, object]) -> str:
     parts = []
     if device.get("compute_capability"):
         parts.append(f"compute capability {device['compute_capability']}")
-    if figure(device, "multiprocessors"):
-        parts.append(f"{figure(device, 'multiprocessors')} multiprocessors")
-    if figure(device, "memory_bytes"):
-        parts.append(binary_size(figure(device, "memory_bytes")))
+    if multiprocessors := figure(device, "multiprocessors"):
+        parts.append(counted(multiprocessors, "multiprocessor"))
+    if memory := figure(device, "memory_bytes"):
+        parts.append(binary_size(memory))
     return ", ".join(parts)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tracekit.wording import MISSING, counted, is_number, number, three_digits
+
 from .bundle import TraceBundle
+from .nonbreaking import duration, percent, size
 from .tables import Cell, Column, TableView, count_cell, name_cell, time_cell
-from .units import MISSING, duration, is_number, number, percent, size, three_digits
 
 STEPS = 100
 COLLECTIVES = 40
@@ -45,7 +47,7 @@ def _headline(found: Mapping[str, Any]) -> str:
     text += f", with a confidence of {percent(confidence, 0)}." if is_number(confidence) and confidence < 1 else "."
     chosen = found.get("chosen")
     if isinstance(chosen, dict):
-        some = f"{number(chosen.get('count'))} of {number(chosen.get('of'))} steps ({chosen.get('numbers')})"
+        some = f"{number(chosen.get('count'))} of {counted(chosen.get('of'), 'step')} ({chosen.get('numbers')})"
         text += f" Everything about this trace is about {some} alone."
     return text
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from tracekit.names import shorten
 from tracekit.schema import CAUSES
+from tracekit.wording import MISSING, is_number, number
 
 from .budget import Budget, figure
 from .bundle import TraceBundle
 from .legend import Term, cause, family
-from .units import MISSING, binary_size, duration, is_number, number, percent, rate, size
+from .nonbreaking import binary_size, duration, percent, rate, size
 
 Row = Mapping[str, Any]
 

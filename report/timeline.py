@@ -11,7 +11,7 @@ from tracekit.names import shorten
 
 from .bundle import TraceBundle
 from .legend import cause, family
-from .units import duration
+from .nonbreaking import duration
 
 # Host above device, and outer above inner, so that a launch reads downwards into its kernel.
 _KINDS = ("annotation", "operator", "call", "gpu")

@@ -6,19 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tracekit.names import shorten
+from tracekit.wording import counted, form, number, three_digits
 
 from .budget import Budget, Part, budget, figure
 from .bundle import TraceBundle
-from .units import duration, number, percent, rough_percent, three_digits
+from .nonbreaking import duration, percent, rough_percent
 
-_PHRASES = {
-    "host_sync": "the launching thread blocked in a synchronising call (host sync)",
-    "dispatch": "the host being late: the framework's own work between launches (dispatch)",
-    "host_other": "the host being late: outside any operator, in Python, data loading or nothing (host other)",
-    "launch_latency": "launches on their way to the device (launch latency)",
-    "device_wait": "kernels that were queued but not started (device wait)",
-    "unattributed": "not attributable, because no launching call was recorded",
-}
 # Above this share of the span the kernels decide, and naming the largest cause of the little idle time would mislead.
 _SATURATED = 0.95
 
@@ -45,7 +38,7 @@ def compare(traces: Sequence[TraceBundle], labels: Sequence[str], *, comparable:
     known = ((label, budget(trace)) for label, trace in zip(labels, traces, strict=True))
     spans = [(label, parts) for label, parts in known if parts is not None and parts.span_ns]
     if len(spans) < 2:
-        return f"{number(len(traces))} traces, {number(len(spans))} of them with GPU work."
+        return f"{counted(len(traces), 'trace')}, {number(len(spans))} of them with GPU work."
     return f"{_spans(spans) if comparable else ''} {_busiest(spans)}".strip()
 
 
@@ -73,13 +66,18 @@ def _caution(trace: TraceBundle) -> str:
     lost, orphans = figure(launches, "launches_without_kernel"), figure(launches, "kernels_without_launch")
     made = figure(launches, "kernel_launches") + figure(launches, "graph_launches")
     if lost:
-        of = f" of {number(made)}" if made >= lost else ""
+        lacking = f"{number(lost)} of {_launches(made)}" if made >= lost else _launches(lost)
         effect = "every GPU figure below is a lower bound" if trace.gpu else "what the GPU did is not known"
-        return f"This trace is incomplete: {number(lost)}{of} launches have no GPU event, so {effect}."
+        return f"This trace is incomplete: {lacking} {form(lost, 'has', 'have')} no GPU event, so {effect}."
     if orphans:
         effect = "the causes of idle time are partly unknown"
-        return f"This trace is incomplete: {number(orphans)} kernels have no launching call, so {effect}."
+        lacking = f"{counted(orphans, 'kernel')} {form(orphans, 'has', 'have')}"
+        return f"This trace is incomplete: {lacking} no launching call, so {effect}."
     return "This trace is incomplete: read the warnings below before any figure."
+
+
+def _launches(count: int) -> str:
+    return counted(count, "launch", "launches")
 
 
 def _gpu(trace: TraceBundle, parts: Budget) -> str:
@@ -91,7 +89,8 @@ def _gpu(trace: TraceBundle, parts: Budget) -> str:
     elif busy >= _SATURATED:
         opening += ": what its kernels cost decides, not how they are launched."
     else:
-        opening += f"; {rough_percent(largest.time_ns / parts.idle_ns)} of the idle time is {_PHRASES[largest.term.key]}."
+        part, cause = rough_percent(largest.time_ns / parts.idle_ns), largest.term
+        opening += f"; {part} of the idle time is {cause.label} ({cause.meaning})."
     return f"{opening} {_kernels(trace, parts)}".strip()
 
 
@@ -130,6 +129,6 @@ def _host_only(trace: TraceBundle) -> str:
     count = sum(int(row["count"] or 0) for row in operators)
     return (
         "No GPU work was recorded, so this is about the host alone. "
-        f"{number(count)} operators take {duration(total)} of their own, "
+        f"{counted(count, 'operator')} {form(count, 'takes', 'take')} {duration(total)} of their own, "
         f"the largest part in {shorten(str(first['name']))} ({percent(int(first['host_self_ns']) / total, 0)})."
     )

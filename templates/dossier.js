@@ -215,7 +215,8 @@
 
   const UNITS = [[1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]];
   const duration = (ns) => {
-    const [factor, unit] = UNITS.find(([least]) => Math.abs(ns) >= least) ?? UNITS[3];
+    const shown = Math.abs(Number(ns.toPrecision(3))); // the unit fits what is shown: 999,600 ns is 1 ms, not 1000 µs
+    const [factor, unit] = UNITS.find(([least]) => shown >= least) ?? UNITS[3];
     return `${Number((ns / factor).toPrecision(3))}\u00a0${unit}`;
   };
 

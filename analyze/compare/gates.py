@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tracekit.errors import TracekitError
+from tracekit.wording import duration, exact_percent, number, signed_percent
 
-from ..output.comparison_view import percent
-from ..output.terminal import time
 from .budgets import Budget
 from .metrics import KEYS, Metric, value
 from .per_step import common_steps, of_a_step, step_noun, steps_of
@@ -68,11 +67,11 @@ def _regression(new: Side, old: Side, budget: Budget, regression: Fraction) -> G
     metric, base = budget.metric, budget.of or budget.metric
     now, before, whole = _figure(new, old, metric, kind), _figure(old, new, metric, kind), _figure(old, new, base, kind)
     allowed = before + regression * whole
-    growth = percent(float((now - before) / whole)) if whole else "none before"
+    growth = signed_percent(float((now - before) / whole)) if whole else "none before"
     of = f" of {budget.of}" if budget.of else ""
     text = (
         f"{metric}: {_shown(before, metric)} → {_shown(now, metric)}{_unit(kind)}, {growth}{of}, "
-        f"at most +{float(100 * regression):g} %"
+        f"at most +{exact_percent(float(regression))}"
     )
     return Gate(metric, "max_regression", now <= allowed, text, before, now, allowed)
 
@@ -107,7 +106,7 @@ def _unit(kind: str | None) -> str:
     return f" a {step_noun(kind)}" if kind else ""
 
 
-def _shown(number: Fraction, metric: Metric) -> str:
+def _shown(figure: Fraction, metric: Metric) -> str:
     if metric.is_time:
-        return time(round(number))
-    return f"{number.numerator:,}" if number.denominator == 1 else f"{float(number):,.2f}"
+        return duration(round(figure))
+    return number(figure.numerator if figure.denominator == 1 else float(figure))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tracekit.names import shorten
+from tracekit.wording import MISSING
 
 from .comparison_view import Cell, Name, Section, View
 from .terminal_text import printable
@@ -44,11 +45,10 @@ def _lines(view: View) -> Iterator[str]:
 
 def _section(section: Section, *, folded: bool) -> Iterator[str]:
     """A table under its title; all but the first can be unfolded."""
-    more = f" (the {len(section.rows)} largest of {len(section.rows) + section.left_out:,} changes)" if section.left_out else ""
     if folded:
-        yield f"<details><summary>{section.title}{more}</summary>"
+        yield f"<details><summary>{section.title}{section.some}</summary>"
     else:
-        yield f"**{section.title}{more}**"
+        yield f"**{section.title}{section.some}**"
     yield ""
     yield _row(section.columns)
     yield _row(["---" if isinstance(cell, Name) else "---:" for cell in section.rows[0]])
@@ -70,4 +70,4 @@ def _cell(cell: Cell) -> str:
 def code(text: str) -> str:
     """Text from a trace as a span of code that fits into a cell of a table, on one line."""
     safe = "".join("�" if c in SPECIAL else c for c in printable(text)).strip()
-    return "`{}`".format(safe.replace("|", "\\|")) if safe else "–"
+    return "`{}`".format(safe.replace("|", "\\|")) if safe else MISSING

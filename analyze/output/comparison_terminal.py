@@ -44,8 +44,7 @@ def _condition(condition: Condition) -> str:
 
 
 def _title(section: Section) -> Text:
-    more = f" (the {len(section.rows)} largest of {len(section.rows) + section.left_out:,} changes)" if section.left_out else ""
-    return Text.assemble("\n", (section.title, "bold"), (more, "dim"))
+    return Text.assemble("\n", (section.title, "bold"), (section.some, "dim"))
 
 
 def _table(section: Section, width: int) -> RichTable:

@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 
 from tracekit.table import Table
+from tracekit.vocabulary import label
+from tracekit.wording import MISSING, counted, duration, durations, form, number, percent, signed_duration, signed_percent
 
 from ..compare.changes import APPEARED, VANISHED
 from ..compare.comparison import Comparison
 from ..compare.conditions import Condition
 from ..compare.fusions import Fusion
 from ..compare.per_step import step_noun
-from .terminal import share, time
 
 ROWS = 8
-COUNTED = {"gpu.kernels": "kernels", "launches.kernel_launches": "kernel launches", "launches.graph_launches": "graph launches"}
-NONE = "–"
+COUNTED = {
+    "gpu.kernels": ("kernel", "kernels"),
+    "launches.kernel_launches": ("kernel launch", "kernel launches"),
+    "launches.graph_launches": ("graph launch", "graph launches"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ class Section:
     shares: tuple[float, ...] = ()
     left_out: int = 0
     wide: frozenset[str] = frozenset()
+
+    @property
+    def some(self) -> str:
+        """How many changes there are, as a clause, where not all of them are shown; else empty."""
+        whole = len(self.rows) + self.left_out
+        return f" (the {len(self.rows)} largest of {counted(whole, 'change')})" if self.left_out else ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,11 @@ class _Scale:
 
     def counts(self, a: int, b: int) -> str:
         """A number in each trace."""
-        return f"{_count(a / self.a)} → {_count(b / self.b)}"
+        return f"{number(a / self.a)} → {number(b / self.b)}"
+
+    def counted(self, a: int, b: int, nouns: tuple[str, str]) -> str:
+        """A number in each trace and its noun, which goes with the one that stands beside it."""
+        return f"{self.counts(a, b)} {form(b / self.b, *nouns)}"
 
 
 def view(comparison: Comparison) -> View:
@@ -99,16 +113,7 @@ def view(comparison: Comparison) -> View:
 
 def times(a_ns: Fraction, b_ns: Fraction) -> tuple[str, str, str]:
     """A time in each trace, and its change."""
-    return _below_zero(round(a_ns)), _below_zero(round(b_ns)), signed(round(b_ns - a_ns))
-
-
-def signed(ns: int) -> str:
-    """A time with its sign."""
-    return f"{'+' if ns > 0 else ''}{_below_zero(ns)}"
-
-
-def _below_zero(ns: int) -> str:
-    return f"{'−' if ns < 0 else ''}{time(abs(ns))}"
+    return duration(round(a_ns)), duration(round(b_ns)), signed_duration(round(b_ns - a_ns))
 
 
 def _scale(comparison: Comparison) -> _Scale:
@@ -123,9 +128,9 @@ def _cautions(comparison: Comparison) -> Iterator[tuple[str, Name | None]]:
         who = comparison.unknown_conditions
         yield f"{who} without a run manifest: whether the conditions were the same is not known", None
     sides = (("A", comparison.a), ("B", comparison.b))
-    for label, side in sides:
+    for which, side in sides:
         for missing in side.missing:
-            yield f"{label} is incomplete: ", Name(missing)
+            yield f"{which} is incomplete: ", Name(missing)
     if comparison.section == "host":
         lacking = " and ".join(label for label, side in sides if not side.has("gpu"))
         yield f"{lacking} without GPU events: what the host did is compared", None
@@ -149,23 +154,24 @@ def _facts(comparison: Comparison, scale: _Scale) -> Iterator[tuple[str, Name | 
         quoted = Name(steps.kind) if noun == "step" and steps.kind != noun else None
         which = "; a step is " if quoted else ""
     if steps and scale.unit:
-        whole = f"{time(comparison.waterfall.a_ns)} → {time(comparison.waterfall.b_ns)}"
+        whole = f"{duration(comparison.waterfall.a_ns)} → {duration(comparison.waterfall.b_ns)}"
         yield (
-            f"{steps.a:,} × {noun} in A, {steps.b:,} in B: figures are of one step, what ran outside of steps included; "
-            f"in all {whole}{which}",
+            f"{number(steps.a)} × {noun} in A, {number(steps.b)} in B: figures are of one step, what ran outside of "
+            f"steps included; in all {whole}{which}",
             quoted,
         )
     elif steps:
-        yield f"{steps.a:,} × {noun} in each{which}", quoted
+        yield f"{number(steps.a)} × {noun} in each{which}", quoted
     if timed:
         yield (
-            f"timed without the profiler: {time(timed.a_ns)} ± {time(timed.a_std_ns)} → {time(timed.b_ns)} ± "
-            f"{time(timed.b_std_ns)} a run (median ± standard deviation), {_more(Fraction(timed.a_ns), Fraction(timed.b_ns))}",
+            f"timed without the profiler: {durations(timed.a_ns, timed.a_std_ns, '±')} → "
+            f"{durations(timed.b_ns, timed.b_std_ns, '±')} a run (median ± standard deviation), "
+            f"{_more(Fraction(timed.a_ns), Fraction(timed.b_ns))}",
             None,
         )
     if comparison.section == "gpu" and not comparison.is_empty:
         a, b = comparison.a.figures, comparison.b.figures
-        yield "; ".join(f"{scale.counts(a[key], b[key])} {noun}" for key, noun in COUNTED.items() if a[key] or b[key]), None
+        yield "; ".join(scale.counted(a[key], b[key], nouns) for key, nouns in COUNTED.items() if a[key] or b[key]), None
 
 
 def _sections(comparison: Comparison, scale: _Scale) -> Iterator[Section]:
@@ -194,14 +200,14 @@ def _waterfall(comparison: Comparison, scale: _Scale) -> Section:
     shares = [float((b - a) / of) for a, b in values]
     rows: list[tuple[Cell, ...]] = [
         (
-            Name(f"{part.kind}: {part.name}" if part.name != part.kind else part.name),
+            Name(f"{part.kind}: {label(part.name)}" if part.name != part.kind else part.name),
             *times(*value),
-            percent(part_share),
+            signed_percent(part_share),
         )
         for part, value, part_share in zip(parts, values, shares, strict=True)
     ]
     total = float((span_b - span_a) / of)
-    rows.append((Name("span"), *times(span_a, span_b), percent(total)))
+    rows.append((Name("span"), *times(span_a, span_b), signed_percent(total)))
     title = f"Where the difference comes from{',' if scale.unit else ''}{scale.unit}"
     return Section(title, ("part", "A", "B", "change", "of A"), tuple(rows), (*shares, total))
 
@@ -220,9 +226,9 @@ def _mover(row: dict[str, Any], noun: str, scale: _Scale, figure: str, counted: 
     families = [row[column] for column in ("a_family", "b_family") if row.get(column) is not None]
     return (
         Name(row["name"], is_path=noun == "layer"),
-        *((Name(" → ".join(dict.fromkeys(families))),) if noun == "kernel" else ()),
-        NONE if row["change"] == APPEARED else a,
-        NONE if row["change"] == VANISHED else b,
+        *((Name(" → ".join(dict.fromkeys(map(label, families)))),) if noun == "kernel" else ()),
+        MISSING if row["change"] == APPEARED else a,
+        MISSING if row["change"] == VANISHED else b,
         change,
         scale.counts(row[f"a_{counted}"], row[f"b_{counted}"]),
     )
@@ -230,7 +236,7 @@ def _mover(row: dict[str, Any], noun: str, scale: _Scale, figure: str, counted: 
 
 def _fusions(title: str, found: Sequence[Fusion]) -> Section:
     rows = [
-        (Name(one.operator), time(one.time_ns), time(one.into_time_ns), Name(one.into[0]), f"{len(one.into):,}")
+        (Name(one.operator), duration(one.time_ns), duration(one.into_time_ns), Name(one.into[0]), number(len(one.into)))
         for one in found[:ROWS]
     ]
     columns = ("operator", "own kernels", "generated", "such as", "of")
@@ -243,15 +249,4 @@ def _more(a: Fraction, b: Fraction) -> str:
         return "the same"
     if a == 0:
         return "more"
-    return f"{share(float(abs(b - a) / a))} {'less' if b < a else 'more'}"
-
-
-def percent(part: float) -> str:
-    """A change in per cent, with its sign if there is any."""
-    text = share(abs(part))
-    sign = "" if text == share(0) else "−" if part < 0 else "+"
-    return f"{sign}{text}"
-
-
-def _count(number: float) -> str:
-    return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"
+    return f"{percent(float(abs(b - a) / a))} {'less' if b < a else 'more'}"

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from tracekit import __version__
+from tracekit.wording import counted, number
 
 from ..compare.conditions import differing
 from ..compare.gates import Gate
@@ -24,7 +25,7 @@ def lines(gates: Sequence[Gate]) -> Iterator[str]:
     for gate in gates:
         if gate.passed:
             yield f"passed  {printable(gate.reason)}"
-    yield f"{len(failed):,} of {len(gates):,} gates failed"
+    yield f"{number(len(failed))} of {counted(len(gates), 'gate')} failed"
 
 
 def cautions(new: Side, old: Side | None) -> Iterator[str]:

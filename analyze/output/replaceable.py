@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tracekit.errors import BundleError
 from tracekit.schema import DOCUMENT
+from tracekit.wording import number
 
 MEND = "choose another directory with -o"
 TABLE_SUFFIX = ".parquet"
@@ -28,7 +29,7 @@ def refuse_to_destroy(directory: Path) -> None:
     except OSError as error:
         raise BundleError(f"cannot be looked into ({error.strerror})", where=directory, mend=MEND) from error
     if strangers:
-        more = f" and {len(strangers) - 1:,} more" if len(strangers) > 1 else ""
+        more = f" and {number(len(strangers) - 1)} more" if len(strangers) > 1 else ""
         raise BundleError(f"holds {strangers[0]!r}{more}, not of an analysis, which would be lost", where=directory, mend=MEND)
 
 

@@ -13,8 +13,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tracekit.names import shorten
-from tracekit.schema import CAUSES
 from tracekit.table import Table
+from tracekit.vocabulary import CAUSES, FLAGS, PATH_SEGMENTS, ROOFS, WITHOUT_OPERATOR, label, limited_by, term
+from tracekit.wording import MISSING, counted, duration, number, percent, quantity, shapes, size, three_digits
 
 from ..analysis import Analysis
 from ..findings.finding import CannotTell, Finding
@@ -38,14 +39,6 @@ NUMBER_WIDTH = 12
 OVERLAP = 0.99
 """Kernels of a stream that touch by a rounded microsecond do not overlap: less than this share must be their own."""
 
-CAUSE_MEANING = {
-    "host_sync": "host waited for the device",
-    "dispatch": "framework's work before a launch",
-    "host_other": "host outside any operator",
-    "launch_latency": "launch under way",
-    "device_wait": "queued: dependency, or the device",
-    "unattributed": "launch not recorded",
-}
 SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
 
@@ -65,33 +58,34 @@ def show_run(run: Run, console: Console) -> None:
 
 
 def _run_parts(run: Run) -> Iterable[RenderableType]:
-    found = f"\n{len(run.ranks)} ranks" + (f" of {run.world_size}" if run.world_size else "") + f" (by {run.grouped_by})"
+    of = f" of {number(run.world_size)}" if run.world_size else ""
+    found = f"\n{counted(len(run.ranks), 'rank')}{of} (by {run.grouped_by})"
     how = f" by {run.matched_by}" if run.matched_by else ""
-    yield Text.assemble((found, "bold"), f": {_counted(run.collectives, 'collective')} matched{how}")
+    yield Text.assemble((found, "bold"), f": {counted(run.collectives, 'collective')} matched{how}")
     for note in run.notes:
         yield Text(f"! {_printable(note)}", style="yellow")
     if run.straggler is not None and run.straggler_share is not None:
-        told = f"rank {run.straggler} comes last at {share(run.straggler_share)} of {run.decided:,} collectives"
+        told = f"rank {run.straggler} comes last at {percent(run.straggler_share)} of {counted(run.decided, 'collective')}"
         yield Text.assemble(("Straggler: ", "bold"), told)
     rows = sorted(run.ranks.records(), key=lambda row: (-row["last"], row["rank"]))
-    title = "Ranks" if len(rows) <= RANK_ROWS else f"Ranks (the {RANK_ROWS} that come last most often, of {len(rows):,})"
+    title = "Ranks" if len(rows) <= RANK_ROWS else f"Ranks (the {RANK_ROWS} that come last most often, of {number(len(rows))})"
     table = _table(title, "rank", "busy", "compute", "comm.", "overlap", "exposed", "wait", "last")
     for row in sorted(rows[:RANK_ROWS], key=lambda row: row["rank"]):
         figures = ("busy_ns", "compute_ns", "communication_ns", "overlap_ns", "exposed_ns")
-        cells = ("–" if row[key] is None else time(row[key]) for key in figures)
-        table.add_row(str(row["rank"]), *cells, time(row["wait_ns"]), f"{row['last']:,}")
+        cells = (duration(row[key]) for key in figures)
+        table.add_row(str(row["rank"]), *cells, duration(row["wait_ns"]), number(row["last"]))
     yield table
 
 
 def _header(analysis: Analysis) -> Text:
     trace = analysis.trace
-    about = [f"{trace.entries:,} events"]
+    about = [counted(trace.entries, "event")]
     if trace.device:
         about.insert(0, trace.device.name)
     if trace.rank is not None:
         about.append(f"rank {trace.rank}")
     if chosen := analysis.selection:
-        about.append(f"{chosen.count:,} of {chosen.of:,} steps ({chosen.numbers}) alone")
+        about.append(f"{number(chosen.count)} of {counted(chosen.of, 'step')} ({chosen.numbers}) alone")
     return Text.assemble("\n", (_printable(trace.name), "bold"), "\n", (_printable(", ".join(about)), "dim"))
 
 
@@ -100,9 +94,9 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     assert gpu is not None
     yield Text.assemble(
         "GPU busy ",
-        (f"{100 * gpu.busy_ns / max(gpu.span_ns, 1):.1f} %", "bold"),
-        f" of {time(gpu.span_ns)}: {gpu.kernels:,} kernels ({time(gpu.kernel_time_ns)}), "
-        f"{gpu.memcpys:,} copies, {gpu.memsets:,} fills",
+        (percent(gpu.busy_ns / max(gpu.span_ns, 1)), "bold"),
+        f" of {duration(gpu.span_ns)}: {counted(gpu.kernels, 'kernel')} ({duration(gpu.kernel_time_ns)}), "
+        f"{counted(gpu.memcpys, 'copy', 'copies')}, {counted(gpu.memsets, 'fill')}",
     )
     yield from _unattributed(analysis)
     yield from _communication(analysis)
@@ -125,8 +119,9 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     latency = launches.latency
     if latency.p50 is not None and latency.p99 is not None:
         yield Text(
-            f"{launches.kernel_launches:,} kernel launches, {launches.graph_launches:,} graph launches; from call to start: "
-            f"p50 {time(latency.p50)}, p99 {time(latency.p99)}",
+            f"{counted(launches.kernel_launches, 'kernel launch', 'kernel launches')}, "
+            f"{counted(launches.graph_launches, 'graph launch', 'graph launches')}; from call to start: "
+            f"p50 {duration(latency.p50)}, p99 {duration(latency.p99)}",
             style="dim",
         )
     yield from _graphs(analysis)
@@ -140,8 +135,9 @@ def _host_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
         return
     yield Text.assemble(
         "Host operators ",
-        (time(host.operator_self_ns), "bold"),
-        f" (self time) in a span of {time(host.span_ns)}: {host.operators:,} operators on {host.threads:,} threads",
+        (duration(host.operator_self_ns), "bold"),
+        f" (self time) in a span of {duration(host.span_ns)}: {counted(host.operators, 'operator')} "
+        f"on {counted(host.threads, 'thread')}",
     )
     yield _operators(analysis.operators, host.operator_self_ns, width)
     yield _layers(analysis, width)
@@ -153,13 +149,9 @@ def _unattributed(analysis: Analysis) -> Iterable[RenderableType]:
     alone = analysis.without_operator
     if alone is None or not alone.kernels:
         return
-    reasons = {
-        "replayed from CUDA graphs": alone.replayed_ns,
-        "launched outside operators": alone.outside_ns,
-        "launch not recorded": alone.unlaunched_ns,
-    }
-    told = ", ".join(f"{reason} {time(ns)}" for reason, ns in reasons.items() if ns)
-    yield Text.assemble("No operator for ", (share(alone.share), "bold"), f" of the kernel time: {told}")
+    times = {reason: getattr(alone, f"{reason}_ns") for reason in WITHOUT_OPERATOR}
+    told = ", ".join(f"{WITHOUT_OPERATOR[reason]} {duration(ns)}" for reason, ns in times.items() if ns)
+    yield Text.assemble("No operator for ", (percent(alone.share), "bold"), f" of the kernel time: {told}")
 
 
 def _communication(analysis: Analysis) -> Iterable[RenderableType]:
@@ -169,9 +161,9 @@ def _communication(analysis: Analysis) -> Iterable[RenderableType]:
         return
     yield Text.assemble(
         "Communication ",
-        (share(found.communication_ns / max(found.span_ns, 1)), "bold"),
-        f" of the span, {time(found.communication_ns)}: {time(found.overlap_ns)} while computing, ",
-        (f"{time(found.exposed_ns)} exposed", "bold"),
+        (percent(found.communication_ns / max(found.span_ns, 1)), "bold"),
+        f" of the span, {duration(found.communication_ns)}: {duration(found.overlap_ns)} while computing, ",
+        (f"{duration(found.exposed_ns)} exposed", "bold"),
     )
 
 
@@ -185,10 +177,10 @@ def _phases(phases: Phases, on_gpu: bool) -> Iterable[RenderableType]:
     for row in phases.groups.records():
         table.add_row(
             row["phase"] or "all",
-            row["state"] or "–",
-            f"{row['steps']:,}",
-            *(time(row[f"{measure}_median_ns"]) for measure in labels),
-            f"{row['outliers']:,}" if row["outliers"] else "",
+            row["state"] or MISSING,
+            number(row["steps"]),
+            *(duration(row[f"{measure}_median_ns"]) for measure in labels),
+            number(row["outliers"]) if row["outliers"] else "",
         )
     table.caption, table.caption_justify = Text(f"told by {_printable(phases.told)}", style="dim"), "left"
     yield table
@@ -201,8 +193,8 @@ def _graphs(analysis: Analysis) -> Iterable[RenderableType]:
         return
     row = graphs.head(1).records()[0]
     yield Text(
-        f"{_counted(len(graphs), 'CUDA graph')}; the longest: {_counted(row['launches'], 'launch', 'es')} of "
-        f"{_counted(row['kernels'], 'kernel')}, {time(row['span_ns'])} each, {time(row['gap_ns'])} of it gaps (medians)",
+        f"{counted(len(graphs), 'CUDA graph')}; the longest: {counted(row['launches'], 'launch', 'launches')} of "
+        f"{counted(row['kernels'], 'kernel')}, {duration(row['span_ns'])} each, {duration(row['gap_ns'])} of it gaps (medians)",
         style="dim",
     )
 
@@ -213,14 +205,10 @@ def _compiled(analysis: Analysis) -> Iterable[RenderableType]:
     if not len(regions) and not len(generated):
         return
     yield Text(
-        f"compiled code: {_counted(len(regions), 'graph')} with {share(float(regions['share'].sum()))} of the kernel time; "
-        f"{_counted(len(generated), 'generated kernel')} with {share(float(generated['share'].sum()))}",
+        f"compiled code: {counted(len(regions), 'graph')} with {percent(float(regions['share'].sum()))} of the kernel time; "
+        f"{counted(len(generated), 'generated kernel')} with {percent(float(generated['share'].sum()))}",
         style="dim",
     )
-
-
-def _counted(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
@@ -241,7 +229,7 @@ def _saving(ns: int | None) -> str:
     """The estimate as a clause; empty where there is none."""
     if ns is None:
         return ""
-    return f" — saves about {time(ns)}" if ns else " — saves nothing as the host launches now"
+    return f" — saves about {duration(ns)}" if ns else " — saves nothing as the host launches now"
 
 
 def _undecided(undecided: tuple[CannotTell, ...]) -> Iterable[RenderableType]:
@@ -258,18 +246,20 @@ def _undecided(undecided: tuple[CannotTell, ...]) -> Iterable[RenderableType]:
 def _families(analysis: Analysis) -> RichTable:
     table = _table("Kernel time by family", "family", "time", "share", "", "kernels")
     for row in analysis.families.records():
-        table.add_row(row["family"], time(row["time_ns"]), share(row["share"]), _bar(row["share"]), f"{row['count']:,}")
+        table.add_row(
+            label(row["family"]), duration(row["time_ns"]), percent(row["share"]), _bar(row["share"]), number(row["count"])
+        )
     return table
 
 
 def _idle(analysis: Analysis) -> RichTable:
     idle = analysis.idle
     table = _table("Idle time by cause", "cause", "time", "share", "", "meaning")
-    for cause in sorted(CAUSES, key=lambda cause: -getattr(idle, f"{cause}_ns")):
-        ns = getattr(idle, f"{cause}_ns")
+    for cause in sorted(CAUSES.values(), key=lambda cause: -getattr(idle, f"{cause.key}_ns")):
+        ns = getattr(idle, f"{cause.key}_ns")
         if ns:
             part = ns / idle.total_ns
-            table.add_row(cause, time(ns), share(part), _bar(part), Text(CAUSE_MEANING[cause], style="dim"))
+            table.add_row(cause.label, duration(ns), percent(part), _bar(part), Text(cause.meaning, style="dim"))
     return table
 
 
@@ -278,11 +268,11 @@ def _kernels(analysis: Analysis, width: int) -> RichTable:
     for row in analysis.kernels.head(ROWS).records():
         table.add_row(
             _name(row["name"], width - 55),
-            row["family"],
-            time(row["time_ns"]),
-            share(row["share"]),
-            f"{row['count']:,}",
-            time(row["median_ns"]),
+            label(row["family"]),
+            duration(row["time_ns"]),
+            percent(row["share"]),
+            number(row["count"]),
+            duration(row["median_ns"]),
         )
     return table
 
@@ -292,40 +282,38 @@ def _roofline(roofline: Roofline, width: int) -> Iterable[RenderableType]:
     against = f"the peaks of {_printable(roofline.device)}" if roofline.device else "no peaks: the device is not in the table"
     yield Text.assemble(
         "Work known for ",
-        (share(roofline.known_share), "bold"),
+        (percent(roofline.known_share), "bold"),
         f" of kernel time; held against {against}",
     )
     rows = [row for row in roofline.operators.records() if row["bytes"] is not None]
     if not rows:
         return
-    largest = f" (the {ROOFLINE_ROWS} largest of {len(rows):,})" if len(rows) > ROOFLINE_ROWS else ""
+    largest = f" (the {ROOFLINE_ROWS} largest of {number(len(rows))})" if len(rows) > ROOFLINE_ROWS else ""
     wide = width >= WIDE
     table = _table(f"Roofline{largest}", "operator, shapes", "time", *(("TFLOP/s", "GB/s") if wide else ()), "of roof", "bound")
     for row in rows[:ROOFLINE_ROWS]:
         reached = max((part for part in (row["compute_share"], row["memory_share"]) if part is not None), default=None)
         table.add_row(
             _called(row["operator"], row["shapes"], width - (51 if wide else 36)),
-            time(row["known_ns"]),
-            *((_figure(row["tflops"]), _figure(row["gb_s"])) if wide else ()),
-            "–" if reached is None else share(reached),
-            FLAGS.get(row["flag"], row["bound"] or "–"),
+            duration(row["known_ns"]),
+            *((three_digits(row["tflops"]), three_digits(row["gb_s"])) if wide else ()),
+            percent(reached),
+            _bound(row["flag"], row["bound"]),
         )
     yield table
 
 
-def _called(operator: str, shapes: str | None, width: int) -> Text:
+def _bound(flag: str | None, bound: str | None) -> str:
+    if flag:
+        return term(FLAGS, flag).label
+    return term(ROOFS, bound).label if bound else MISSING
+
+
+def _called(operator: str, recorded: str | None, width: int) -> Text:
     """An operator and the shapes of its tensors, `addmm 768, 9×3072, 3072×768`: the first of them tell most."""
-    text = _printable(f"{operator.removeprefix('aten::')} {_short(shapes or '')}".strip())
+    text = _printable(f"{operator.removeprefix('aten::')} {shapes(recorded or '')}".strip())
     width = max(width, 16)
     return Text(text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…")
-
-
-def _short(shapes: str) -> str:
-    """`[9, 768], [768]` as `9×768, 768`."""
-    return ", ".join(shape.replace(", ", "×") for shape in shapes.strip("[]").split("], ["))
-
-
-FLAGS = {"from_cache": "from cache", "above_peak": "above peak"}
 
 
 def _projection(projection: Projection, width: int) -> Iterable[RenderableType]:
@@ -333,19 +321,20 @@ def _projection(projection: Projection, width: int) -> Iterable[RenderableType]:
     inputs = projection.inputs
     yield Text.assemble(
         ("Projected", "bold"),
-        f" onto {_printable(inputs.device)} at {inputs.memory_gb_s:g} GB/s: {share(projection.known_share)} of kernel time, "
-        f"{time(projection.known_ns)} here, takes at least {time(projection.projected_ns)} there",
+        f" onto {_printable(inputs.device)} at {quantity(inputs.memory_gb_s, 'GB/s')}: "
+        f"{percent(projection.known_share)} of kernel time, {duration(projection.known_ns)} here, "
+        f"takes at least {duration(projection.projected_ns)} there",
     )
     wide = width >= WIDE
     table = _table("Projected, a call", "step", "kernels here", *(("kernels", "gaps", "host") if wide else ()), "step there")
     for row in projection.steps.records():
-        kernels = "–" if row["step_ns"] is None else time(row["projected_ns"])
-        parts = (kernels, time(row["gap_ns"]), time(row["host_ns"]))
+        kernels = duration(row["projected_ns"] if row["step_ns"] is not None else None)
+        parts = (kernels, duration(row["gap_ns"]), duration(row["host_ns"]))
         table.add_row(
             _name(row["step"], width - (62 if wide else 32)),
-            time(row["time_ns"]),
+            duration(row["time_ns"]),
             *(parts if wide else ()),
-            f"{share(row['known_share'])} known" if row["step_ns"] is None else time(row["step_ns"]),
+            f"{percent(row['known_share'])} known" if row["step_ns"] is None else duration(row["step_ns"]),
         )
     yield table
     if projection.decode:
@@ -354,26 +343,9 @@ def _projection(projection: Projection, width: int) -> Iterable[RenderableType]:
 
 def _decode(decode: DecodeProjection) -> Text:
     return Text(
-        f"Projected by the model alone: {decode.model.bytes / 1e6:,.0f} MB a decode step, {time(decode.step_ns)}, "
-        f"{decode.tokens_per_second:,.0f} tokens/s, limited by {'the host' if decode.bound == 'host' else decode.bound}"
+        f"Projected by the model alone: {size(decode.model.bytes)} a decode step, {duration(decode.step_ns)}, "
+        f"{quantity(decode.tokens_per_second, 'tokens/s')}, limited by {limited_by(decode.bound)}"
     )
-
-
-PATH_MEANING = {
-    "operator": "in host operators",
-    "call": "in runtime and driver calls",
-    "outside": "between host operators",
-    "launch": "launch to kernel start",
-    "kernel": "kernels",
-    "communication": "communication kernels",
-    "copy": "copies and fills",
-    "delay": "between queued kernels",
-    "behind": "behind other GPU work",
-    "queued": "launched, then not explained",
-    "unattributed": "launch not recorded",
-    "return": "GPU done to host going on",
-    "waiting": "waits for what is not seen",
-}
 
 
 def _critical_path(path: CriticalPath | NoCriticalPath, width: int) -> Iterable[RenderableType]:
@@ -384,31 +356,25 @@ def _critical_path(path: CriticalPath | NoCriticalPath, width: int) -> Iterable[
     host = float(path.bounds["share"][path.bounds["bound"] == "host"].sum())
     yield Text.assemble(
         "Critical path ",
-        (time(path.length_ns), "bold"),
+        (duration(path.length_ns), "bold"),
         f" through {_printable(path.window) if path.window else 'the whole trace'}: ",
-        (f"{share(host)} of the host", "bold"),
+        (f"{percent(host)} of the host", "bold"),
     )
     table = _table(
         "Critical path by what bounds it", "bound", "kind", "time", "share", *(("meaning",) if width >= WIDE else ())
     )
     for row in path.bounds.records():
-        meaning = (Text(PATH_MEANING[row["kind"]], style="dim"),) if width >= WIDE else ()
-        table.add_row(row["bound"], row["kind"], time(row["time_ns"]), share(row["share"]), *meaning)
+        segment = term(PATH_SEGMENTS, row["kind"])
+        meaning = (Text(segment.meaning, style="dim"),) if width >= WIDE else ()
+        table.add_row(label(row["bound"]), segment.label, duration(row["time_ns"]), percent(row["share"]), *meaning)
     yield table
     table = _table(_titled("On the critical path", path.events), "event", "kind", "time", "share", "count")
     for row in path.events.head(ROWS).records():
-        name = _name(row["name"] or "–", width - 46)
-        table.add_row(name, row["kind"], time(row["time_ns"]), share(row["share"]), f"{row['count']:,}")
+        name = _name(row["name"] or MISSING, width - 46)
+        table.add_row(name, label(row["kind"]), duration(row["time_ns"]), percent(row["share"]), number(row["count"]))
     yield table
     for note in path.notes:
         yield Text(f"! {_printable(note.message)}", style="dim")
-
-
-def _figure(value: float | None) -> str:
-    """Three significant digits."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _gaps(analysis: Analysis, width: int) -> RichTable:
@@ -417,10 +383,10 @@ def _gaps(analysis: Analysis, width: int) -> RichTable:
     for row in groups.head(ROWS).records():
         table.add_row(
             _name(row["after"], (width - 40) // 2),
-            _name(row["operator"] or row["call"] or "–", (width - 40) // 2),
-            time(row["idle_ns"]),
-            f"{row['count']:,}",
-            row["cause"],
+            _name(row["operator"] or row["call"] or MISSING, (width - 40) // 2),
+            duration(row["idle_ns"]),
+            number(row["count"]),
+            label(row["cause"]),
         )
     return table
 
@@ -432,7 +398,7 @@ def _layers(analysis: Analysis, width: int) -> RenderableType:
         return Text(f"{_unlayered(layers)}: {HOW_TO_LAYER}", style="dim")
     # No layer has a larger share than the one around it, so the worst of them bring all that they lie in.
     worst = np.argsort(-np.maximum(layers["share"], layers["host_share"]), kind="stable")[:LAYER_ROWS]
-    title = "Layers" if len(layers) <= LAYER_ROWS else f"Layers (the {LAYER_ROWS} largest of {len(layers):,})"
+    title = "Layers" if len(layers) <= LAYER_ROWS else f"Layers (the {LAYER_ROWS} largest of {number(len(layers))})"
     gpu, wide = analysis.gpu is not None, width >= WIDE
     overlapping = wide and bool((layers["busy_ns"] < OVERLAP * layers["time_ns"]).any())
     columns = [("GPU time", gpu and wide), ("GPU", gpu), ("busy", overlapping), ("host time", wide), ("host", True)]
@@ -441,16 +407,16 @@ def _layers(analysis: Analysis, width: int) -> RenderableType:
     for row in layers.take(np.sort(worst)).records():
         indent = "  " * min(row["depth"], MAX_INDENT)
         cells = (
-            time(row["time_ns"]),
-            share(row["share"]),
-            time(row["busy_ns"]),
-            time(row["host_ns"]),
-            share(row["host_share"]),
+            duration(row["time_ns"]),
+            percent(row["share"]),
+            duration(row["busy_ns"]),
+            duration(row["host_ns"]),
+            percent(row["host_share"]),
         )
         name = Text(indent) + _name(row["name"], room - len(indent))
         table.add_row(name, *(cell for cell, (_, shown) in zip(cells, columns, strict=True) if shown))
     named = analysis.layer_sources.named_kernels
-    notes = [f"names tell the layers of {named:,} kernels: GPU time only"] if named else []
+    notes = [f"names tell the layers of {counted(named, 'kernel')}: GPU time only"] if named else []
     notes += ["kernels of a stream overlap: busy counts each moment once"] if overlapping else []
     if notes:
         table.caption, table.caption_justify = Text("; ".join(notes), style="dim"), "left"
@@ -470,16 +436,16 @@ def _operators(operators: Table, total: int, width: int) -> RichTable:
     for row in operators.head(ROWS).records():
         table.add_row(
             _name(row["name"], width - 44),
-            time(row["host_self_ns"]),
-            share(row["host_self_ns"] / max(total, 1)),
-            time(row["host_total_ns"]),
-            f"{row['count']:,}",
+            duration(row["host_self_ns"]),
+            percent(row["host_self_ns"] / max(total, 1)),
+            duration(row["host_total_ns"]),
+            number(row["count"]),
         )
     return table
 
 
 def _titled(title: str, table: Table) -> str:
-    return title if len(table) <= ROWS else f"{title} (the {ROWS} worst of {len(table):,})"
+    return title if len(table) <= ROWS else f"{title} (the {ROWS} worst of {number(len(table))})"
 
 
 NUMBERS = frozenset(
@@ -499,21 +465,3 @@ def _table(title: str, *columns: str) -> RichTable:
 
 def _bar(part: float, width: int = 8) -> Text:
     return Text("█" * round(part * width), style="cyan")
-
-
-UNITS: tuple[tuple[float, str], ...] = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"))
-
-
-def time(ns: int) -> str:
-    """A time with three significant digits in the unit that suits it."""
-    for factor, unit in UNITS:
-        if abs(ns) >= factor:
-            value = ns / factor
-            digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
-            return f"{value:,.{digits}f} {unit}"
-    return f"{ns} ns"
-
-
-def share(part: float) -> str:
-    """A share in per cent."""
-    return f"{100 * part:.1f} %"

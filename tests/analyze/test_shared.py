@@ -9,6 +9,7 @@ from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.output.document import entry
 from tracekit.analyze.trace.loader import load
 from tracekit.taxonomy import Taxonomy
+from tracekit.wording import shapes
 
 TRACES = traces()
 
@@ -28,6 +29,14 @@ def test_figures_equal_the_reference_to_the_nanosecond(path, taxonomy):
     if figures["gpu_events"]:
         streams = Analysis.tables(analysis)["streams"]
         assert sorted(streams["busy_ns"].tolist()) == sorted(figures["streams"].values())
+
+
+@pytest.mark.skipif(not TRACES, reason="needs ../shared/traces")
+@pytest.mark.parametrize("path", TRACES, ids=lambda path: path.name.split(".")[0])
+def test_no_shape_is_shown_with_a_bracket(path, taxonomy):
+    recorded = Analysis.tables(Analysis(load(path), taxonomy))["roofline_operators"]["shapes"].tolist()
+
+    assert not [text for text in recorded if text and set("[]") & set(shapes(text))]
 
 
 def test_t4_trace_is_reported_incomplete(taxonomy):

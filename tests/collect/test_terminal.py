@@ -58,7 +58,7 @@ def test_a_pipe_gets_notices_and_the_table_but_no_bar() -> None:
     text = shown(terminal=False)
     assert "note: weights are [random]" in text
     assert "[bold] on a [red]CPU, random weights: generate, batch 1, 16 prompt tokens, 100 new tokens, greedy" in text
-    for cell in ("23,809.5", "4.20", "0.10", "× 1.25", "fp16"):
+    for cell in ("23,809.5", "4.20", "0.10", "1.25×", "fp16"):
         assert cell in text
     assert "timed runs" not in text
     assert "\x1b" not in text
@@ -92,9 +92,9 @@ def test_the_table_fits_and_keeps_what_matters(width: int) -> None:
     assert "fp16-compiled-graphs" in lines[3]
     assert "2,621.4" in lines[3]
     if width >= 80:
-        for cell in ("██████████", "87.7 %", "1.2e-03"):
+        for cell in ("██████████", "87.7 %", "1.2e-3"):
             assert cell in lines[3]
-        assert "-44.9 %" in lines[2]
+        assert "−44.9 %" in lines[2]
         assert " █▏ " in lines[1]
     if width >= 100:
         assert "first ms" in lines[0]

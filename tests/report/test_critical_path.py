@@ -46,7 +46,8 @@ def test_the_headline_sums_by_bound_and_the_chart_and_table_hold_the_times(load:
     assert list(view.chart["data"][0]["x"]) == [500_000, 300_000, 200_000]
     go.Figure(json.loads(re.sub(r'"--[a-z-]+"', '"#123456"', json.dumps(view.chart))))
     assert view.events is not None
-    assert [cell.text for cell in view.events.rows[0]][:2] == ["aten::mm", "host operators"]
+    assert [cell.text for cell in view.events.rows[0]][:2] == ["aten::mm", "operator"]
+    assert view.chart["layout"]["annotations"][0]["text"] == "operator: in host operators"
     assert view.notes == ("3 host events are cut",)
 
 

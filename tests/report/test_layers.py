@@ -10,9 +10,9 @@ import pytest
 from tracekit.quoted import quoted
 from tracekit.report.bundle import Bundle
 from tracekit.report.layers import MAX_ROWS, layers_view
+from tracekit.report.nonbreaking import NBSP
 from tracekit.report.render import to_html
 from tracekit.report.tables import TableView
-from tracekit.report.units import NBSP
 
 Parts = tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]
 Load = Callable[..., Bundle]
@@ -39,7 +39,7 @@ def test_a_gpt2_is_told_in_levels_with_the_quoted_shares_beside(load: Load, laye
         ["expansion", "45.2 %", "18.5 %", "29.2 %", "80.0 µs", "27.0 µs"],
         ["activation", "6.8 %", "61.6 %", "31.4 %", "12.0 µs", "90.0 µs"],
         ["projection", "48.0 %", "17.8 %", "29.9 %", "85.0 µs", "26.0 µs"],
-        ["(rest)", "0 %", "2.1 %", "", "0", "3.00 µs"],
+        ["(rest)", "0 %", "2.1 %", "", "0 ns", "3.00 µs"],
     ]
     assert "12 blocks as one" in decode.about
     assert any("Tesla T4, as its authors report" in note for note in view.notes)
@@ -102,12 +102,12 @@ def test_a_cpu_has_host_time_only(load: Load, layered: Make) -> None:
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({}, ["20 kernels were replayed from CUDA graphs and neither"]),
-        ({"labelled_graph_kernels": 20}, ["their labels tell"]),
+        ({}, ["20 kernels were replayed from CUDA graphs, and neither"]),
+        ({"labelled_graph_kernels": 20}, ["20 kernels were replayed from CUDA graphs; labels tell"]),
         ({"named_kernels": 21, "named_graph_kernels": 20}, ["The layers of 21 kernels are told by the kernels' names"]),
         (
             {"named_kernels": 12, "named_graph_kernels": 12, "labelled_graph_kernels": 3},
-            ["layers of 12 kernels", "5 kernels were replayed from CUDA graphs and neither"],
+            ["layers of 12 kernels", "5 kernels were replayed from CUDA graphs, and neither"],
         ),
     ],
 )

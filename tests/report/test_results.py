@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tracekit.report.bundle import Bundle
+from tracekit.report.nonbreaking import NBSP
 from tracekit.report.render import to_html
 from tracekit.report.results import Results, fastest, results
 from tracekit.report.tables import TableView
-from tracekit.report.units import NBSP
 
 Parts = tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]
 Load = Callable[..., Bundle]

@@ -9,7 +9,7 @@ import pytest
 
 from tracekit.report.budget import budget
 from tracekit.report.bundle import Bundle
-from tracekit.report.units import NBSP
+from tracekit.report.nonbreaking import NBSP
 from tracekit.report.verdict import compare, verdict
 
 Parts = tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]
@@ -46,8 +46,8 @@ def test_the_example_of_the_design(load: Load, parts: Callable[..., Parts]) -> N
         ],
     )
     assert text == (
-        "The GPU is busy 5.7 % of its 84.0 ms span; 71 % of the idle time is the host being late: "
-        "the framework's own work between launches (dispatch). Most kernel time is gemm (63 %)."
+        "The GPU is busy 5.7 % of its 84.0 ms span; 71 % of the idle time is dispatch "
+        "(framework's work before a launch). Most kernel time is gemm (63 %)."
     )
 
 

@@ -6,11 +6,13 @@ import re
 
 import numpy as np
 
+from tracekit.wording import counted, form, percent
+
 from ...trace.arrays import Bools
 from ..evidence import Evidence
 from ..finding import Answer, CannotTell, Finding
 from .needs import CAPABILITY, KERNELS, OPERATORS, needs
-from .wording import kept, percent
+from .wording import kept
 
 BATCHED = re.compile(r"aten::(?:bmm|baddbmm|matmul|einsum)\b")
 SOFTMAX = re.compile(r"aten::_?(?:safe_)?(?:masked_)?softmax\b")
@@ -29,15 +31,16 @@ def unfused_attention(evidence: Evidence) -> Answer:
     if evidence.work_share(between) < evidence.thresholds.work / 5:
         return None
     faster = np.where(between, evidence.work["duration_ns"], 0)
-    saving = evidence.shorter(faster)
+    saving, each = evidence.shorter(faster), int(between.sum()) / max(times, 1)
     return Finding(
         code="unfused_attention",
         title="Attention runs as separate kernels",
         severity=evidence.severity(saving),
         affected_ns=evidence.time(between),
         saving_ns=saving,
-        evidence=f"{times:,} times {int(between.sum()) / max(times, 1):.1f} kernels (scale, mask, softmax, copies) lie "
-        f"between two products of one attention: {percent(evidence.work_share(between))} of the kernel time",
+        evidence=f"{counted(times, 'time')} {counted(each, 'kernel')} (scale, mask, softmax, copies) "
+        f"{form(each, 'lies', 'lie')} between two products of one attention: "
+        f"{percent(evidence.work_share(between))} of the kernel time",
         action="torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), in Transformers "
         "attn_implementation='sdpa' (or 'flash_attention_2'): one kernel, and the scores never reach memory.",
         reasoning=f"The kernels between the two products. {kept(evidence.time(between), saving)} The products are taken to "

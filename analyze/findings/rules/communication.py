@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from tracekit.wording import counted, duration, percent
+
 from ...trace.intervals import merge
 from ...trace.trace import Category
 from ..evidence import Evidence
 from ..finding import Answer, CannotTell, Finding
 from .needs import KERNELS, needs
-from .wording import ms, percent
 
 
 @needs(KERNELS)
@@ -36,7 +37,7 @@ def exposed_communication(evidence: Evidence) -> Answer:
         severity=evidence.severity(exposed),
         affected_ns=mine.total,
         saving_ns=exposed,
-        evidence=f"collectives run for {ms(mine.total)}, {percent(overlap)} of it beside other work; for "
+        evidence=f"collectives run for {duration(mine.total)}, {percent(overlap)} of it beside other work; for "
         f"{percent(evidence.share(exposed))} of the span the device does nothing else",
         action="DistributedDataParallel(bucket_cap_mb=..., gradient_as_bucket_view=True, static_graph=True) without "
         "find_unused_parameters; FSDP with forward_prefetch=True and limit_all_gathers; own collectives with async_op=True, "
@@ -78,7 +79,8 @@ def stragglers(evidence: Evidence) -> Answer:
         severity=evidence.severity(behind),
         affected_ns=int(compute[slowest]),
         saving_ns=behind,
-        evidence=f"rank {rank} computes for {ms(int(compute[slowest]))}, the median of {len(table):,} ranks is {ms(median)}",
+        evidence=f"rank {rank} computes for {duration(int(compute[slowest]))}, the median of "
+        f"{counted(len(table), 'rank')} is {duration(median)}",
         action="Look at that rank's trace: an uneven batch or shard (DistributedSampler, padding, expert routing), a slower or "
         "throttled device, a data loader that shares its cores. Even out what it is given.",
         reasoning="The slowest rank's computing time less the median: what all ranks would gain if it computed as fast.",

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracekit.inductor import is_generated
+from tracekit.wording import counted, form, percent, size
 
 from ...trace.arrays import Bools, Int64s
 from ..evidence import Evidence
 from ..finding import Answer, CannotTell, Finding
 from .needs import KERNELS, needs
-from .wording import kept, kernels, percent
+from .wording import kept, kernels
 
 LAYOUT = re.compile(r"(?:nchw|nhwc|ncdhw|ndhwc)_?(?:to|2)_?(?:nchw|nhwc|ncdhw|ndhwc)|batched_transpose_\d", re.IGNORECASE)
 """In the names of cuDNN's and MIOpen's kernels that change a tensor's layout for a convolution."""
@@ -33,9 +34,9 @@ def elementwise_chains(evidence: Evidence) -> Answer:
         severity=evidence.severity(saving),
         affected_ns=evidence.time(chains.members),
         saving_ns=saving,
-        evidence=f"{chains.count:,} chains of {int(chains.members.sum()):,} elementwise kernels take "
-        f"{percent(evidence.work_share(chains.members))} of the kernel time"
-        + (f"; fused, {moved / 1e6:,.1f} MB less would move" if moved else ""),
+        evidence=f"{counted(chains.count, 'chain')} of {counted(int(chains.members.sum()), 'elementwise kernel')} "
+        f"{form(chains.count, 'takes', 'take')} {percent(evidence.work_share(chains.members))} of the kernel time"
+        + (f"; fused, {size(moved)} less would move" if moved else ""),
         action="torch.compile(model) fuses them; by hand: F.gelu and F.layer_norm instead of their formulas, "
         "optimizers with fused=True (torch.optim.AdamW(..., fused=True)) or foreach=True.",
         reasoning="Elementwise kernels with no other kernel between them on their stream are taken to last as long together as "
@@ -95,14 +96,14 @@ def split_k(evidence: Evidence) -> Answer:
     if evidence.work_share(beside) < evidence.thresholds.work / 5:
         return None
     faster = np.where(beside, evidence.work["duration_ns"], 0)
-    saving = evidence.shorter(faster)
+    saving, number = evidence.shorter(faster), int(beside.sum())
     return Finding(
         code="split_k",
         title="Products of few rows are split, and added up by a second kernel",
         severity=evidence.severity(saving),
         affected_ns=evidence.time(beside),
         saving_ns=saving,
-        evidence=f"{int(beside.sum()):,} split-K reductions beside products of few rows take "
+        evidence=f"{counted(number, 'split-K reduction')} beside products of few rows {form(number, 'takes', 'take')} "
         f"{percent(evidence.work_share(beside))} of the kernel time, and as many launches",
         action="torch.compile(model, mode='max-autotune') chooses among kernels that need none; from PyTorch 2.10 on "
         "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = (False, False) (for bfloat16 allow_bf16_...) "
@@ -120,14 +121,14 @@ def layout_conversions(evidence: Evidence) -> Answer:
     if not evidence.of_family("convolution").any() or evidence.work_share(conversions) < evidence.thresholds.work / 5:
         return None
     faster = np.where(conversions, evidence.work["duration_ns"], 0)
-    saving = evidence.shorter(faster)
+    saving, number = evidence.shorter(faster), int(conversions.sum())
     return Finding(
         code="layout_conversions",
         title="Tensors change their layout around convolutions",
         severity=evidence.severity(saving),
         affected_ns=evidence.time(conversions),
         saving_ns=saving,
-        evidence=f"{int(conversions.sum()):,} conversions between NCHW and NHWC take "
+        evidence=f"{counted(number, 'conversion')} between NCHW and NHWC {form(number, 'takes', 'take')} "
         f"{percent(evidence.work_share(conversions))} of the kernel time",
         action="model.to(memory_format=torch.channels_last) and inputs.to(memory_format=torch.channels_last), once, before "
         "the loop.",

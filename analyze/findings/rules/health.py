@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracekit.wording import counted, form, number, percent, shapes, three_digits
+
 from ..evidence import Evidence
 from ..finding import Answer, Finding
 from .needs import CALLS, DATASHEET, KERNELS, SHAPES, Need, needs
-from .wording import percent
 
 NAMED = 3
 """So many operators are named in a finding about them."""
@@ -30,7 +31,8 @@ def incomplete_trace(evidence: Evidence) -> Answer:
         severity="high",
         affected_ns=evidence.gpu.span_ns if evidence.gpu else 0,
         saving_ns=None,
-        evidence=f"{missing:,} of {evidence.launches.kernel_launches:,} launches have no kernel",
+        evidence=f"{number(missing)} of {counted(evidence.launches.kernel_launches, 'launch', 'launches')} "
+        f"{form(missing, 'has', 'have')} no kernel",
         action="Profile a shorter window (fewer steps, after a warm-up) and call torch.cuda.synchronize() before the profiler "
         "stops; until then read GPU times as lower bounds.",
         reasoning="No saving: what is missing is not known. Launches are counted whose correlation no GPU event carries.",
@@ -45,8 +47,8 @@ def above_peak(evidence: Evidence) -> Answer:
     found = [row for row in roofline.operators.records() if row["flag"] == "above_peak"] if roofline else []
     if roofline is None or not found:
         return None
-    named = "; ".join(f"{row['operator']} {row['shapes'] or ''}: {_peak_reached(row)}" for row in found[:NAMED])
-    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    named = "; ".join(f"{row['operator']} {shapes(row['shapes'] or '')}: {_peak_reached(row)}" for row in found[:NAMED])
+    more = f"; and {number(len(found) - NAMED)} more" if len(found) > NAMED else ""
     return Finding(
         code="above_peak",
         title="Kernels seem faster than the device can be: the model or the clock is wrong",
@@ -82,12 +84,12 @@ def profiler_inflation(evidence: Evidence) -> Answer:
     profiled = profile.prefill_ns + profile.decode_ns
     return Finding(
         code="profiler_inflation",
-        title=f"Profiling made a step {profile.inflation:.2f} times as long",
+        title=f"Profiling made a step {three_digits(profile.inflation)} times as long",
         severity="low",
         affected_ns=round(profiled * (1 - 1 / profile.inflation)),
         saving_ns=None,
-        evidence=f"a profiled step took {profile.inflation:.2f} times the median of one without the profiler, as the run "
-        "manifest tells; the host's part of idle time is inflated, kernel times are not",
+        evidence=f"a profiled step took {three_digits(profile.inflation)} times the median of one without the profiler, as "
+        "the run manifest tells; the host's part of idle time is inflated, kernel times are not",
         action="Judge speed by the timings without the profiler, and idle time by its causes rather than its length; for a "
         "trace closer to the run leave out record_shapes, with_stack, profile_memory and layer annotations.",
         reasoning="No saving: nothing of this is lost without the profiler. Affected is the profiled window less what it "

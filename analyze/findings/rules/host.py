@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tracekit.wording import counted, duration, percent
+
 from ...activity.idle import blocking_calls, gaps
 from ...trace.arrays import Int64s
 from ...trace.intervals import merge
@@ -16,7 +18,7 @@ from ...trace.trace import Category, Trace
 from ..evidence import Evidence
 from ..finding import Answer, Finding
 from .needs import CALLS, GPU, HOST, needs
-from .wording import ms, percent, places, worst_place
+from .wording import places, worst_place
 
 LOADER = re.compile(r"enumerate\(DataLoader\)#")
 """What PyTorch calls fetching a DataLoader's next batch."""
@@ -59,7 +61,9 @@ def _longest(rows: tuple[Mapping[str, Any], ...]) -> str:
     if not rows:
         return ""
     inside = f" in {rows[0]['operator']}" if rows[0]["operator"] else ""
-    return f"; the longest waits: {rows[0]['call']}{inside}, {rows[0]['count']:,} times, {ms(rows[0]['wait_ns'])}"
+    return (
+        f"; the longest waits: {rows[0]['call']}{inside}, {counted(rows[0]['count'], 'time')}, {duration(rows[0]['wait_ns'])}"
+    )
 
 
 def _waits(trace: Trace) -> tuple[Mapping[str, Any], ...]:
@@ -69,8 +73,8 @@ def _waits(trace: Trace) -> tuple[Mapping[str, Any], ...]:
     lines = _lines(trace, rows)
     keys = list(zip(trace.names(rows).tolist(), operators, lines, strict=True))
     waits: Counter[tuple[str, str | None, str | None]] = Counter()
-    for key, duration in zip(keys, trace.events["duration_ns"][rows].tolist(), strict=True):
-        waits[key] += duration
+    for key, wait_ns in zip(keys, trace.events["duration_ns"][rows].tolist(), strict=True):
+        waits[key] += wait_ns
     count = Counter(keys)
     worst = sorted(waits, key=lambda key: (-waits[key], str(key)))[:WORST]
     return tuple(
@@ -136,7 +140,7 @@ def data_loader(evidence: Evidence) -> Answer:
         affected_ns=waited,
         saving_ns=waited,
         evidence=f"{percent(evidence.share(waited))} of the span is idle while the launching thread fetches a batch: "
-        f"{len(rows):,} fetches, {ms(host)} together",
+        f"{counted(len(rows), 'fetch', 'fetches')}, {duration(host)} together",
         action="DataLoader(num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4), and "
         "batch.to(device, non_blocking=True); then move heavy transforms to the device or cache their results.",
         reasoning="The idle time that lies inside `enumerate(DataLoader)` on the thread that launched what ended the gap: an "

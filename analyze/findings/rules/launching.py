@@ -8,13 +8,14 @@ from itertools import zip_longest
 from typing import Any
 
 from tracekit.names import shorten_path
+from tracekit.wording import counted, duration, number, percent
 
 from ...activity.launches import graph_kernels
 from ...work.predict import GRAPH_GAP_NS, mean_steps
 from ..evidence import Evidence
 from ..finding import Answer, Finding
 from .needs import CALLS, GPU, Need, needs
-from .wording import ms, percent, worst_place
+from .wording import worst_place
 
 NAMED = 3
 """So many layers are named in a finding about them."""
@@ -44,12 +45,12 @@ def launch_overhead(evidence: Evidence) -> Answer:
         affected_ns=overhead,
         saving_ns=saving,
         evidence=f"{percent(evidence.share(overhead))} of the span is idle while the host dispatches "
-        f"({ms(evidence.idle.dispatch_ns)}) or a launch is under way ({ms(evidence.idle.launch_latency_ns)}), over "
-        f"{launches:,} launches" + worst_place(evidence, "dispatch"),
+        f"({duration(evidence.idle.dispatch_ns)}) or a launch is under way ({duration(evidence.idle.launch_latency_ns)}), over "
+        f"{counted(launches, 'launch', 'launches')}" + worst_place(evidence, "dispatch"),
         action="Launch a whole step at once: torch.compile(model, mode='reduce-overhead'), or torch.cuda.CUDAGraph with static "
         "shapes and buffers; else fuse small operators (torch.compile) or give each launch more work (a larger batch).",
-        reasoning=f"All of this idle time ({ms(overhead)}), less a gap of {GRAPH_GAP_NS} ns (quoted: NVIDIA, V100) for each of "
-        f"the {single:,} GPU events that would lie in a graph ({ms(gaps)})." + _predicted(rows),
+        reasoning=f"All of this idle time ({duration(overhead)}), less a gap of {duration(GRAPH_GAP_NS)} (quoted: NVIDIA, "
+        f"V100) for each GPU event that would lie in a graph ({number(single)} of them, {duration(gaps)})." + _predicted(rows),
         rows=rows,
     )
 
@@ -73,10 +74,10 @@ def _predicted(rows: tuple[Mapping[str, Any], ...]) -> str:
     if not rows:
         return ""
     row = rows[0]
-    against = f"; without the profiler it took {ms(row['unprofiled_ns'])}" if row["unprofiled_ns"] is not None else ""
+    against = f"; without the profiler it took {duration(row['unprofiled_ns'])}" if row["unprofiled_ns"] is not None else ""
     return (
-        f" Predicted for one {row['step']} as a graph: {ms(row['predicted_ns'])}, busy {ms(row['busy_ns'])} and "
-        f"{row['gpu_events']:,.0f} GPU events{against}."
+        f" Predicted for one {row['step']} as a graph: {duration(row['predicted_ns'])}, busy {duration(row['busy_ns'])} and "
+        f"{counted(row['gpu_events'], 'GPU event')}{against}."
     )
 
 
@@ -91,7 +92,7 @@ def layer_launch_cost(evidence: Evidence) -> Answer:
         f"{percent(layer.gpu_share)} of the GPU time"
         for layer in found[:NAMED]
     )
-    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    more = f"; and {number(len(found) - NAMED)} more" if len(found) > NAMED else ""
     return Finding(
         code="layer_launch_cost",
         title="A stopwatch around these layers measures their launches, not their work",

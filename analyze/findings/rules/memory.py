@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tracekit.wording import counted, duration, form, percent, quantity, rate, size
+
 from ...trace.arrays import Int64s
 from ...trace.intervals import merge
 from ...trace.trace import Category, Trace
@@ -15,7 +17,7 @@ from ...work.roofline import LATENCY_SHARE
 from ..evidence import Evidence
 from ..finding import Answer, CannotTell, Finding
 from .needs import DATASHEET, GPU, KERNELS, SHAPES, needs
-from .wording import kept, kernels, ms, percent
+from .wording import kept, kernels
 
 PAGEABLE = re.compile(r"Memcpy.*Pageable")
 TRANSFER = re.compile(r"(?:Memcpy|Copy\w*) ?(?:HtoD|DtoH|PtoP|HostToDevice|DeviceToHost)")
@@ -38,15 +40,15 @@ def memory_bound_gemv(evidence: Evidence) -> Answer:
     floor = int(time.min())
     faster = np.where(bound, np.rint((time - floor) * (1 - 1 / evidence.item_bytes)), 0).astype(np.int64)
     saving = evidence.shorter(faster)
-    rate = int(moved[bound].sum()) / max(evidence.time(bound), 1)
+    gb_s = int(moved[bound].sum()) / max(evidence.time(bound), 1)
     return Finding(
         code="memory_bound_gemv",
         title="Matrix-vector products wait for memory",
         severity=evidence.severity(saving),
         affected_ns=evidence.time(bound),
         saving_ns=saving,
-        evidence=f"{percent(evidence.work_share(bound))} of the kernel time is {int(bound.sum()):,} products of few rows, at "
-        f"{rate:,.0f} GB/s, {percent(rate / sheet.memory_gb_s)} of the device's bandwidth",
+        evidence=f"{percent(evidence.work_share(bound))} of the kernel time is {counted(int(bound.sum()), 'product')} of few "
+        f"rows, at {quantity(gb_s, 'GB/s')}, {percent(gb_s / sheet.memory_gb_s)} of the device's bandwidth",
         action="Only fewer bytes help: quantise the weights (torchao.quantization.quantize_(model, Int8WeightOnlyConfig()) "
         "with torch.compile), use half precision if it is not yet, or batch requests, so that one reading of the weights "
         "serves them all. A faster arithmetic does not.",
@@ -111,8 +113,8 @@ def _copies(evidence: Evidence, rows: Int64s, *, code: str, title: str, what: st
         severity=evidence.severity(exposed),
         affected_ns=time,
         saving_ns=exposed,
-        evidence=f"{len(rows):,} copies {what} take {ms(time)}, {percent(evidence.share(exposed))} of the span while no kernel "
-        f"runs; {moved / 1e6:,.1f} MB at {moved / max(time, 1):,.1f} GB/s",
+        evidence=f"{counted(len(rows), 'copy', 'copies')} {what} {form(len(rows), 'takes', 'take')} {duration(time)}, "
+        f"{percent(evidence.share(exposed))} of the span while no kernel runs; {size(moved)} at {rate(moved, time)}",
         action=action,
         reasoning="The time in which these copies run and no kernel does: an upper bound, as if all of it ran beside kernels.",
         rows=tuple(_by_copy(trace, rows, sizes)),

@@ -6,13 +6,15 @@ import re
 
 import numpy as np
 
+from tracekit.wording import counted, percent, three_digits
+
 from ...trace.arrays import Bools, Int64s
 from ...work.predict import FP16, FP16_FROM_BF16, MATRIX_FAMILIES, TF32, Change, changed_ns
 from ...work.roofline import peak_tflops
 from ..evidence import Evidence
 from ..finding import Answer, CannotTell, Finding
 from .needs import CAPABILITY, DATASHEET, KERNELS, SHAPES, Need, needs
-from .wording import kept, kernels, percent
+from .wording import kept, kernels
 
 AMPERE, VOLTA = 8.0, 7.0
 BF16_NAME = re.compile(r"BFloat16|bfloat16|(?<![a-z])bf16(?![a-z])")
@@ -41,8 +43,8 @@ def fp32_gemm(evidence: Evidence) -> Answer:
         severity=evidence.severity(saving),
         affected_ns=evidence.time(wide),
         saving_ns=saving,
-        evidence=f"{percent(evidence.work_share(wide))} of the kernel time is {int(wide.sum()):,} matrix products of FP32 "
-        f"operands; {sheet.name} does FP16 at {ratio:.3g} times the FP32 peak",
+        evidence=f"{percent(evidence.work_share(wide))} of the kernel time is {counted(int(wide.sum()), 'matrix product')} of "
+        f"FP32 operands; {sheet.name} does FP16 at {three_digits(ratio)} times the FP32 peak",
         action="model.half() for inference, or torch.autocast('cuda', dtype=torch.float16) (bfloat16 from compute capability "
         "8.0 on), with torch.amp.GradScaler to train in float16. Compare the outputs with FP32's.",
         reasoning="By the roofline, each product's time over the shortest kernel's changes as its roof does: half the bytes "
@@ -74,8 +76,8 @@ def tf32_off(evidence: Evidence) -> Answer:
         severity=evidence.severity(saving),
         affected_ns=evidence.time(plain),
         saving_ns=saving,
-        evidence=f"{percent(evidence.work_share(plain))} of the kernel time is {int(plain.sum()):,} FP32 products whose "
-        "kernels are not named as TF32's",
+        evidence=f"{percent(evidence.work_share(plain))} of the kernel time is {counted(int(plain.sum()), 'FP32 product')} "
+        "whose kernels are not named as TF32's",
         action="torch.set_float32_matmul_precision('high') (before it: torch.backends.cuda.matmul.allow_tf32 = True, and "
         "torch.backends.cudnn.allow_tf32 = True for convolutions). Inputs keep 10 bits of mantissa: compare the outputs.",
         reasoning="By the roofline, the time over the shortest kernel's of products that arithmetic binds changes as the peaks "

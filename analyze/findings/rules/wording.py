@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tracekit.wording import duration
+
 from ...trace.arrays import Bools, Int64s
 from ...trace.group import group
 from ..evidence import Evidence
@@ -17,21 +19,11 @@ WORST = 5
 Rows = tuple[Mapping[str, Any], ...]
 
 
-def percent(share: float) -> str:
-    """A share as text."""
-    return f"{100 * share:.1f} %"
-
-
-def ms(ns: float) -> str:
-    """A time as text."""
-    return f"{ns / 1e6:,.2f} ms"
-
-
 def worst_place(evidence: Evidence, cause: str) -> str:
     """The operator or call before whose kernels most of this cause's idle time lies, as a clause; may be empty."""
     rows = places(evidence, cause)
     where = rows[0]["operator"] or rows[0]["call"] if rows else None
-    return f"; most of it before kernels of {where} ({ms(rows[0]['idle_ns'])})" if where else ""
+    return f"; most of it before kernels of {where} ({duration(rows[0]['idle_ns'])})" if where else ""
 
 
 def places(evidence: Evidence, cause: str) -> Rows:
@@ -61,8 +53,8 @@ def kernels(evidence: Evidence, mask: Bools, faster: Int64s) -> Rows:
 def kept(gain_ns: int, saving_ns: int) -> str:
     """What becomes of kernels that take `gain_ns` less together, as a sentence."""
     if saving_ns >= gain_ns:
-        return f"Together {ms(gain_ns)}."
+        return f"Together {duration(gain_ns)}."
     return (
-        f"Together {ms(gain_ns)}, of which the span gets {ms(saving_ns)} shorter, as the host launched here: for the rest the "
-        "GPU would wait for its next launch."
+        f"Together {duration(gain_ns)}, of which the span gets {duration(saving_ns)} shorter, as the host launched here: for "
+        "the rest the GPU would wait for its next launch."
     )

@@ -404,3 +404,10 @@ def test_cautions_are_conditions_and_what_the_old_trace_lacks():
         "the old trace is incomplete: some�[1m",
     ]
     assert list(cautions(run(), None)) == []
+
+
+def test_a_decision_imports_no_presentation():
+    imports = re.compile(r"^\s*(?:from|import) .*(?:\boutput\b|\brich\b)", re.MULTILINE)
+    for room in ("trace", "activity", "structure", "work", "ranks", "path", "findings", "compare"):
+        for module in (ROOT / "analyze" / room).rglob("*.py"):
+            assert not imports.search(module.read_text(encoding="utf-8")), module

@@ -279,7 +279,7 @@ def test_faster_than_the_device_can_be():
     assert finding.affected_ns == 160_000
     assert finding.saving_ns is None
     assert "125.0 % of its fp32 peak" in finding.evidence
-    assert "aten::mm [1000, 1000], [1000, 1000]" in finding.evidence
+    assert "aten::mm 1000×1000, 1000×1000" in finding.evidence
     assert "Test GPU" in finding.action
     (finding,) = rates(compute=None, memory=1.5)
     assert "150.0 % of its bandwidth" in finding.evidence

@@ -19,7 +19,7 @@ from tracekit.analyze.compare.comparison import compare
 from tracekit.analyze.compare.side import Side, analysed
 from tracekit.analyze.output.comparison_markdown import code, markdown
 from tracekit.analyze.output.comparison_terminal import show_comparison
-from tracekit.analyze.output.comparison_view import View, percent, signed, view
+from tracekit.analyze.output.comparison_view import View, view
 from tracekit.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.default()
@@ -98,8 +98,8 @@ def test_of_unequal_steps_all_figures_are_of_a_step():
     assert "B takes the same GPU span a ProfilerStep: 10.0 ms → 10.0 ms" in text
     assert "2 × ProfilerStep in A, 4 in B: figures are of one step" in text
     assert "in all 12.0 ms → 32.0 ms" in text
-    assert "1 → 1 kernels" in text
-    assert "busy: elementwise 1.00 ms 1.00 ms 0 ns 0.0 %" in text
+    assert "1 → 1 kernel" in text
+    assert "busy: elementwise 1.00 ms 1.00 ms 0 ns 0 %" in text
     assert "gelu_x" not in text  # which is as fast in a step
 
 
@@ -120,18 +120,8 @@ def test_timings_without_the_profiler_stand_beside_the_traces():
     a, b = pair()
     text = shown(view(compare(replace(a, manifest=timings), replace(b, manifest=faster))), 200)
 
-    assert "timed without the profiler: 400 ms ± 1.00 ms → 100 ms ± 2.00 ms a run" in text
+    assert "timed without the profiler: 400 ± 1.00 ms → 100 ± 2.00 ms a run" in text
     assert "75.0 % less" in text
-
-
-@pytest.mark.parametrize(("part", "text"), [(0.1234, "+12.3 %"), (-1.0, "−100.0 %"), (0.0, "0.0 %"), (-0.0001, "0.0 %")])
-def test_changes_in_per_cent(part, text):
-    assert percent(part) == text
-
-
-@pytest.mark.parametrize(("ns", "text"), [(1_500, "+1.50 µs"), (-1_500, "−1.50 µs"), (0, "0 ns")])
-def test_changes_in_time(ns, text):
-    assert signed(ns) == text
 
 
 # --- A terminal -------------------------------------------------------------------------------------------------------

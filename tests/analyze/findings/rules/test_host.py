@@ -32,7 +32,7 @@ def test_a_wait_names_the_operator():
     assert finding.rows == (
         {"call": "cudaStreamSynchronize", "operator": "aten::item", "line": None, "count": 1, "wait_ns": 570},
     )
-    assert "cudaStreamSynchronize in aten::item, 1 times" in finding.evidence
+    assert "cudaStreamSynchronize in aten::item, 1 time," in finding.evidence
 
 
 def test_with_stacks_it_names_the_users_own_line():

@@ -31,7 +31,7 @@ def test_where_memory_binds_half_the_bytes_halve_the_time():
 
     assert finding.affected_ns == 9_000
     assert finding.saving_ns == (9_000 - 1_000) // 2
-    assert "Together 0.00 ms." in finding.reasoning
+    assert "Together 4.00 µs." in finding.reasoning
     assert finding.rows[0] == {
         "kernel": "sgemm_128x64",
         "count": 1,
@@ -54,7 +54,7 @@ def test_where_the_host_launches_late_faster_kernels_bring_nothing():
 
     finding = told(fp32_gemm, builder)
     assert finding.saving_ns == 0
-    assert "of which the span gets 0.00 ms shorter" in finding.reasoning
+    assert "of which the span gets 0 ns shorter" in finding.reasoning
     assert finding.rows[0]["faster_ns"] == 4_000
 
 
