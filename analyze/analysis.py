@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from tracekit.devices import Datasheet, datasheets, find_datasheet
 from tracekit.errors import ManifestError
@@ -46,7 +46,10 @@ if TYPE_CHECKING:
     from .work.projection import Projection
 
 
-class of_all_ranks(cached_property[Any]):  # noqa: N801 (used as a decorator)
+Result = TypeVar("Result")
+
+
+class of_all_ranks(cached_property[Result]):  # noqa: N801 (used as a decorator)
     """A cached property that depends on the other ranks of the run too, so that `of_run` leaves it to be computed anew."""
 
 

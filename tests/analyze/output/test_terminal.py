@@ -212,7 +212,8 @@ def test_the_critical_path_in_short(width):
 
 def test_names_of_operators_and_steps_are_plain_text_in_these_tables_too():
     builder = full()
-    builder.annotation(0, 10**9, "[red]step[/red]\x1b[31m")
+    for step in range(2):
+        builder.annotation(step * 10**9 // 2, 10**9 // 2, "[red]step[/red]\x1b[31m")
     builder.operator(900_000_000, 100, "[bold]mm[/bold]", **recorded(t(2, 3), t(3, 4)))
     text = shown(builder, target=T4)
     assert "[red]step[/red]" in text
