@@ -23,10 +23,10 @@ from .activity import timeline as timelines
 from .activity.completeness import is_complete, warnings
 from .activity.kernels_without_operator import WithoutOperator, without_operator
 from .findings.advice import Findings, findings
-from .findings.evidence import Evidence
+from .findings.facts import Facts
 from .findings.finding import CannotTell, Finding
 from .ranks import communication as communicating
-from .ranks.job import Run
+from .ranks.distributed_run import DistributedRun
 from .structure import compiled as compiling
 from .structure import graphs as graphing
 from .structure import layers as layering
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from tracekit.manifest import RunManifest
 
-    from .path.critical_path import CriticalPath, NoCriticalPath, Window
+    from .path.critical_path import CriticalPath, NoCriticalPath, Scope
     from .work.projection import Projection
 
 
@@ -59,8 +59,8 @@ class Analysis:
 
     `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected. `selection`
     tells the steps that the trace was restricted to, if it was; `divided`, whether `table` and `tables` have columns per step;
-    `ranks`, what is known of all ranks of the trace's run (see `Run.ranks`), if there are several.
-    In `window`, if any, the critical path is looked for.
+    `ranks`, what is known of all ranks of the trace's run (see `DistributedRun.ranks`), if there are several.
+    The critical path is looked for within `scope`, if there is one.
     """
 
     trace: Trace
@@ -69,7 +69,7 @@ class Analysis:
     target: Datasheet | None = None
     selection: Selection | None = None
     divided: bool = False
-    window: Window | None = None
+    scope: Scope | None = None
     ranks: Table | None = None
 
     def of_run(self, ranks: Table) -> Analysis:
@@ -143,11 +143,11 @@ class Analysis:
     @cached_property
     def critical_path(self) -> CriticalPath | NoCriticalPath | None:
         """The chain of events that the time depended on, or why there is none; None where it was not asked for."""
-        if self.window is None:
+        if self.scope is None:
             return None
         from .path.critical_path import critical_path
 
-        return critical_path(self.trace, self._family_of, self.window)
+        return critical_path(self.trace, self._family_of, self.scope)
 
     @cached_property
     def manifest(self) -> RunManifest | None:
@@ -255,9 +255,9 @@ class Analysis:
         return gap_tables.gap_groups(self.trace)
 
     @of_all_ranks
-    def evidence(self) -> Evidence:
+    def facts(self) -> Facts:
         """All of this as the rules see it."""
-        return Evidence(
+        return Facts(
             trace=self.trace,
             gpu=self.gpu,
             idle=self.idle,
@@ -276,7 +276,7 @@ class Analysis:
 
     @of_all_ranks
     def _judged(self) -> Findings:
-        return findings(self.evidence)
+        return findings(self.facts)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -294,7 +294,7 @@ class Analysis:
         return dict(zip(self.kernels["name"].tolist(), self.kernels["family"].tolist(), strict=True))
 
 
-def among_ranks(analyses: Sequence[Analysis], runs: Sequence[Run]) -> list[Analysis]:
+def among_ranks(analyses: Sequence[Analysis], runs: Sequence[DistributedRun]) -> list[Analysis]:
     """The same analyses, each knowing all ranks of its run."""
     found = list(analyses)
     for run in runs:

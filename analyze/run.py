@@ -19,8 +19,8 @@ from .trace.source import read_ahead
 
 if TYPE_CHECKING:
     from .analysis import Analysis
-    from .path.critical_path import Window
-    from .ranks.job import Run
+    from .path.critical_path import Scope
+    from .ranks.distributed_run import DistributedRun
 
 Progress = Callable[[int], AbstractContextManager[Callable[[str], None]]]
 """Is told how many files there are; what it yields is told the name of each before it is read."""
@@ -37,7 +37,7 @@ class Analyses:
     """The traces of one call in the order of their files, the runs that several of them are ranks of, the files left out."""
 
     analyses: tuple[Analysis, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[DistributedRun, ...]
     skipped: tuple[Skipped, ...]
 
     def document(self) -> dict[str, Any]:
@@ -85,17 +85,17 @@ def analyze(
     from tracekit.taxonomy import Taxonomy
 
     from .analysis import Analysis, among_ranks
-    from .ranks.job import find_runs
+    from .ranks.distributed_run import find_runs
     from .structure.selection import select
     from .trace.batch import load_all
 
-    window = _window(critical_path, critical_path_in)
+    scope = _scope(critical_path, critical_path_in)
     taxonomy, sheets = Taxonomy.load(rules), load_datasheets(device_table)
     target = choose_datasheet(project, sheets) if project is not None else None
     with progress(len(candidates)) as on_next:
         traces, skipped = load_all(candidates, texts, on_skip, on_next)
         chosen = [(trace, None) if steps is None else select(trace, steps) for trace in traces]
-        analyses = [Analysis(trace, taxonomy, sheets, target, picked, per_step, window) for trace, picked in chosen]
+        analyses = [Analysis(trace, taxonomy, sheets, target, picked, per_step, scope) for trace, picked in chosen]
         runs = find_runs([one.trace for one in analyses], [one.communication for one in analyses])
         found = Analyses(tuple(among_ranks(analyses, runs)), runs, tuple(skipped))
         if directory is not None:
@@ -103,12 +103,12 @@ def analyze(
     return found
 
 
-def _window(critical_path: bool, critical_path_in: str | None) -> Window | None:
+def _scope(critical_path: bool, critical_path_in: str | None) -> Scope | None:
     """Where the critical path is looked for; None where nobody asked. Raises MissingExtraError without HTA."""
     if not critical_path and critical_path_in is None:
         return None
-    from .path.critical_path import Window
+    from .path.critical_path import Scope
     from .path.hta_graph import require_hta
 
     require_hta()
-    return Window.parse(critical_path_in) if critical_path_in is not None else Window()
+    return Scope.parse(critical_path_in) if critical_path_in is not None else Scope()

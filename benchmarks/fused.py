@@ -54,12 +54,12 @@ STEPS, COPY_BYTES = 100, 2**30
 DECODERS = ("fused", "fused-layers", "fused-int8")
 HALF_BYTES = 2
 
-Run = Callable[[], object]
+Runnable = Callable[[], object]
 Times = dict[str, dict[str, float]]
 """By contender: what was measured of it, in microseconds."""
 
 
-def captured(run: Run) -> Run:
+def captured(run: Runnable) -> Runnable:
     """`CALLS` of it as one CUDA graph, to be replayed."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -74,7 +74,7 @@ def captured(run: Run) -> Run:
     return graph.replay
 
 
-def microseconds(run: Run) -> float:
+def microseconds(run: Runnable) -> float:
     """The device's time of one run."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
@@ -84,7 +84,7 @@ def microseconds(run: Run) -> float:
     return begin.elapsed_time(end) * 1e3
 
 
-def in_turns(runs: dict[str, Run], calls: int) -> Times:
+def in_turns(runs: dict[str, Runnable], calls: int) -> Times:
     """Median and spread of each, in microseconds a call, after three rounds that do not count."""
     turns = {name: partial(microseconds, run) for name, run in runs.items()}
     take_turns(turns, 3, lambda done, total: None)
@@ -100,7 +100,7 @@ def attention(batch: int, tokens: int, ours: dict[str, FlashAttention]) -> Times
     qkv = torch.randn(batch * tokens, 3 * WIDTH, device="cuda", dtype=torch.float16)
     query, key, value = (one.contiguous() for one in qkv.view(batch, tokens, 3, HEADS, -1).permute(2, 0, 3, 1, 4))
     keys, values, out = torch.empty_like(key), torch.empty_like(value), qkv.new_empty((batch * tokens, WIDTH))
-    runs: dict[str, Run] = {}
+    runs: dict[str, Runnable] = {}
     for name, backend in BACKENDS.items():
         try:
             with sdpa_kernel(backend):
@@ -124,7 +124,7 @@ def prefill(batch: int, tokens: int, state: dict[str, torch.Tensor]) -> Times:
     return {name: {**one, "difference": float((logits[name] - first).norm() / first.norm())} for name, one in times.items()}
 
 
-def steps_from(step: Step, batch: int, position: int) -> Run:
+def steps_from(step: Step, batch: int, position: int) -> Runnable:
     """`STEPS` of a captured step from a position on."""
     token, at = torch.full((batch, 1), 17, device="cuda"), torch.tensor([position], device="cuda")
 

@@ -51,7 +51,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Run:
+class DecodeRun:
     """A decode step by its trace, and the manifest beside it."""
 
     analysis: Analysis
@@ -77,7 +77,7 @@ class Run:
         return (run.device.name, run.host.cpu, run.model, shape, run.attention, run.versions.torch, self.kernels)
 
 
-def runs(directory: Path) -> Iterator[Run]:
+def runs(directory: Path) -> Iterator[DecodeRun]:
     """The runs with a decode step on a GPU."""
     taxonomy = Taxonomy.default()
     for path in sorted(directory.glob("*.json.gz")):
@@ -88,10 +88,10 @@ def runs(directory: Path) -> Iterator[Run]:
         means = mean_steps(analysis.trace, analysis.steps, analysis.work, manifest)
         found = next((step for step in means if step.name == "decode"), None)
         if found is not None:
-            yield Run(analysis, manifest, found)
+            yield DecodeRun(analysis, manifest, found)
 
 
-def pairs(found: list[Run]) -> Iterator[Pair]:
+def pairs(found: list[DecodeRun]) -> Iterator[Pair]:
     """Every prediction that can be held against a measurement."""
     for source in found:
         for target in found:
@@ -103,13 +103,13 @@ def pairs(found: list[Run]) -> Iterator[Pair]:
                 yield _pair(source, target, CHANGES[key])
 
 
-def _pair(source: Run, target: Run, change: Change | None) -> Pair:
+def _pair(source: DecodeRun, target: DecodeRun, change: Change | None) -> Pair:
     analysis, step = source.analysis, source.step
     busy, names = step.busy_ns, []
     if change is not None:
         sheet = analysis.datasheet
         assert sheet is not None, "the device has no datasheet"
-        changed = changed_ns(analysis.work, analysis.evidence.of_family(*MATRIX_FAMILIES), sheet, change)
+        changed = changed_ns(analysis.work, analysis.facts.of_family(*MATRIX_FAMILIES), sheet, change)
         busy = changed_busy_ns(analysis.trace, analysis.steps, analysis.work, changed, step)
         names.append(target.manifest.dtype)
     if target.has_graph:

@@ -154,7 +154,7 @@ def prefill(
     return generate(step, prompt, 1, annotate, mark)
 
 
-class Run(Protocol):
+class Runner(Protocol):
     """How a workload is run: the arguments and the result of `generate`."""
 
     def __call__(
@@ -173,7 +173,7 @@ class Task:
 
     name: str
     summary: str
-    run: Run
+    run: Runner
     cache: bool
     decodes: bool = True
 

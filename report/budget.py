@@ -14,7 +14,7 @@ from .legend import CAUSES, FAMILIES, Term, family
 
 
 @dataclass(frozen=True)
-class Part:
+class BudgetPart:
     """One piece of the span. `raw_ns` is what was measured; `time_ns` what it takes of the span once overlap is scaled away."""
 
     term: Term
@@ -30,8 +30,8 @@ class Budget:
     span_ns: int
     busy_ns: int
     idle_ns: int
-    busy: tuple[Part, ...]
-    idle: tuple[Part, ...]
+    busy: tuple[BudgetPart, ...]
+    idle: tuple[BudgetPart, ...]
 
     @property
     def raw_busy_ns(self) -> int:
@@ -65,8 +65,8 @@ def budget(trace: TraceBundle) -> Budget | None:
         span_ns=figure(gpu, "span_ns"),
         busy_ns=busy_ns,
         idle_ns=figure(gpu, "idle_ns"),
-        busy=tuple(Part(term, raw[key] * scale, raw[key], counts[key]) for key, term in FAMILIES.items() if raw[key]),
-        idle=tuple(Part(term, ns, ns) for key, term in CAUSES.items() if (ns := figure(idle, f"{key}_ns"))),
+        busy=tuple(BudgetPart(term, raw[key] * scale, raw[key], counts[key]) for key, term in FAMILIES.items() if raw[key]),
+        idle=tuple(BudgetPart(term, ns, ns) for key, term in CAUSES.items() if (ns := figure(idle, f"{key}_ns"))),
     )
 
 

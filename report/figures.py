@@ -14,7 +14,7 @@ from typing import Any
 from tracekit.names import elide, shorten, shorten_path
 from tracekit.wording import duration_unit
 
-from .budget import Budget, Part, budget
+from .budget import Budget, BudgetPart, budget
 from .bundle import TraceBundle
 from .legend import CAUSES, FAMILIES, Term, cause
 from .nonbreaking import duration, percent, quantity
@@ -317,7 +317,7 @@ def ranked(entries: Sequence[tuple[str, int]], token: str) -> Figure:
     return {"data": data, "layout": layout}
 
 
-def _bar(part: Part, x: list[float], y: list[int], text: list[str], hover: list[str]) -> Figure:
+def _bar(part: BudgetPart, x: list[float], y: list[int], text: list[str], hover: list[str]) -> Figure:
     return {
         **_trace(part.term.label, part.term.token, pattern=part.term.key in CAUSES),
         "width": 0.78,

@@ -68,7 +68,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepLevels:
     """The levels of one kind of step, such as `decode`."""
 
     name: str
@@ -98,7 +98,7 @@ class Tree:
 class LayersView:
     """What the page says of layers: steps by level, if any, the tree, a chart, notes; or `missing`, where there are none."""
 
-    steps: tuple[Step, ...] = ()
+    steps: tuple[StepLevels, ...] = ()
     tree: Tree | None = None
     chart: dict[str, Any] | None = None
     caption: str = ""
@@ -123,7 +123,9 @@ def layers_view(trace: TraceBundle) -> LayersView:
         else "all GPU time and of all layers' host time"
     )
     return LayersView(
-        steps=tuple(Step(step.name, _about(step, on_gpu), _levels(step, f"step{at}", on_gpu)) for at, step in enumerate(steps)),
+        steps=tuple(
+            StepLevels(step.name, _about(step, on_gpu), _levels(step, f"step{at}", on_gpu)) for at, step in enumerate(steps)
+        ),
         tree=_tree(everything, on_gpu),
         chart=_chart(steps[:1] or top) if on_gpu else None,
         caption=f"Shares of {whole}, for layers that have none inside them.",

@@ -23,7 +23,7 @@ _BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
-class Run:
+class MeasuredRun:
     """A run's manifest, the name that its trace has on the page, and the id to link to."""
 
     label: str
@@ -41,11 +41,11 @@ class Results:
 
 def results(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Results | None:
     """The results of all runs that have a manifest, or None where none has."""
-    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[MeasuredRun]] = defaultdict(list)
     for at, (trace, label) in enumerate(zip(traces, labels, strict=True)):
         manifest = run.manifest(trace)
         if manifest is not None:
-            groups[_conditions(trace, manifest)].append(Run(label, f"t{at}", manifest))
+            groups[_conditions(trace, manifest)].append(MeasuredRun(label, f"t{at}", manifest))
     if not groups:
         return None
     same_model = any(one.manifest.model.name == quoted().source.model for runs in groups.values() for one in runs)
@@ -84,7 +84,7 @@ def _conditions(trace: TraceBundle, manifest: RunManifest) -> tuple[str, ...]:
     )
 
 
-def _measured(key: str, conditions: tuple[str, ...], runs: Sequence[Run]) -> TableView:
+def _measured(key: str, conditions: tuple[str, ...], runs: Sequence[MeasuredRun]) -> TableView:
     best = max(one.manifest.timings.tokens_per_second for one in runs)
     bases = [one for one in runs if one.manifest.variant == _BASELINE]
     base = bases[0] if len(bases) == 1 else None
@@ -114,7 +114,7 @@ def _measured(key: str, conditions: tuple[str, ...], runs: Sequence[Run]) -> Tab
     )
 
 
-def _row(one: Run, best: float, base: Run | None) -> tuple[Cell, ...]:
+def _row(one: MeasuredRun, best: float, base: MeasuredRun | None) -> tuple[Cell, ...]:
     manifest, timings = one.manifest, one.manifest.timings
     name = manifest.variant
     name += "" if manifest.attention == "sdpa" else f", {manifest.attention} attention"
@@ -142,7 +142,7 @@ def _spread(statistics: Statistics) -> Cell:
     return Cell(durations(statistics.median_ns, statistics.std_ns, "±"), float(statistics.median_ns))
 
 
-def _reduction(one: Run, base: Run | None) -> Cell:
+def _reduction(one: MeasuredRun, base: MeasuredRun | None) -> Cell:
     """Against the baseline of the same collection; else, where the manifest names none, against the only one in this table."""
     if one.manifest.variant == _BASELINE:
         return Cell(_BASELINE, 0.0)
@@ -169,13 +169,13 @@ def _tokens(manifest: RunManifest) -> Cell:
     return Cell(f"{number(accuracy.equal_tokens)} of {number(accuracy.tokens)}", accuracy.equal_tokens / accuracy.tokens)
 
 
-def _repetitions(runs: Sequence[Run]) -> str:
+def _repetitions(runs: Sequence[MeasuredRun]) -> str:
     counts = sorted({len(one.manifest.timings.runs) for one in runs})
     least = "" if len(counts) == 1 else f"{number(counts[0])} to "
     return f"{least}{counted(counts[-1], 'run')} each"
 
 
-def _turns(runs: Sequence[Run]) -> str:
+def _turns(runs: Sequence[MeasuredRun]) -> str:
     """Whether the runs took turns, so that no drift of the machine could favour one."""
     if len(runs) < 2:
         return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tracekit.names import shorten
 from tracekit.wording import counted, form, number, three_digits
 
-from .budget import Budget, Part, budget, figure
+from .budget import Budget, BudgetPart, budget, figure
 from .bundle import TraceBundle
 from .nonbreaking import duration, percent, rough_percent
 
@@ -106,7 +106,7 @@ def _kernels(trace: TraceBundle, parts: Budget) -> str:
     return text
 
 
-def _leading(families: Sequence[Part], total: int) -> str:
+def _leading(families: Sequence[BudgetPart], total: int) -> str:
     first = families[0]
     share = first.raw_ns / total
     if len(families) == 1:

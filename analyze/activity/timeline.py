@@ -31,7 +31,7 @@ SCHEMA = TABLES["timeline"]
 
 
 @dataclass(frozen=True)
-class Window:
+class Excerpt:
     """A span of time to look at, in ns, and the host thread that launched what ends its gap (-1: unknown)."""
 
     start_ns: int
@@ -45,20 +45,20 @@ def timeline(trace: Trace, family_of: dict[str, str]) -> Table:
     `window` (0 is the worst), `lane`, `lane_kind` (gpu, annotation, operator or call), `depth` (of nesting), `name`, `family`
     (`family_of` a kernel's name, `memory`, or the lane's kind), `start_ns` and `duration_ns` (whole, also beyond the window).
     """
-    parts = [_events(trace, number, window, family_of) for number, window in enumerate(windows(trace))]
+    parts = [_events(trace, number, window, family_of) for number, window in enumerate(excerpts(trace))]
     if not parts:
         return Table.empty(SCHEMA.columns)
     return Table({column: np.concatenate([part[column] for part in parts]) for column in SCHEMA.names})
 
 
-def windows(trace: Trace) -> list[Window]:
+def excerpts(trace: Trace) -> list[Excerpt]:
     """Windows around the longest gaps, none of which overlaps an earlier one."""
     found = gaps(trace)
-    chosen: list[Window] = []
+    chosen: list[Excerpt] = []
     for row in np.argsort(found["start_ns"] - found["end_ns"], kind="stable").tolist():
         start, end, call = (int(found[column][row]) for column in ("start_ns", "end_ns", "call"))
         margin = max(int((end - start) * MARGIN), MIN_MARGIN_NS)
-        window = Window(start - margin, end + margin, int(trace.events["thread"][call]) if call >= 0 else -1)
+        window = Excerpt(start - margin, end + margin, int(trace.events["thread"][call]) if call >= 0 else -1)
         if all(window.end_ns <= other.start_ns or window.start_ns >= other.end_ns for other in chosen):
             chosen.append(window)
         if len(chosen) == WINDOWS:
@@ -66,7 +66,7 @@ def windows(trace: Trace) -> list[Window]:
     return chosen
 
 
-def _events(trace: Trace, number: int, window: Window, family_of: dict[str, str]) -> Table:
+def _events(trace: Trace, number: int, window: Excerpt, family_of: dict[str, str]) -> Table:
     """The rows of one window."""
     inside = (trace.start_ns < window.end_ns) & (trace.end_ns > window.start_ns)
     on_gpu = np.flatnonzero(inside & np.isin(trace.events["category"], GPU))

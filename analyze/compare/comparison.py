@@ -16,7 +16,7 @@ from .fusions import Fusion, fusions
 from .per_step import CommonSteps, common_steps, of_a_step
 from .side import Side
 from .timed import Timed, timed
-from .waterfall import REST, Part, Waterfall, waterfall
+from .waterfall import REST, SpanPart, Waterfall, waterfall
 
 NO_OPERATOR = "(no operator)"
 """The row of kernels that no operator launched: with it the operators' kernel time adds up to all kernel time."""
@@ -63,7 +63,7 @@ class Comparison:
         """The span of the whole trace, or of one step, in A and in B."""
         return self.of_a_step(f"{self.section}.span_ns")
 
-    def part(self, part: Part) -> tuple[Fraction, Fraction]:
+    def part(self, part: SpanPart) -> tuple[Fraction, Fraction]:
         """A part of the span, so that all parts add up to it."""
         if part.kind == "idle":
             return self.of_a_step(f"idle.{part.name}_ns")
@@ -74,7 +74,7 @@ class Comparison:
         return Fraction(part.a_ns, a), Fraction(part.b_ns, b)
 
     @property
-    def idle(self) -> tuple[Part, ...]:
+    def idle(self) -> tuple[SpanPart, ...]:
         """The causes of idle time that differ, the largest difference first."""
         found = [part for part in self.waterfall.parts if part.kind == "idle" and part.delta_ns]
         return tuple(sorted(found, key=lambda part: -abs(self.part(part)[1] - self.part(part)[0])))

@@ -26,7 +26,7 @@ _Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Part:
+class SpanPart:
     """A part of the span in each trace, in ns; of the kind `overlap` and of the host's rest it may be below zero."""
 
     name: str
@@ -46,7 +46,7 @@ class Waterfall:
 
     a_ns: int
     b_ns: int
-    parts: tuple[Part, ...]
+    parts: tuple[SpanPart, ...]
 
     @property
     def delta_ns(self) -> int:
@@ -62,7 +62,7 @@ def waterfall(a: Side, b: Side, section: str) -> Waterfall:
     return Waterfall(
         a_ns=a.figures[f"{section}.span_ns"],
         b_ns=b.figures[f"{section}.span_ns"],
-        parts=tuple(Part(name, kind, of_a.get((kind, name), 0), of_b.get((kind, name), 0)) for kind, name in keys),
+        parts=tuple(SpanPart(name, kind, of_a.get((kind, name), 0), of_b.get((kind, name), 0)) for kind, name in keys),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .evidence import Evidence
+from .facts import Facts
 from .finding import CannotTell, Finding
 from .rules import RULES
 
@@ -21,9 +21,9 @@ class Findings:
     undecided: tuple[CannotTell, ...]
 
 
-def findings(evidence: Evidence) -> Findings:
+def findings(facts: Facts) -> Findings:
     """Ask every rule. What makes the trace incomplete comes first, then the largest saving, last what promises none."""
-    answers = [rule(evidence) for rule in RULES]
+    answers = [rule(facts) for rule in RULES]
     found = [answer for answer in answers if isinstance(answer, Finding)]
     return Findings(
         found=tuple(sorted(found, key=_rank)),

@@ -16,7 +16,7 @@ from tracekit.schema import DOCUMENT, PER_STEP, RUN_TABLES, TABLES, TableSchema
 from tracekit.table import Table
 
 from ..analysis import Analysis
-from ..ranks.job import Run
+from ..ranks.distributed_run import DistributedRun
 from ..trace.inputs import Skipped
 from .document import document
 from .replaceable import refuse_to_destroy
@@ -24,7 +24,9 @@ from .replaceable import refuse_to_destroy
 ARROW = {"text": pa.string, "int": pa.int64, "real": pa.float64}
 
 
-def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[Run] = ()) -> Path:
+def write_bundle(
+    analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[DistributedRun] = ()
+) -> Path:
     """Write a bundle as `directory`, replacing an older bundle there only once the new one is whole.
 
     Raises BundleError if anything but an older bundle stands there, TracekitError if it cannot be written.
@@ -37,7 +39,7 @@ def write_bundle(analyses: Sequence[Analysis], skipped: Sequence[Skipped], direc
     return directory
 
 
-def _write(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[Run]) -> None:
+def _write(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[DistributedRun]) -> None:
     whole = document(analyses, skipped, runs)
     for number, (analysis, entry) in enumerate(zip(analyses, whole["traces"], strict=True)):
         folder = f"{number:02d}-{_slug(analysis.trace.name)}"

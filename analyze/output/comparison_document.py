@@ -11,7 +11,7 @@ from tracekit import __version__
 from ..compare.comparison import Comparison
 from ..compare.fusions import Fusion
 from ..compare.side import Side
-from ..compare.waterfall import Part
+from ..compare.waterfall import SpanPart
 
 SCHEMA_VERSION = 1
 
@@ -59,7 +59,7 @@ def _side(side: Side) -> dict[str, Any]:
     return {"name": side.name, "device": side.device, "complete": not side.missing, "figures": dict(side.figures)}
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(part: SpanPart) -> dict[str, Any]:
     return {**asdict(part), "delta_ns": part.delta_ns}
 
 

@@ -12,7 +12,7 @@ from tracekit.schema import SCHEMA_VERSION
 
 from ..analysis import Analysis
 from ..findings.finding import Finding
-from ..ranks.job import Run
+from ..ranks.distributed_run import DistributedRun
 from ..structure.phases import Phases
 from ..structure.selection import Selection
 from ..trace.inputs import Skipped
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from ..work.projection import DecodeProjection, Projection
 
 
-def document(analyses: Iterable[Analysis], skipped: Sequence[Skipped] = (), runs: Sequence[Run] = ()) -> dict[str, Any]:
+def document(
+    analyses: Iterable[Analysis], skipped: Sequence[Skipped] = (), runs: Sequence[DistributedRun] = ()
+) -> dict[str, Any]:
     """The whole document, of JSON values only."""
     return {
         "schema_version": SCHEMA_VERSION,

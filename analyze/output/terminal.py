@@ -20,7 +20,7 @@ from tracekit.wording import MISSING, counted, duration, number, percent, quanti
 from ..analysis import Analysis
 from ..findings.finding import CannotTell, Finding
 from ..path.critical_path import CriticalPath, NoCriticalPath
-from ..ranks.job import Run
+from ..ranks.distributed_run import DistributedRun
 from ..structure.layers import OUTSIDE
 from ..structure.phases import Phases
 from ..work.projection import DecodeProjection, Projection
@@ -51,13 +51,13 @@ def show(analysis: Analysis, console: Console) -> None:
     console.print(Group(*parts))
 
 
-def show_run(run: Run, console: Console) -> None:
+def show_run(run: DistributedRun, console: Console) -> None:
     """Print what the ranks of a run do to each other; of one rank alone its own figures say all."""
     if len(run.ranks) > 1:
         console.print(Group(*_run_parts(run)))
 
 
-def _run_parts(run: Run) -> Iterable[RenderableType]:
+def _run_parts(run: DistributedRun) -> Iterable[RenderableType]:
     of = f" of {number(run.world_size)}" if run.world_size else ""
     found = f"\n{counted(len(run.ranks), 'rank')}{of} (by {run.grouped_by})"
     how = f" by {run.matched_by}" if run.matched_by else ""

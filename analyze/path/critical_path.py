@@ -37,7 +37,7 @@ KINDS = tuple(BOUNDS)
 
 
 @dataclass(frozen=True)
-class Window:
+class Scope:
     """The part of a trace whose path is asked for: an annotation (or all that begin so), and which of its instances.
 
     Without a name it is the whole trace, without an index the longest instance.
@@ -47,7 +47,7 @@ class Window:
     index: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Window:
+    def parse(cls, text: str) -> Scope:
         """`NAME` or `NAME:INDEX`."""
         name, colon, index = text.rpartition(":")
         return cls(name, int(index)) if colon and index.isdecimal() else cls(text)
@@ -55,7 +55,7 @@ class Window:
 
 @dataclass(frozen=True)
 class CriticalPath:
-    """The path through one trace, or through one instance of an annotation, `window`.
+    """The path through one trace, or through one instance of the annotation `window`.
 
     `segments` are its parts in the order of time: `kind`, `bound`, `name`, `lane`, `start_ns`, `duration_ns`. `bounds` sums
     them up by bound and kind, `events` by name too: `count`, `time_ns`, `share` of `length_ns`, the most time first.
@@ -81,9 +81,9 @@ class NoCriticalPath:
     reason: str
 
 
-def critical_path(trace: Trace, family_of: dict[str, str], window: Window) -> CriticalPath | NoCriticalPath:
-    """The critical path of the window; `family_of` tells each kernel's. Raises MissingExtraError without HTA."""
-    span = _span(trace, window)
+def critical_path(trace: Trace, family_of: dict[str, str], scope: Scope) -> CriticalPath | NoCriticalPath:
+    """The critical path within `scope`; `family_of` tells each kernel's. Raises MissingExtraError without HTA."""
+    span = _span(trace, scope)
     if isinstance(span, NoCriticalPath):
         return span
     if not (trace.call_of_gpu >= 0).any():
@@ -111,20 +111,20 @@ def critical_path(trace: Trace, family_of: dict[str, str], window: Window) -> Cr
     )
 
 
-def _span(trace: Trace, window: Window) -> tuple[str | None, int | None, int | None] | NoCriticalPath:
+def _span(trace: Trace, scope: Scope) -> tuple[str | None, int | None, int | None] | NoCriticalPath:
     """The annotation's full name, and its start and end."""
-    if window.name is None:
+    if scope.name is None:
         return None, None, None
     rows = trace.where(Category.ANNOTATION)
     names = trace.names(rows)
-    exact = names == window.name
-    rows = rows[exact] if exact.any() else rows[np.array([name.startswith(window.name) for name in names], dtype=np.bool_)]
+    exact = names == scope.name
+    rows = rows[exact] if exact.any() else rows[np.array([name.startswith(scope.name) for name in names], dtype=np.bool_)]
     if not len(rows):
-        return NoCriticalPath(f"no annotation begins with {window.name!r}")
+        return NoCriticalPath(f"no annotation begins with {scope.name!r}")
     rows = rows[np.argsort(trace.start_ns[rows], kind="stable")]
-    if window.index is not None and window.index >= len(rows):
-        return NoCriticalPath(f"annotation {window.name!r} has {len(rows)} instances, counted from 0; none is {window.index}")
-    index = int(trace.events["duration_ns"][rows].argmax()) if window.index is None else window.index
+    if scope.index is not None and scope.index >= len(rows):
+        return NoCriticalPath(f"annotation {scope.name!r} has {len(rows)} instances, counted from 0; none is {scope.index}")
+    index = int(trace.events["duration_ns"][rows].argmax()) if scope.index is None else scope.index
     row = rows[index]
     name = f"{trace.names(rows[index : index + 1])[0]} (instance {index} of {len(rows)})"
     return name, int(trace.start_ns[row]), int(trace.end_ns[row])

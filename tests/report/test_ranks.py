@@ -12,7 +12,7 @@ from rank_traces import Job
 
 from tracekit.analyze import Analysis, Taxonomy, load
 from tracekit.analyze.output.bundle import write_bundle
-from tracekit.analyze.ranks.job import find_runs
+from tracekit.analyze.ranks.distributed_run import find_runs
 from tracekit.errors import BundleError
 from tracekit.report.bundle import Bundle, read_bundle
 from tracekit.report.ranks import run_views

@@ -14,7 +14,7 @@ from operator_calls import recorded
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.findings.evidence import Evidence
+from tracekit.analyze.findings.facts import Facts
 from tracekit.analyze.findings.finding import CannotTell, Finding
 from tracekit.analyze.findings.rules.needs import Rule
 from tracekit.analyze.trace.trace import Trace
@@ -70,7 +70,7 @@ def analysed(builder: TraceBuilder | Trace, sheet: Datasheet = SHEET) -> Analysi
 
 def asked(rule: Rule, builder: TraceBuilder, sheet: Datasheet = SHEET) -> Finding | CannotTell | None:
     """What one rule answers."""
-    return rule(analysed(builder, sheet).evidence)
+    return rule(analysed(builder, sheet).facts)
 
 
 def told(rule: Rule, builder: TraceBuilder, sheet: Datasheet = SHEET) -> Finding:
@@ -89,5 +89,5 @@ def reason(rule: Rule, builder: TraceBuilder, sheet: Datasheet = SHEET) -> str:
     return answer.because
 
 
-def evidence(builder: TraceBuilder) -> Evidence:
-    return analysed(builder).evidence
+def evidence(builder: TraceBuilder) -> Facts:
+    return analysed(builder).facts

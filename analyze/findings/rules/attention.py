@@ -9,7 +9,7 @@ import numpy as np
 from tracekit.wording import counted, form, percent
 
 from ...trace.arrays import Bools
-from ..evidence import Evidence
+from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from .needs import CAPABILITY, KERNELS, OPERATORS, needs
 from .wording import kept
@@ -21,51 +21,51 @@ AMPERE = 8.0
 
 
 @needs(KERNELS, OPERATORS)
-def unfused_attention(evidence: Evidence) -> Answer:
+def unfused_attention(facts: Facts) -> Answer:
     """Scores are written, scaled, masked, normalised and read again between two products, where one kernel could keep them."""
-    softmax = evidence.of_kind("softmax") & evidence.of_family("reduction")
-    hidden = softmax & (evidence.work["operator"] < 0)
-    if softmax.any() and 2 * evidence.time(hidden) > evidence.time(softmax):
+    softmax = facts.of_kind("softmax") & facts.of_family("reduction")
+    hidden = softmax & (facts.work["operator"] < 0)
+    if softmax.any() and 2 * facts.time(hidden) > facts.time(softmax):
         return CannotTell("unfused_attention", "the operators around the softmax kernels are not known: a graph hides them")
-    between, times = _between_products(evidence, softmax)
-    if evidence.work_share(between) < evidence.thresholds.work / 5:
+    between, times = _between_products(facts, softmax)
+    if facts.work_share(between) < facts.thresholds.work / 5:
         return None
-    faster = np.where(between, evidence.work["duration_ns"], 0)
-    saving, each = evidence.shorter(faster), int(between.sum()) / max(times, 1)
+    faster = np.where(between, facts.work["duration_ns"], 0)
+    saving, each = facts.shorter(faster), int(between.sum()) / max(times, 1)
     return Finding(
         code="unfused_attention",
         title="Attention runs as separate kernels",
-        severity=evidence.severity(saving),
-        affected_ns=evidence.time(between),
+        severity=facts.severity(saving),
+        affected_ns=facts.time(between),
         saving_ns=saving,
         evidence=f"{counted(times, 'time')} {counted(each, 'kernel')} (scale, mask, softmax, copies) "
         f"{form(each, 'lies', 'lie')} between two products of one attention: "
-        f"{percent(evidence.work_share(between))} of the kernel time",
+        f"{percent(facts.work_share(between))} of the kernel time",
         action="torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), in Transformers "
         "attn_implementation='sdpa' (or 'flash_attention_2'): one kernel, and the scores never reach memory.",
-        reasoning=f"The kernels between the two products. {kept(evidence.time(between), saving)} The products are taken to "
+        reasoning=f"The kernels between the two products. {kept(facts.time(between), saving)} The products are taken to "
         "last as long inside the fused kernel; launches that vanish are part of the launch overhead, if the GPU waits for it.",
         rows=(
             {
                 "chains": times,
                 "kernels": int(between.sum()),
-                "time_ns": evidence.time(between),
-                "bytes": int(evidence.work["bytes"][between].sum()),
+                "time_ns": facts.time(between),
+                "bytes": int(facts.work["bytes"][between].sum()),
             },
         ),
     )
 
 
-def _between_products(evidence: Evidence, softmax: Bools) -> tuple[Bools, int]:
+def _between_products(facts: Facts, softmax: Bools) -> tuple[Bools, int]:
     """The kernels between two batched products with a softmax between them, and how many such pairs there are."""
-    order = evidence.in_order
-    lane = evidence.lane[order]
-    products = np.flatnonzero((evidence.launched_by(BATCHED) & evidence.of_family("gemm"))[order])
-    centres = np.flatnonzero((softmax & evidence.launched_by(SOFTMAX))[order])
+    order = facts.in_order
+    lane = facts.lane[order]
+    products = np.flatnonzero((facts.launched_by(BATCHED) & facts.of_family("gemm"))[order])
+    centres = np.flatnonzero((softmax & facts.launched_by(SOFTMAX))[order])
     after = np.searchsorted(products, centres)
     enclosed = (after > 0) & (after < len(products))
     left, right = products[after[enclosed] - 1], products[after[enclosed]]
-    near = (right - left - 1 <= evidence.thresholds.attention_steps) & (lane[left] == lane[right])
+    near = (right - left - 1 <= facts.thresholds.attention_steps) & (lane[left] == lane[right])
     left, right = np.unique(np.stack((left[near], right[near])), axis=1)
     opens = np.zeros(len(order) + 1, dtype=np.int64)
     opens[left + 1] += 1
@@ -76,25 +76,25 @@ def _between_products(evidence: Evidence, softmax: Bools) -> tuple[Bools, int]:
 
 
 @needs(KERNELS, OPERATORS, CAPABILITY)
-def flash_unavailable(evidence: Evidence) -> Answer:
+def flash_unavailable(facts: Facts) -> Answer:
     """PyTorch's FlashAttention needs Ampere: on an older device scaled_dot_product_attention takes another kernel."""
-    capability = evidence.capability
+    capability = facts.capability
     assert capability is not None
-    fallback = evidence.launched_by(FALLBACK)
-    if capability >= AMPERE or evidence.work_share(fallback) < evidence.thresholds.work:
+    fallback = facts.launched_by(FALLBACK)
+    if capability >= AMPERE or facts.work_share(fallback) < facts.thresholds.work:
         return None
     return Finding(
         code="flash_unavailable",
         title="FlashAttention is not available on this architecture",
         severity="low",
-        affected_ns=evidence.time(fallback),
+        affected_ns=facts.time(fallback),
         saving_ns=None,
-        evidence=f"{percent(evidence.work_share(fallback))} of the kernel time is attention by the memory-efficient or the "
+        evidence=f"{percent(facts.work_share(fallback))} of the kernel time is attention by the memory-efficient or the "
         f"plain kernel; PyTorch's FlashAttention needs compute capability 8.0, this is {capability:g}",
         action="Keep the memory-efficient kernel (torch.nn.attention.sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION), or "
         "xformers.ops.memory_efficient_attention) rather than the plain one; on compute capability 7.5 tracekit's own "
         "attention kernels (docs/kernels.md), or a FlashAttention made for Turing. It matters for long prompts: a decode step "
         "reads few keys and values beside its weights.",
         reasoning="No estimate: no kernel of such a device was measured against another one here.",
-        rows=({"kernels": int(fallback.sum()), "time_ns": evidence.time(fallback), "compute_capability": capability},),
+        rows=({"kernels": int(fallback.sum()), "time_ns": facts.time(fallback), "compute_capability": capability},),
     )

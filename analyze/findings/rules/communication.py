@@ -8,37 +8,37 @@ from tracekit.wording import counted, duration, percent
 
 from ...trace.intervals import merge
 from ...trace.trace import Category
-from ..evidence import Evidence
+from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from .needs import KERNELS, needs
 
 
 @needs(KERNELS)
-def exposed_communication(evidence: Evidence) -> Answer:
+def exposed_communication(facts: Facts) -> Answer:
     """Collectives run while nothing else does."""
-    trace = evidence.trace
-    collective = evidence.of_family("communication")
-    event = trace.gpu["event"][evidence.work["gpu"]]
+    trace = facts.trace
+    collective = facts.of_family("communication")
+    event = trace.gpu["event"][facts.work["gpu"]]
     if not collective.any():
         because = "several ranks took part, but no communication kernel was recorded"
-        return CannotTell("exposed_communication", because) if _ranks_told(evidence) else None
+        return CannotTell("exposed_communication", because) if _ranks_told(facts) else None
     copies = trace.where(Category.MEMCPY, Category.MEMSET)
     other = np.concatenate((event[~collective], copies))
     mine = merge(trace.start_ns[event[collective]], trace.end_ns[event[collective]])
     rest = merge(trace.start_ns[other], trace.end_ns[other])
     hidden = int(rest.within(mine.start, mine.end).sum())
     exposed, overlap = mine.total - hidden, hidden / max(mine.total, 1)
-    limits = evidence.thresholds
-    if evidence.share(exposed) < limits.communication or overlap >= limits.overlap:
+    limits = facts.thresholds
+    if facts.share(exposed) < limits.communication or overlap >= limits.overlap:
         return None
     return Finding(
         code="exposed_communication",
         title="Communication does not overlap with computation",
-        severity=evidence.severity(exposed),
+        severity=facts.severity(exposed),
         affected_ns=mine.total,
         saving_ns=exposed,
         evidence=f"collectives run for {duration(mine.total)}, {percent(overlap)} of it beside other work; for "
-        f"{percent(evidence.share(exposed))} of the span the device does nothing else",
+        f"{percent(facts.share(exposed))} of the span the device does nothing else",
         action="DistributedDataParallel(bucket_cap_mb=..., gradient_as_bucket_view=True, static_graph=True) without "
         "find_unused_parameters; FSDP with forward_prefetch=True and limit_all_gathers; own collectives with async_op=True, "
         "waited for late. A rank that comes late makes the others wait inside the collective: look at the ranks together.",
@@ -48,35 +48,35 @@ def exposed_communication(evidence: Evidence) -> Answer:
     )
 
 
-def _ranks_told(evidence: Evidence) -> bool:
+def _ranks_told(facts: Facts) -> bool:
     """Whether the trace says that it is one of several ranks'."""
-    world = evidence.trace.metadata.get("distributed")
+    world = facts.trace.metadata.get("distributed")
     return isinstance(world, dict) and type(world.get("world_size")) is int and world["world_size"] > 1
 
 
 @needs(KERNELS)
-def stragglers(evidence: Evidence) -> Answer:
+def stragglers(facts: Facts) -> Answer:
     """One rank computes longer than the others, which wait for it inside their collectives.
 
     Of the ranks' table it reads `rank` and `compute_ns`: the time in which anything but communication ran.
     """
-    table = evidence.ranks
+    table = facts.ranks
     if table is not None:
         table = table.take(np.flatnonzero([one is not None for one in table["compute_ns"].tolist()]))  # those with a GPU
     if table is None or len(table) < 2:
-        several = _ranks_told(evidence) or bool(evidence.of_family("communication").any())
+        several = _ranks_told(facts) or bool(facts.of_family("communication").any())
         because = "one rank's trace does not tell whom it waited for: analyse the traces of all ranks together"
         return CannotTell("stragglers", because) if several else None
     compute = table["compute_ns"].astype(np.int64)
     slowest, median = int(compute.argmax()), int(np.median(compute))
     behind = int(compute[slowest]) - median
-    if behind < evidence.thresholds.straggling * median:
+    if behind < facts.thresholds.straggling * median:
         return None
     rank = table["rank"][slowest]
     return Finding(
         code="stragglers",
         title=f"Rank {rank} computes longer than the others",
-        severity=evidence.severity(behind),
+        severity=facts.severity(behind),
         affected_ns=int(compute[slowest]),
         saving_ns=behind,
         evidence=f"rank {rank} computes for {duration(int(compute[slowest]))}, the median of "

@@ -11,7 +11,7 @@ from tracekit.inductor import is_generated
 from tracekit.wording import counted, form, percent, size
 
 from ...trace.arrays import Bools, Int64s
-from ..evidence import Evidence
+from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from .needs import KERNELS, needs
 from .wording import kept, kernels
@@ -21,28 +21,28 @@ LAYOUT = re.compile(r"(?:nchw|nhwc|ncdhw|ndhwc)_?(?:to|2)_?(?:nchw|nhwc|ncdhw|nd
 
 
 @needs(KERNELS)
-def elementwise_chains(evidence: Evidence) -> Answer:
+def elementwise_chains(facts: Facts) -> Answer:
     """Elementwise kernels one after another write what the next one reads: one kernel would keep it in registers."""
-    chains = _chains(evidence, evidence.of_family("elementwise") & ~_generated(evidence))
-    if evidence.work_share(chains.members) < evidence.thresholds.work:
+    chains = _chains(facts, facts.of_family("elementwise") & ~_generated(facts))
+    if facts.work_share(chains.members) < facts.thresholds.work:
         return None
-    saving = evidence.shorter(chains.faster_ns)
-    moved = int(evidence.work["bytes"][chains.faster_ns > 0].sum())
+    saving = facts.shorter(chains.faster_ns)
+    moved = int(facts.work["bytes"][chains.faster_ns > 0].sum())
     return Finding(
         code="elementwise_chains",
         title="Elementwise kernels run one after another",
-        severity=evidence.severity(saving),
-        affected_ns=evidence.time(chains.members),
+        severity=facts.severity(saving),
+        affected_ns=facts.time(chains.members),
         saving_ns=saving,
         evidence=f"{counted(chains.count, 'chain')} of {counted(int(chains.members.sum()), 'elementwise kernel')} "
-        f"{form(chains.count, 'takes', 'take')} {percent(evidence.work_share(chains.members))} of the kernel time"
+        f"{form(chains.count, 'takes', 'take')} {percent(facts.work_share(chains.members))} of the kernel time"
         + (f"; fused, {size(moved)} less would move" if moved else ""),
         action="torch.compile(model) fuses them; by hand: F.gelu and F.layer_norm instead of their formulas, "
         "optimizers with fused=True (torch.optim.AdamW(..., fused=True)) or foreach=True.",
         reasoning="Elementwise kernels with no other kernel between them on their stream are taken to last as long together as "
         f"the longest of them. {kept(int(chains.faster_ns.sum()), saving)} An upper bound: neighbours need not depend on "
         "each other, nor have one shape.",
-        rows=kernels(evidence, chains.members, chains.faster_ns),
+        rows=kernels(facts, chains.members, chains.faster_ns),
     )
 
 
@@ -55,15 +55,15 @@ class _Chains:
     faster_ns: Int64s
 
 
-def _chains(evidence: Evidence, mask: Bools) -> _Chains:
+def _chains(facts: Facts, mask: Bools) -> _Chains:
     """Runs of at least two of these kernels without another one between them on their stream; each keeps its longest."""
-    order = evidence.in_order
-    inside, lane = mask[order], evidence.lane[order]
+    order = facts.in_order
+    inside, lane = mask[order], facts.lane[order]
     follows = np.zeros(len(order), dtype=np.bool_)
     follows[1:] = inside[1:] & inside[:-1] & (lane[1:] == lane[:-1])
     rows, chain = order[inside], np.cumsum(inside & ~follows)[inside] - 1
     length = np.bincount(chain)
-    time, chained = evidence.work["duration_ns"][rows], length[chain] > 1
+    time, chained = facts.work["duration_ns"][rows], length[chain] > 1
     longest = np.lexsort((time, chain))[np.cumsum(length) - 1]
     faster, members = np.zeros(len(order), dtype=np.int64), np.zeros(len(order), dtype=np.bool_)
     faster[rows[chained]], members[rows] = time[chained], chained
@@ -71,68 +71,68 @@ def _chains(evidence: Evidence, mask: Bools) -> _Chains:
     return _Chains(int((length > 1).sum()), members, faster)
 
 
-def _generated(evidence: Evidence) -> Bools:
+def _generated(facts: Facts) -> Bools:
     """Kernels that a compiler has fused already."""
-    known = np.zeros(len(evidence.trace.strings), dtype=np.bool_)
-    for code in np.unique(evidence.names).tolist():
-        known[code] = is_generated(evidence.trace.strings[code])
-    found: Bools = known[evidence.names]
+    known = np.zeros(len(facts.trace.strings), dtype=np.bool_)
+    for code in np.unique(facts.names).tolist():
+        known[code] = is_generated(facts.trace.strings[code])
+    found: Bools = known[facts.names]
     return found
 
 
 @needs(KERNELS)
-def split_k(evidence: Evidence) -> Answer:
+def split_k(facts: Facts) -> Answer:
     """A product of one row is split over K to fill the device, and a second kernel adds the parts up."""
-    reduces = evidence.of_kind("splitk_reduce")
-    if evidence.work_share(reduces) < evidence.thresholds.work / 5:
+    reduces = facts.of_kind("splitk_reduce")
+    if facts.work_share(reduces) < facts.thresholds.work / 5:
         return None
-    rows = evidence.rows_per_product
-    owner = evidence.work["owner"]
-    single = np.unique(owner[(rows < evidence.thresholds.gemv_rows) & (owner >= 0)])
-    known = evidence.work["has_bytes"] & reduces
-    if 2 * evidence.time(known) < evidence.time(reduces):
+    rows = facts.rows_per_product
+    owner = facts.work["owner"]
+    single = np.unique(owner[(rows < facts.thresholds.gemv_rows) & (owner >= 0)])
+    known = facts.work["has_bytes"] & reduces
+    if 2 * facts.time(known) < facts.time(reduces):
         return CannotTell("split_k", "the shapes of the products that are split are not known")
     beside = reduces & np.isin(owner, single)
-    if evidence.work_share(beside) < evidence.thresholds.work / 5:
+    if facts.work_share(beside) < facts.thresholds.work / 5:
         return None
-    faster = np.where(beside, evidence.work["duration_ns"], 0)
-    saving, number = evidence.shorter(faster), int(beside.sum())
+    faster = np.where(beside, facts.work["duration_ns"], 0)
+    saving, number = facts.shorter(faster), int(beside.sum())
     return Finding(
         code="split_k",
         title="Products of few rows are split, and added up by a second kernel",
-        severity=evidence.severity(saving),
-        affected_ns=evidence.time(beside),
+        severity=facts.severity(saving),
+        affected_ns=facts.time(beside),
         saving_ns=saving,
         evidence=f"{counted(number, 'split-K reduction')} beside products of few rows {form(number, 'takes', 'take')} "
-        f"{percent(evidence.work_share(beside))} of the kernel time, and as many launches",
+        f"{percent(facts.work_share(beside))} of the kernel time, and as many launches",
         action="torch.compile(model, mode='max-autotune') chooses among kernels that need none; from PyTorch 2.10 on "
         "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = (False, False) (for bfloat16 allow_bf16_...) "
         "forbids cuBLAS to split. Measure: a product that is not split may take longer.",
-        reasoning=f"The time of these reductions. {kept(evidence.time(beside), saving)} An upper bound, as if the products "
+        reasoning=f"The time of these reductions. {kept(facts.time(beside), saving)} An upper bound, as if the products "
         "took no longer without.",
-        rows=kernels(evidence, beside, faster),
+        rows=kernels(facts, beside, faster),
     )
 
 
 @needs(KERNELS)
-def layout_conversions(evidence: Evidence) -> Answer:
+def layout_conversions(facts: Facts) -> Answer:
     """Convolutions want another layout than the tensors have, so each is converted before and after."""
-    conversions = evidence.named(LAYOUT)
-    if not evidence.of_family("convolution").any() or evidence.work_share(conversions) < evidence.thresholds.work / 5:
+    conversions = facts.named(LAYOUT)
+    if not facts.of_family("convolution").any() or facts.work_share(conversions) < facts.thresholds.work / 5:
         return None
-    faster = np.where(conversions, evidence.work["duration_ns"], 0)
-    saving, number = evidence.shorter(faster), int(conversions.sum())
+    faster = np.where(conversions, facts.work["duration_ns"], 0)
+    saving, number = facts.shorter(faster), int(conversions.sum())
     return Finding(
         code="layout_conversions",
         title="Tensors change their layout around convolutions",
-        severity=evidence.severity(saving),
-        affected_ns=evidence.time(conversions),
+        severity=facts.severity(saving),
+        affected_ns=facts.time(conversions),
         saving_ns=saving,
         evidence=f"{counted(number, 'conversion')} between NCHW and NHWC {form(number, 'takes', 'take')} "
-        f"{percent(evidence.work_share(conversions))} of the kernel time",
+        f"{percent(facts.work_share(conversions))} of the kernel time",
         action="model.to(memory_format=torch.channels_last) and inputs.to(memory_format=torch.channels_last), once, before "
         "the loop.",
-        reasoning=f"The time of these kernels. {kept(evidence.time(conversions), saving)} channels_last keeps tensors in the "
+        reasoning=f"The time of these kernels. {kept(facts.time(conversions), saving)} channels_last keeps tensors in the "
         "layout that the convolutions want.",
-        rows=kernels(evidence, conversions, faster),
+        rows=kernels(facts, conversions, faster),
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from tracekit.wording import counted, form, number, percent, shapes, three_digits
 
-from ..evidence import Evidence
+from ..facts import Facts
 from ..finding import Answer, Finding
 from .needs import CALLS, DATASHEET, KERNELS, SHAPES, Need, needs
 
@@ -20,30 +20,30 @@ PROFILED = Need(
 
 
 @needs(CALLS)
-def incomplete_trace(evidence: Evidence) -> Answer:
+def incomplete_trace(facts: Facts) -> Answer:
     """Launches whose kernels were not recorded make every GPU figure too low."""
-    missing = evidence.launches.launches_without_kernel
+    missing = facts.launches.launches_without_kernel
     if not missing:
         return None
     return Finding(
         code="incomplete_trace",
         title="The trace lost GPU events",
         severity="high",
-        affected_ns=evidence.gpu.span_ns if evidence.gpu else 0,
+        affected_ns=facts.gpu.span_ns if facts.gpu else 0,
         saving_ns=None,
-        evidence=f"{number(missing)} of {counted(evidence.launches.kernel_launches, 'launch', 'launches')} "
+        evidence=f"{number(missing)} of {counted(facts.launches.kernel_launches, 'launch', 'launches')} "
         f"{form(missing, 'has', 'have')} no kernel",
         action="Profile a shorter window (fewer steps, after a warm-up) and call torch.cuda.synchronize() before the profiler "
         "stops; until then read GPU times as lower bounds.",
         reasoning="No saving: what is missing is not known. Launches are counted whose correlation no GPU event carries.",
-        rows=({"launches": evidence.launches.kernel_launches, "without_kernel": missing},),
+        rows=({"launches": facts.launches.kernel_launches, "without_kernel": missing},),
     )
 
 
 @needs(KERNELS, DATASHEET, SHAPES)
-def above_peak(evidence: Evidence) -> Answer:
+def above_peak(facts: Facts) -> Answer:
     """Nothing is faster than its device: the count of its work is wrong, or the clock is, or the datasheet."""
-    roofline = evidence.roofline
+    roofline = facts.roofline
     found = [row for row in roofline.operators.records() if row["flag"] == "above_peak"] if roofline else []
     if roofline is None or not found:
         return None
@@ -73,13 +73,13 @@ def _peak_reached(row: dict[str, Any]) -> str:
 
 
 @needs(PROFILED)
-def profiler_inflation(evidence: Evidence) -> Answer:
+def profiler_inflation(facts: Facts) -> Answer:
     """The profiler made the host so slow that shares of this trace's span are not the run's."""
-    run = evidence.manifest
+    run = facts.manifest
     assert run is not None
     assert run.profile is not None
     profile = run.profile
-    if profile.inflation < evidence.thresholds.inflation:
+    if profile.inflation < facts.thresholds.inflation:
         return None
     profiled = profile.prefill_ns + profile.decode_ns
     return Finding(

@@ -13,9 +13,8 @@ from tracekit.wording import counted, duration, percent
 
 from ...activity.idle import blocking_calls, gaps
 from ...trace.arrays import Int64s
-from ...trace.intervals import merge
 from ...trace.trace import Category, Trace
-from ..evidence import Evidence
+from ..facts import Facts
 from ..finding import Answer, Finding
 from .needs import CALLS, GPU, HOST, needs
 from .wording import places, worst_place
@@ -31,21 +30,21 @@ WORST = 5
 
 
 @needs(GPU, CALLS)
-def host_sync(evidence: Evidence) -> Answer:
+def host_sync(facts: Facts) -> Answer:
     """The host waited for the device before it launched on, so the device then waited for the host."""
-    waited = evidence.idle.host_sync_ns
-    if evidence.share(waited) < evidence.thresholds.host_sync:
+    waited = facts.idle.host_sync_ns
+    if facts.share(waited) < facts.thresholds.host_sync:
         return None
-    rows = _waits(evidence.trace)
+    rows = _waits(facts.trace)
     line = next((row["line"] for row in rows if row["line"]), None)
     return Finding(
         code="host_sync",
         title="The host waits for the GPU, then the GPU for the host",
-        severity=evidence.severity(waited),
+        severity=facts.severity(waited),
         affected_ns=waited,
         saving_ns=waited,
-        evidence=f"{percent(evidence.share(waited))} of the span is idle inside blocking calls of the launching thread"
-        + worst_place(evidence, "host_sync")
+        evidence=f"{percent(facts.share(waited))} of the span is idle inside blocking calls of the launching thread"
+        + worst_place(facts, "host_sync")
         + _longest(rows)
         + (f", at {line}" if line else ""),
         action="Take .item(), .cpu(), print(tensor), boolean masks and torch.cuda.synchronize() out of the loop; keep flags "
@@ -91,8 +90,7 @@ def _lines(trace: Trace, rows: Int64s) -> list[str | None]:
     python = trace.where(Category.PYTHON)
     if not len(python):
         return [None] * len(rows)
-    own = np.fromiter((_own_line(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
-    forest = trace.nested(python[own[trace.events["name"][python]]])
+    forest = trace.nested(trace.named(python, _own_line))
     return [None if name is None else _own_line(name) for name in _names(trace, trace.enclosing(forest, rows))]
 
 
@@ -103,43 +101,43 @@ def _own_line(name: str) -> str | None:
 
 
 @needs(GPU, CALLS)
-def host_late(evidence: Evidence) -> Answer:
+def host_late(facts: Facts) -> Answer:
     """The launching thread was in no operator at all: Python, or nothing."""
-    late = max(evidence.idle.host_other_ns - _loading_ns(evidence.trace), 0)
-    if evidence.share(late) < evidence.thresholds.host_late:
+    late = max(facts.idle.host_other_ns - _loading_ns(facts.trace), 0)
+    if facts.share(late) < facts.thresholds.host_late:
         return None
     return Finding(
         code="host_late",
         title="The GPU waits while the host is outside PyTorch",
-        severity=evidence.severity(late),
+        severity=facts.severity(late),
         affected_ns=late,
         saving_ns=late,
-        evidence=f"{percent(evidence.share(late))} of the span is idle while the launching thread is in no operator"
-        + worst_place(evidence, "host_other"),
+        evidence=f"{percent(facts.share(late))} of the span is idle while the launching thread is in no operator"
+        + worst_place(facts, "host_other"),
         action="Look at the Python between the operators: logging, tokenising, a Python loop over tokens, a data pipeline "
         "other than DataLoader. Profile with with_stack=True to see its lines.",
         reasoning="The idle time in which the launching thread was in no operator and in no blocking call, less what a "
         "DataLoader took of it: an upper bound, as if all of that Python went away.",
-        rows=places(evidence, "host_other"),
+        rows=places(facts, "host_other"),
     )
 
 
 @needs(GPU, CALLS, HOST)
-def data_loader(evidence: Evidence) -> Answer:
+def data_loader(facts: Facts) -> Answer:
     """The GPU waits for the next batch."""
-    waited = _loading_ns(evidence.trace)
-    if evidence.share(waited) < evidence.thresholds.data_loader:
+    waited = _loading_ns(facts.trace)
+    if facts.share(waited) < facts.thresholds.data_loader:
         return None
-    trace = evidence.trace
+    trace = facts.trace
     rows = _loads(trace)
     host = int(trace.events["duration_ns"][rows].sum())
     return Finding(
         code="data_loader",
         title="The GPU waits for the DataLoader",
-        severity=evidence.severity(waited),
+        severity=facts.severity(waited),
         affected_ns=waited,
         saving_ns=waited,
-        evidence=f"{percent(evidence.share(waited))} of the span is idle while the launching thread fetches a batch: "
+        evidence=f"{percent(facts.share(waited))} of the span is idle while the launching thread fetches a batch: "
         f"{counted(len(rows), 'fetch', 'fetches')}, {duration(host)} together",
         action="DataLoader(num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4), and "
         "batch.to(device, non_blocking=True); then move heavy transforms to the device or cache their results.",
@@ -151,10 +149,7 @@ def data_loader(evidence: Evidence) -> Answer:
 
 def _loads(trace: Trace) -> Int64s:
     """Rows of the fetches of batches."""
-    host = trace.where(Category.OPERATOR, Category.ANNOTATION)
-    fetching = np.fromiter((LOADER.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
-    rows: Int64s = host[fetching[trace.events["name"][host]]]
-    return rows
+    return trace.named(trace.where(Category.OPERATOR, Category.ANNOTATION), LOADER.match)
 
 
 def _loading_ns(trace: Trace) -> int:
@@ -165,10 +160,4 @@ def _loading_ns(trace: Trace) -> int:
     found = gaps(trace)
     late = found["host_sync_ns"] + found["dispatch_ns"] + found["host_other_ns"]
     thread = np.where(found["call"] >= 0, trace.events["thread"][found["call"]], -1)
-    total = 0
-    for one in np.unique(trace.events["thread"][rows]).tolist():
-        here, fetches = thread == one, rows[trace.events["thread"][rows] == one]
-        union = merge(trace.start_ns[fetches], trace.end_ns[fetches])
-        start = found["start_ns"][here]
-        total += int(union.within(start, start + late[here]).sum())
-    return total
+    return int(trace.covered(rows, thread, found["start_ns"], found["start_ns"] + late).sum())

@@ -12,7 +12,7 @@ from tracekit.wording import counted, duration, number, percent
 
 from ...activity.launches import graph_kernels
 from ...work.predict import GRAPH_GAP_NS, mean_steps
-from ..evidence import Evidence
+from ..facts import Facts
 from ..finding import Answer, Finding
 from .needs import CALLS, GPU, Need, needs
 from .wording import worst_place
@@ -27,26 +27,26 @@ LAYERS = Need("no annotation or module tells layers", lambda e: len(e.layers) > 
 
 
 @needs(GPU, CALLS)
-def launch_overhead(evidence: Evidence) -> Answer:
+def launch_overhead(facts: Facts) -> Answer:
     """The GPU waits for kernels to be dispatched and launched one by one."""
-    overhead = evidence.idle.launch_overhead_ns
-    if evidence.share(overhead) < evidence.thresholds.launch_overhead:
+    overhead = facts.idle.launch_overhead_ns
+    if facts.share(overhead) < facts.thresholds.launch_overhead:
         return None
-    replayed = int(graph_kernels(evidence.trace).sum())
-    single = len(evidence.trace.gpu) - replayed
+    replayed = int(graph_kernels(facts.trace).sum())
+    single = len(facts.trace.gpu) - replayed
     gaps = single * GRAPH_GAP_NS
     saving = max(overhead - gaps, 0)
-    launches = evidence.launches.kernel_launches + evidence.launches.graph_launches
-    rows = tuple(_steps(evidence))
+    launches = facts.launches.kernel_launches + facts.launches.graph_launches
+    rows = tuple(_steps(facts))
     return Finding(
         code="launch_overhead",
         title="The GPU waits for launches",
-        severity=evidence.severity(overhead),
+        severity=facts.severity(overhead),
         affected_ns=overhead,
         saving_ns=saving,
-        evidence=f"{percent(evidence.share(overhead))} of the span is idle while the host dispatches "
-        f"({duration(evidence.idle.dispatch_ns)}) or a launch is under way ({duration(evidence.idle.launch_latency_ns)}), over "
-        f"{counted(launches, 'launch', 'launches')}" + worst_place(evidence, "dispatch"),
+        evidence=f"{percent(facts.share(overhead))} of the span is idle while the host dispatches "
+        f"({duration(facts.idle.dispatch_ns)}) or a launch is under way ({duration(facts.idle.launch_latency_ns)}), over "
+        f"{counted(launches, 'launch', 'launches')}" + worst_place(facts, "dispatch"),
         action="Launch a whole step at once: torch.compile(model, mode='reduce-overhead'), or torch.cuda.CUDAGraph with static "
         "shapes and buffers; else fuse small operators (torch.compile) or give each launch more work (a larger batch).",
         reasoning=f"All of this idle time ({duration(overhead)}), less a gap of {duration(GRAPH_GAP_NS)} (quoted: NVIDIA, "
@@ -55,9 +55,9 @@ def launch_overhead(evidence: Evidence) -> Answer:
     )
 
 
-def _steps(evidence: Evidence) -> Iterator[Mapping[str, Any]]:
+def _steps(facts: Facts) -> Iterator[Mapping[str, Any]]:
     """What the steps with most busy time would take as a graph: their busy time and the gaps."""
-    found = mean_steps(evidence.trace, evidence.steps, evidence.work, evidence.manifest)
+    found = mean_steps(facts.trace, facts.steps, facts.work, facts.manifest)
     for step in sorted(found, key=lambda step: (-step.busy_ns * step.count, step.name))[:STEPS]:
         yield {
             "step": step.name,
@@ -82,9 +82,9 @@ def _predicted(rows: tuple[Mapping[str, Any], ...]) -> str:
 
 
 @needs(GPU, LAYERS)
-def layer_launch_cost(evidence: Evidence) -> Answer:
+def layer_launch_cost(facts: Facts) -> Answer:
     """A stopwatch around these layers shows what launching their kernels costs the host, not what the kernels cost."""
-    found = sorted(_launch_bound(evidence), key=lambda layer: (-layer.host_ns, layer.path))
+    found = sorted(_launch_bound(facts), key=lambda layer: (-layer.host_ns, layer.path))
     if not found:
         return None
     named = "; ".join(
@@ -120,11 +120,11 @@ class _LaunchBound:
     gpu_share: float
 
 
-def _launch_bound(evidence: Evidence) -> Iterator[_LaunchBound]:
+def _launch_bound(facts: Facts) -> Iterator[_LaunchBound]:
     """The layers without layers inside whose share of host time is far above their share of GPU time, in their parent."""
-    rows = evidence.layers.records()
+    rows = facts.layers.records()
     around: list[dict[str, Any]] = []  # the rows that hold the one at hand, the outermost first
-    limits = evidence.thresholds
+    limits = facts.thresholds
     for row, following in zip_longest(rows, rows[1:]):
         around[row["depth"] :] = [row]
         holds_others = following is not None and following["depth"] > row["depth"]

@@ -14,7 +14,7 @@ from ...trace.arrays import Int64s
 from ...trace.intervals import merge
 from ...trace.trace import Category, Trace
 from ...work.roofline import LATENCY_SHARE
-from ..evidence import Evidence
+from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from .needs import DATASHEET, GPU, KERNELS, SHAPES, needs
 from .wording import kept, kernels
@@ -25,45 +25,45 @@ TRANSFER = re.compile(r"(?:Memcpy|Copy\w*) ?(?:HtoD|DtoH|PtoP|HostToDevice|Devic
 
 
 @needs(KERNELS, DATASHEET, SHAPES)
-def memory_bound_gemv(evidence: Evidence) -> Answer:
+def memory_bound_gemv(facts: Facts) -> Answer:
     """Products with few rows read all weights for few tokens: the memory binds them, and only fewer bytes make them faster."""
-    products, known = evidence.of_family("gemm"), evidence.work["has_bytes"]
-    if 2 * evidence.time(products & known) < evidence.time(products):
+    products, known = facts.of_family("gemm"), facts.work["has_bytes"]
+    if 2 * facts.time(products & known) < facts.time(products):
         return CannotTell("memory_bound_gemv", "the operands of most matrix products are not known")
-    sheet = evidence.sheet
+    sheet = facts.sheet
     assert sheet is not None
-    time, moved = evidence.work["duration_ns"], evidence.work["bytes"]
-    few = evidence.rows_per_product < evidence.thresholds.gemv_rows  # false where not known
+    time, moved = facts.work["duration_ns"], facts.work["bytes"]
+    few = facts.rows_per_product < facts.thresholds.gemv_rows  # false where not known
     bound = few & (moved / sheet.memory_gb_s >= LATENCY_SHARE * time)
-    if evidence.work_share(bound) < evidence.thresholds.gemv:
+    if facts.work_share(bound) < facts.thresholds.gemv:
         return None
     floor = int(time.min())
-    faster = np.where(bound, np.rint((time - floor) * (1 - 1 / evidence.item_bytes)), 0).astype(np.int64)
-    saving = evidence.shorter(faster)
-    gb_s = int(moved[bound].sum()) / max(evidence.time(bound), 1)
+    faster = np.where(bound, np.rint((time - floor) * (1 - 1 / facts.item_bytes)), 0).astype(np.int64)
+    saving = facts.shorter(faster)
+    gb_s = int(moved[bound].sum()) / max(facts.time(bound), 1)
     return Finding(
         code="memory_bound_gemv",
         title="Matrix-vector products wait for memory",
-        severity=evidence.severity(saving),
-        affected_ns=evidence.time(bound),
+        severity=facts.severity(saving),
+        affected_ns=facts.time(bound),
         saving_ns=saving,
-        evidence=f"{percent(evidence.work_share(bound))} of the kernel time is {counted(int(bound.sum()), 'product')} of few "
+        evidence=f"{percent(facts.work_share(bound))} of the kernel time is {counted(int(bound.sum()), 'product')} of few "
         f"rows, at {quantity(gb_s, 'GB/s')}, {percent(gb_s / sheet.memory_gb_s)} of the device's bandwidth",
         action="Only fewer bytes help: quantise the weights (torchao.quantization.quantize_(model, Int8WeightOnlyConfig()) "
         "with torch.compile), use half precision if it is not yet, or batch requests, so that one reading of the weights "
         "serves them all. A faster arithmetic does not.",
         reasoning="Weights of one byte each: the time of these products over the shortest kernel's shrinks as the bytes of an "
         f"element do. {kept(int(faster.sum()), saving)} Scales and the cost of dequantising are not counted.",
-        rows=kernels(evidence, bound, faster),
+        rows=kernels(facts, bound, faster),
     )
 
 
 @needs(GPU)
-def pageable_copies(evidence: Evidence) -> Answer:
+def pageable_copies(facts: Facts) -> Answer:
     """Copies from or to pageable memory go through a staging buffer, and the host waits for them."""
     return _copies(
-        evidence,
-        _transfers(evidence.trace, PAGEABLE),
+        facts,
+        _transfers(facts.trace, PAGEABLE),
         code="pageable_copies",
         title="Copies go through pageable host memory",
         what="from or to pageable memory",
@@ -73,12 +73,12 @@ def pageable_copies(evidence: Evidence) -> Answer:
 
 
 @needs(GPU)
-def device_copies(evidence: Evidence) -> Answer:
+def device_copies(facts: Facts) -> Answer:
     """Copies between the host and the device, or between devices, keep the device from its work."""
-    trace = evidence.trace
+    trace = facts.trace
     rows = np.setdiff1d(_transfers(trace, TRANSFER), _transfers(trace, PAGEABLE))
     return _copies(
-        evidence,
+        facts,
         rows,
         code="device_copies",
         title="The GPU waits for copies between devices",
@@ -90,19 +90,16 @@ def device_copies(evidence: Evidence) -> Answer:
 
 def _transfers(trace: Trace, pattern: re.Pattern[str]) -> Int64s:
     """Rows of the copies whose name the pattern matches at its start."""
-    rows = trace.where(Category.MEMCPY)
-    matches = np.fromiter((pattern.match(text) is not None for text in trace.strings), np.bool_, len(trace.strings))
-    found: Int64s = rows[matches[trace.events["name"][rows]]]
-    return found
+    return trace.named(trace.where(Category.MEMCPY), pattern.match)
 
 
-def _copies(evidence: Evidence, rows: Int64s, *, code: str, title: str, what: str, action: str) -> Answer:
+def _copies(facts: Facts, rows: Int64s, *, code: str, title: str, what: str, action: str) -> Answer:
     """A finding on these copies, if the GPU does nothing else for long enough while they run."""
-    trace = evidence.trace
+    trace = facts.trace
     mine = merge(trace.start_ns[rows], trace.end_ns[rows])
     computing = merge(trace.start_ns[trace.kernels], trace.end_ns[trace.kernels])
     exposed = mine.total - int(computing.within(mine.start, mine.end).sum())
-    if not len(rows) or evidence.share(exposed) < evidence.thresholds.transfers:
+    if not len(rows) or facts.share(exposed) < facts.thresholds.transfers:
         return None
     sizes = dict(zip(trace.gpu["event"].tolist(), trace.gpu["bytes"].tolist(), strict=True))
     moved = sum(sizes[row] or 0 for row in rows.tolist())
@@ -110,11 +107,11 @@ def _copies(evidence: Evidence, rows: Int64s, *, code: str, title: str, what: st
     return Finding(
         code=code,
         title=title,
-        severity=evidence.severity(exposed),
+        severity=facts.severity(exposed),
         affected_ns=time,
         saving_ns=exposed,
         evidence=f"{counted(len(rows), 'copy', 'copies')} {what} {form(len(rows), 'takes', 'take')} {duration(time)}, "
-        f"{percent(evidence.share(exposed))} of the span while no kernel runs; {size(moved)} at {rate(moved, time)}",
+        f"{percent(facts.share(exposed))} of the span while no kernel runs; {size(moved)} at {rate(moved, time)}",
         action=action,
         reasoning="The time in which these copies run and no kernel does: an upper bound, as if all of it ran beside kernels.",
         rows=tuple(_by_copy(trace, rows, sizes)),

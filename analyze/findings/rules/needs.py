@@ -9,10 +9,10 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..evidence import Evidence
+from ..facts import Facts
 from ..finding import Answer, CannotTell
 
-Rule = Callable[[Evidence], Answer]
+Rule = Callable[[Facts], Answer]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Need:
     """What a rule cannot do without, and what it says where that is missing."""
 
     because: str
-    met: Callable[[Evidence], bool]
+    met: Callable[[Facts], bool]
 
 
 def needs(*wanted: Need) -> Callable[[Rule], Rule]:
@@ -28,9 +28,9 @@ def needs(*wanted: Need) -> Callable[[Rule], Rule]:
 
     def declare(rule: Rule) -> Rule:
         @functools.wraps(rule)
-        def ask(evidence: Evidence) -> Answer:
-            missing = next((need for need in wanted if not need.met(evidence)), None)
-            return CannotTell(rule.__name__, missing.because) if missing else rule(evidence)
+        def ask(facts: Facts) -> Answer:
+            missing = next((need for need in wanted if not need.met(facts)), None)
+            return CannotTell(rule.__name__, missing.because) if missing else rule(facts)
 
         return ask
 

@@ -11,7 +11,7 @@ from tracekit.wording import counted, percent, three_digits
 from ...trace.arrays import Bools, Int64s
 from ...work.predict import FP16, FP16_FROM_BF16, MATRIX_FAMILIES, TF32, Change, changed_ns
 from ...work.roofline import peak_tflops
-from ..evidence import Evidence
+from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from .needs import CAPABILITY, DATASHEET, KERNELS, SHAPES, Need, needs
 from .wording import kept, kernels
@@ -26,87 +26,87 @@ MATRIX_CORES = Need(
 
 
 @needs(KERNELS, DATASHEET, SHAPES, MATRIX_CORES)
-def fp32_gemm(evidence: Evidence) -> Answer:
+def fp32_gemm(facts: Facts) -> Answer:
     """Matrix products in FP32 read twice the bytes they need to, and leave the matrix cores unused."""
-    products = evidence.of_family("gemm")
-    unknown = _mostly_unknown(evidence, products, "fp32_gemm")
-    wide = products & evidence.at_peak("fp32", "tf32") & evidence.work["has_bytes"]
-    if unknown is not None or evidence.work_share(wide) < evidence.thresholds.work:
+    products = facts.of_family("gemm")
+    unknown = _mostly_unknown(facts, products, "fp32_gemm")
+    wide = products & facts.at_peak("fp32", "tf32") & facts.work["has_bytes"]
+    if unknown is not None or facts.work_share(wide) < facts.thresholds.work:
         return unknown
-    faster, saving = _faster(evidence, wide, FP16)
-    sheet = evidence.sheet
+    faster, saving = _faster(facts, wide, FP16)
+    sheet = facts.sheet
     assert sheet is not None
     ratio = (peak_tflops(sheet, "fp16") or 0) / (peak_tflops(sheet, "fp32") or 1)
     return Finding(
         code="fp32_gemm",
         title="Matrix products run in FP32 on a device with matrix cores",
-        severity=evidence.severity(saving),
-        affected_ns=evidence.time(wide),
+        severity=facts.severity(saving),
+        affected_ns=facts.time(wide),
         saving_ns=saving,
-        evidence=f"{percent(evidence.work_share(wide))} of the kernel time is {counted(int(wide.sum()), 'matrix product')} of "
+        evidence=f"{percent(facts.work_share(wide))} of the kernel time is {counted(int(wide.sum()), 'matrix product')} of "
         f"FP32 operands; {sheet.name} does FP16 at {three_digits(ratio)} times the FP32 peak",
         action="model.half() for inference, or torch.autocast('cuda', dtype=torch.float16) (bfloat16 from compute capability "
         "8.0 on), with torch.amp.GradScaler to train in float16. Compare the outputs with FP32's.",
         reasoning="By the roofline, each product's time over the shortest kernel's changes as its roof does: half the bytes "
         "where memory binds it, FP16's peak where arithmetic does, nothing where neither does. "
         f"{kept(int(faster.sum()), saving)} Casts that autocast adds are not counted.",
-        rows=kernels(evidence, wide, faster),
+        rows=kernels(facts, wide, faster),
     )
 
 
 @needs(KERNELS, DATASHEET, CAPABILITY, SHAPES)
-def tf32_off(evidence: Evidence) -> Answer:
+def tf32_off(facts: Facts) -> Answer:
     """FP32 matrix products that could round their operands to TF32 run on the ordinary cores."""
-    capability, sheet = evidence.capability, evidence.sheet
+    capability, sheet = facts.capability, facts.sheet
     assert capability is not None
     assert sheet is not None
     if capability < AMPERE or "tf32" not in sheet.tflops:
         return None
-    products = evidence.of_family("gemm", "convolution")
-    unknown = _mostly_unknown(evidence, products, "tf32_off")
-    plain = products & evidence.at_peak("fp32") & evidence.work["has_flops"]
-    if unknown is not None or evidence.work_share(plain) < evidence.thresholds.work:
+    products = facts.of_family("gemm", "convolution")
+    unknown = _mostly_unknown(facts, products, "tf32_off")
+    plain = products & facts.at_peak("fp32") & facts.work["has_flops"]
+    if unknown is not None or facts.work_share(plain) < facts.thresholds.work:
         return unknown
-    faster, saving = _faster(evidence, plain, TF32)
+    faster, saving = _faster(facts, plain, TF32)
     if not int(faster.sum()):
         return None  # memory binds them, or nothing: TF32 has the bytes of FP32
     return Finding(
         code="tf32_off",
         title="FP32 matrix products do not use TF32",
-        severity=evidence.severity(saving),
-        affected_ns=evidence.time(plain),
+        severity=facts.severity(saving),
+        affected_ns=facts.time(plain),
         saving_ns=saving,
-        evidence=f"{percent(evidence.work_share(plain))} of the kernel time is {counted(int(plain.sum()), 'FP32 product')} "
+        evidence=f"{percent(facts.work_share(plain))} of the kernel time is {counted(int(plain.sum()), 'FP32 product')} "
         "whose kernels are not named as TF32's",
         action="torch.set_float32_matmul_precision('high') (before it: torch.backends.cuda.matmul.allow_tf32 = True, and "
         "torch.backends.cudnn.allow_tf32 = True for convolutions). Inputs keep 10 bits of mantissa: compare the outputs.",
         reasoning="By the roofline, the time over the shortest kernel's of products that arithmetic binds changes as the peaks "
         f"do, FP32 to TF32; TF32 moves as many bytes as FP32. {kept(int(faster.sum()), saving)} Instead of half "
         "precision, not beside it.",
-        rows=kernels(evidence, plain, faster),
+        rows=kernels(facts, plain, faster),
     )
 
 
 @needs(KERNELS, CAPABILITY)
-def bf16_emulated(evidence: Evidence) -> Answer:
+def bf16_emulated(facts: Facts) -> Answer:
     """Before Ampere no hardware computes in BF16: products are done in FP32, and elementwise kernels convert."""
-    capability = evidence.capability
+    capability = facts.capability
     assert capability is not None
     if capability >= AMPERE:
         return None
-    narrow = evidence.named(BF16_NAME) | evidence.at_peak("bf16")
-    if evidence.work_share(narrow) < evidence.thresholds.work:
+    narrow = facts.named(BF16_NAME) | facts.at_peak("bf16")
+    if facts.work_share(narrow) < facts.thresholds.work:
         return None
-    products = narrow & evidence.of_family("gemm") & evidence.at_peak("bf16")
-    can_estimate = evidence.sheet is not None and capability >= VOLTA and bool(products.any())
-    faster, saving = _faster(evidence, products, FP16_FROM_BF16) if can_estimate else (None, None)
+    products = narrow & facts.of_family("gemm") & facts.at_peak("bf16")
+    can_estimate = facts.sheet is not None and capability >= VOLTA and bool(products.any())
+    faster, saving = _faster(facts, products, FP16_FROM_BF16) if can_estimate else (None, None)
     return Finding(
         code="bf16_emulated",
         title="BF16 is emulated on this device",
-        severity="medium" if saving is None else evidence.severity(saving),
-        affected_ns=evidence.time(narrow),
+        severity="medium" if saving is None else facts.severity(saving),
+        affected_ns=facts.time(narrow),
         saving_ns=saving,
-        evidence=f"{percent(evidence.work_share(narrow))} of the kernel time works on BF16, and compute capability "
+        evidence=f"{percent(facts.work_share(narrow))} of the kernel time works on BF16, and compute capability "
         f"{capability:g} has no BF16 arithmetic (from 8.0 on)",
         action="Use torch.float16 here (torch.autocast('cuda', dtype=torch.float16), with torch.amp.GradScaler to train); it "
         "takes as many bytes and has matrix cores from compute capability 7.0 on.",
@@ -116,22 +116,22 @@ def bf16_emulated(evidence: Evidence) -> Answer:
         )
         if faster is not None and saving is not None
         else "No estimate: the work of the products, or the device's peaks, are not known.",
-        rows=() if faster is None else kernels(evidence, products, faster),
+        rows=() if faster is None else kernels(facts, products, faster),
     )
 
 
-def _mostly_unknown(evidence: Evidence, products: Bools, code: str) -> CannotTell | None:
+def _mostly_unknown(facts: Facts, products: Bools, code: str) -> CannotTell | None:
     """Why nothing can be said of the products; None where the work of at least half their time is known, or there are none."""
-    total, known = evidence.time(products), evidence.time(products & evidence.work["has_bytes"])
+    total, known = facts.time(products), facts.time(products & facts.work["has_bytes"])
     if 2 * known >= total:
         return None
     return CannotTell(code, "the operands of most matrix products are not known: a graph or compiled code hides their shapes")
 
 
-def _faster(evidence: Evidence, mask: Bools, change: Change) -> tuple[Int64s, int]:
+def _faster(facts: Facts, mask: Bools, change: Change) -> tuple[Int64s, int]:
     """How much less each of these kernels takes after a change, in ns, and how much shorter that makes the GPU's span."""
-    assert evidence.sheet is not None
-    time = evidence.work["duration_ns"]
-    changed = changed_ns(evidence.work, evidence.of_family(*MATRIX_FAMILIES), evidence.sheet, change)
+    assert facts.sheet is not None
+    time = facts.work["duration_ns"]
+    changed = changed_ns(facts.work, facts.of_family(*MATRIX_FAMILIES), facts.sheet, change)
     faster = np.where(mask, time - changed, 0)
-    return faster, evidence.shorter(faster)
+    return faster, facts.shorter(faster)

@@ -11,7 +11,7 @@ from tracekit.wording import duration
 
 from ...trace.arrays import Bools, Int64s
 from ...trace.group import group
-from ..evidence import Evidence
+from ..facts import Facts
 
 WORST = 5
 """So many rows stand behind a finding."""
@@ -19,28 +19,28 @@ WORST = 5
 Rows = tuple[Mapping[str, Any], ...]
 
 
-def worst_place(evidence: Evidence, cause: str) -> str:
+def worst_place(facts: Facts, cause: str) -> str:
     """The operator or call before whose kernels most of this cause's idle time lies, as a clause; may be empty."""
-    rows = places(evidence, cause)
+    rows = places(facts, cause)
     where = rows[0]["operator"] or rows[0]["call"] if rows else None
     return f"; most of it before kernels of {where} ({duration(rows[0]['idle_ns'])})" if where else ""
 
 
-def places(evidence: Evidence, cause: str) -> Rows:
+def places(facts: Facts, cause: str) -> Rows:
     """What most of this cause's idle time lies before."""
-    table, column = evidence.gap_groups, evidence.gap_groups[f"{cause}_ns"]
+    table, column = facts.gap_groups, facts.gap_groups[f"{cause}_ns"]
     order = [row for row in np.argsort(-column, kind="stable")[:WORST].tolist() if column[row]]
     return tuple({"operator": table["operator"][row], "call": table["call"][row], "idle_ns": int(column[row])} for row in order)
 
 
-def kernels(evidence: Evidence, mask: Bools, faster: Int64s) -> Rows:
+def kernels(facts: Facts, mask: Bools, faster: Int64s) -> Rows:
     """The kernels of these rows of `work` by name, those with most time first, with what they would take less."""
-    by_name = group(evidence.names[mask])
-    time, less = by_name.sum(evidence.work["duration_ns"][mask]), by_name.sum(faster[mask])
-    moved = by_name.sum(evidence.work["bytes"][mask])
+    by_name = group(facts.names[mask])
+    time, less = by_name.sum(facts.work["duration_ns"][mask]), by_name.sum(faster[mask])
+    moved = by_name.sum(facts.work["bytes"][mask])
     return tuple(
         {
-            "kernel": str(evidence.trace.strings[by_name.keys[row]]),
+            "kernel": str(facts.trace.strings[by_name.keys[row]]),
             "count": int(by_name.count[row]),
             "time_ns": int(time[row]),
             "bytes": int(moved[row]) or None,

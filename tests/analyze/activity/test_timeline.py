@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from synthetic import TraceBuilder
 
-from tracekit.analyze.activity.timeline import MAX_EVENTS, MIN_MARGIN_NS, WINDOWS, timeline, windows
+from tracekit.analyze.activity.timeline import MAX_EVENTS, MIN_MARGIN_NS, WINDOWS, excerpts, timeline
 from tracekit.schema import TABLES
 
 MS = 1_000_000
@@ -33,7 +33,7 @@ def test_without_gaps_there_is_nothing_to_look_at():
 
 
 def test_the_worst_gaps_first_and_no_window_over_another():
-    found = windows(busy_with_gaps(1, 7, 3, 5, 2).trace())
+    found = excerpts(busy_with_gaps(1, 7, 3, 5, 2).trace())
 
     assert len(found) == WINDOWS
     assert [window.end_ns - window.start_ns for window in found] == [7 * MS * 17 // 10, 5 * MS * 17 // 10, 3 * MS * 17 // 10]
@@ -45,7 +45,7 @@ def test_small_gaps_get_a_margin_to_see_their_surroundings():
     builder = TraceBuilder()
     builder.kernel(0, 10)
     builder.kernel(20, 10)
-    window = windows(builder.trace())[0]
+    window = excerpts(builder.trace())[0]
 
     assert (window.start_ns, window.end_ns) == (10 - MIN_MARGIN_NS, 20 + MIN_MARGIN_NS)
 

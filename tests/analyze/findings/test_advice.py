@@ -17,7 +17,7 @@ from tracekit.analyze.activity.kernels import kernels
 from tracekit.analyze.activity.launches import Latency, Launches
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.findings.advice import findings
-from tracekit.analyze.findings.evidence import Evidence
+from tracekit.analyze.findings.facts import Facts
 from tracekit.analyze.findings.finding import Finding
 from tracekit.analyze.findings.rules import RULES
 from tracekit.analyze.output.document import entry
@@ -67,7 +67,7 @@ def seen(
     layers: Table | None = None,
     has_gpu: bool = True,
     **idle: int,
-) -> Evidence:
+) -> Facts:
     """What the rules see of these figures; the trace itself has one call that launched nothing."""
     causes = IdleCauses(**{f"{cause}_ns": idle.get(cause, 0) for cause in CAUSES})
     busy = span - causes.total_ns
@@ -75,7 +75,7 @@ def seen(
     builder.call(0, 5, "cudaFree")
     trace = builder.trace()
     gpu = GpuSummary(span, busy, causes.total_ns, busy, kernels=50, unique_kernels=5, memcpys=0, memsets=0)
-    return Evidence(
+    return Facts(
         trace=trace,
         gpu=gpu if has_gpu else None,
         idle=causes,
@@ -367,5 +367,5 @@ def test_the_page_shows_how_to_write_a_rule():
     builder.kernel(0, 900, "void at::native::(anonymous namespace)::bitonicSortKVInPlace<int>")
     builder.kernel(900, 8_100, "sgemm")
 
-    finding = rule(Analysis(builder.trace(), Taxonomy.default()).evidence)
+    finding = rule(Analysis(builder.trace(), Taxonomy.default()).facts)
     assert (finding.code, finding.affected_ns, finding.saving_ns) == ("many_sorts", 900, 900)

@@ -17,7 +17,7 @@ from synthetic import TraceBuilder
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.output import bundle as bundling
 from tracekit.analyze.output.bundle import write_bundle
-from tracekit.analyze.ranks.job import Run, find_runs
+from tracekit.analyze.ranks.distributed_run import DistributedRun, find_runs
 from tracekit.analyze.trace.loader import load
 from tracekit.errors import BundleError, TracekitError
 from tracekit.schema import DOCUMENT, RUN_TABLES, SCHEMA_VERSION, TABLES
@@ -76,7 +76,7 @@ def test_tables_have_their_columns_and_types_rows_or_none(tmp_path, builder):
             assert field.type == expected[TABLES[name][field.name].type], (name, field.name)
 
 
-def ranks(folder: Path) -> tuple[list[Analysis], tuple[Run, ...]]:
+def ranks(folder: Path) -> tuple[list[Analysis], tuple[DistributedRun, ...]]:
     job = Job(ranks=2)
     job.late[0, 1] = 5_000
     analyses = [Analysis(load(path), TAXONOMY) for path in job.write(folder)]

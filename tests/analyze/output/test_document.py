@@ -355,7 +355,7 @@ def test_whatever_loads_can_be_analysed(changes):
 def test_ranks_are_a_run_and_each_tells_its_communication():
     from rank_traces import Job
 
-    from tracekit.analyze.ranks.job import find_runs
+    from tracekit.analyze.ranks.distributed_run import find_runs
 
     job = Job(ranks=2, overlap=9_000)
     job.late[0, 1] = 5_000

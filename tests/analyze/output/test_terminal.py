@@ -16,8 +16,8 @@ from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.output.terminal import show, show_run
-from tracekit.analyze.path.critical_path import Window
-from tracekit.analyze.ranks.job import find_runs
+from tracekit.analyze.path.critical_path import Scope
+from tracekit.analyze.ranks.distributed_run import find_runs
 from tracekit.analyze.structure.selection import select
 from tracekit.devices import Datasheet, choose_datasheet, datasheets
 from tracekit.taxonomy import Taxonomy
@@ -33,13 +33,13 @@ def shown(
     *,
     colour: bool = False,
     target: Datasheet | None = None,
-    window: Window | None = None,
+    scope: Scope | None = None,
 ) -> str:
     output = io.StringIO()
     console = Console(
         file=output, width=width, highlight=False, force_terminal=colour, color_system="standard" if colour else None
     )
-    show(Analysis(builder.trace(name), TAXONOMY, target=target, window=window), console)
+    show(Analysis(builder.trace(name), TAXONOMY, target=target, scope=scope), console)
     return output.getvalue()
 
 
@@ -200,14 +200,14 @@ def test_the_critical_path_in_short(width):
     builder.operator(0, 100_000, "aten::mm")
     builder.launch(call=(20_000, 50_000), kernel=(90_000, 1_234_000), name="gemm\x1b[2J")
     builder.call(150_000, 1_300_000, "cudaDeviceSynchronize")
-    text = shown(builder, width, window=Window())
+    text = shown(builder, width, scope=Scope())
 
     assert "Critical path 1.45 ms through the whole trace: 1.4 % of the host" in " ".join(text.split())
     assert re.search(r"kernel +kernel +1.23 ms +85.1 %", text)
     assert "\x1b[2J" not in text
     assert max(cell_len(line) for line in text.splitlines()) <= width
     assert not re.search(r"\d[ .]*…", text)
-    assert "! no critical path: no annotation begins with 'x'" in shown(builder, 80, window=Window("x"))
+    assert "! no critical path: no annotation begins with 'x'" in shown(builder, 80, scope=Scope("x"))
 
 
 def test_names_of_operators_and_steps_are_plain_text_in_these_tables_too():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synthetic import TraceBuilder
 
 from tracekit.analyze.path import hta_graph
-from tracekit.analyze.path.critical_path import CriticalPath, NoCriticalPath, Window, critical_path
+from tracekit.analyze.path.critical_path import CriticalPath, NoCriticalPath, Scope, critical_path
 from tracekit.analyze.path.hta_feed import feed
 from tracekit.analyze.trace.trace import Trace
 from tracekit.errors import MissingExtraError
@@ -20,8 +20,8 @@ from tracekit.errors import MissingExtraError
 pytest.importorskip("hta")
 
 
-def path_of(trace: Trace, window: Window | None = None, **families: str) -> CriticalPath:
-    found = critical_path(trace, families, window or Window())
+def path_of(trace: Trace, window: Scope | None = None, **families: str) -> CriticalPath:
+    found = critical_path(trace, families, window or Scope())
     assert isinstance(found, CriticalPath), found
     return found
 
@@ -226,26 +226,26 @@ def test_an_annotation_bounds_the_path() -> None:
         builder.launch(call=(start + 20, 10), kernel=(start + 50, 400), name=f"kernel{start}")
         builder.call(start + 120, 400, "cudaDeviceSynchronize")
     trace = builder.trace()
-    longest = path_of(trace, Window("ProfilerStep"))
+    longest = path_of(trace, Scope("ProfilerStep"))
     assert longest.window == "ProfilerStep#2 (instance 2 of 3)"
     assert (longest.start_ns, longest.length_ns) == (2010, 510)
-    assert path_of(trace, Window("ProfilerStep", 1)).start_ns == 1010
-    assert path_of(trace, Window("ProfilerStep#0")).start_ns == 10
-    assert critical_path(trace, {}, Window("decode")) == NoCriticalPath("no annotation begins with 'decode'")
-    missing = critical_path(trace, {}, Window("ProfilerStep", 3))
+    assert path_of(trace, Scope("ProfilerStep", 1)).start_ns == 1010
+    assert path_of(trace, Scope("ProfilerStep#0")).start_ns == 10
+    assert critical_path(trace, {}, Scope("decode")) == NoCriticalPath("no annotation begins with 'decode'")
+    missing = critical_path(trace, {}, Scope("ProfilerStep", 3))
     assert missing == NoCriticalPath("annotation 'ProfilerStep' has 3 instances, counted from 0; none is 3")
 
 
 def test_windows_are_parsed() -> None:
-    assert Window.parse("decode") == Window("decode")
-    assert Window.parse("decode:3") == Window("decode", 3)
-    assert Window.parse("nn.Module: Linear") == Window("nn.Module: Linear")
+    assert Scope.parse("decode") == Scope("decode")
+    assert Scope.parse("decode:3") == Scope("decode", 3)
+    assert Scope.parse("nn.Module: Linear") == Scope("nn.Module: Linear")
 
 
 def test_without_a_launch_there_is_no_path() -> None:
     builder = TraceBuilder()
     builder.operator(0, 10)
-    assert critical_path(builder.trace(), {}, Window()) == NoCriticalPath("no GPU event with a recorded launch")
+    assert critical_path(builder.trace(), {}, Scope()) == NoCriticalPath("no GPU event with a recorded launch")
 
 
 def test_more_events_than_small_integers_hold() -> None:
@@ -289,7 +289,7 @@ def test_the_parts_follow_each_other_and_add_up(operators, launches, orphans, wa
         builder.call(*span, "cudaStreamSynchronize")
     trace = builder.trace()
     fed = feed(trace)
-    found = critical_path(trace, {}, Window())
+    found = critical_path(trace, {}, Scope())
     if isinstance(found, NoCriticalPath):  # HTA may trip over times that no trace has
         assert found.reason.startswith("HTA fails")
         return
@@ -336,7 +336,7 @@ def test_a_failure_of_hta_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("first\nsecond")
 
     monkeypatch.setattr(hta_graph, "_path", fails)
-    found = critical_path(waiting().trace(), {}, Window())
+    found = critical_path(waiting().trace(), {}, Scope())
     assert found == NoCriticalPath("HTA fails on this trace: AssertionError: first second")
 
 

@@ -37,8 +37,8 @@ def mm(rows: int, duration: int) -> K:
 
 def after(change: Change, *kernels: K) -> list[int]:
     """How long these kernels take after a change, beside one of 1,000 ns."""
-    evidence = analysed(queued(*kernels, ADD)).evidence
-    changed: list[int] = changed_ns(evidence.work, evidence.of_family("gemm"), SHEET, change).tolist()
+    facts = analysed(queued(*kernels, ADD)).facts
+    changed: list[int] = changed_ns(facts.work, facts.of_family("gemm"), SHEET, change).tolist()
     assert changed[-1] == 1_000
     return changed[:-1]
 
@@ -80,14 +80,14 @@ def test_steps_are_means_over_their_calls():
         builder.annotation(begin, 900, name)
         builder.launch(call=(begin + 10, 5), kernel=(begin + 20, 100 if name == "prefill" else 40))
         builder.launch(call=(begin + 30, 5), kernel=(begin + 130, 10))
-    evidence = analysed(builder).evidence
+    facts = analysed(builder).facts
 
-    prefill, decode = mean_steps(evidence.trace, evidence.steps, evidence.work)
+    prefill, decode = mean_steps(facts.trace, facts.steps, facts.work)
     assert (prefill.name, prefill.count, prefill.busy_ns) == ("prefill", 1, 110)
     assert (decode.count, decode.gpu_events, decode.busy_ns, decode.known_share) == (2, 2.0, 50, 0.0)
-    shorter = evidence.work["duration_ns"] - np.array([0, 0, 20, 0, 0, 0])
-    assert changed_busy_ns(evidence.trace, evidence.steps, evidence.work, shorter, decode) == 40
-    assert changed_busy_ns(evidence.trace, evidence.steps, evidence.work, shorter, prefill) == 110
+    shorter = facts.work["duration_ns"] - np.array([0, 0, 20, 0, 0, 0])
+    assert changed_busy_ns(facts.trace, facts.steps, facts.work, shorter, decode) == 40
+    assert changed_busy_ns(facts.trace, facts.steps, facts.work, shorter, prefill) == 110
 
 
 # --- Held against what was measured ------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_one_process_has_nothing_to_tell():
 def ranks(*compute_ns: int) -> Finding | CannotTell | None:
     """What a table of ranks says beside a trace with a collective in it."""
     table = Table({"rank": np.arange(len(compute_ns)), "compute_ns": np.array(compute_ns, dtype=np.int64)})
-    return stragglers(dataclasses.replace(analysed(reduced(100)).evidence, ranks=table))
+    return stragglers(dataclasses.replace(analysed(reduced(100)).facts, ranks=table))
 
 
 def test_a_rank_that_computes_longer():

@@ -41,8 +41,8 @@ RUN = module.RunManifest(
 def inflated(inflation: float | None) -> Finding | CannotTell | None:
     """What the rule says of a run whose profiled window took 900 ns, so many times as long as without."""
     profile = None if inflation is None else module.Profile("trace", 8, 100, 800, inflation)
-    evidence = analysed(queued(K("gemm"))).evidence
-    return profiler_inflation(dataclasses.replace(evidence, manifest=dataclasses.replace(RUN, profile=profile)))
+    facts = analysed(queued(K("gemm"))).facts
+    return profiler_inflation(dataclasses.replace(facts, manifest=dataclasses.replace(RUN, profile=profile)))
 
 
 def test_a_profiler_that_slows_the_host_down():

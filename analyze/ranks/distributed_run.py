@@ -53,7 +53,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Run:
+class DistributedRun:
     """The ranks of one run.
 
     `grouped_by` says what made them one: `distributedInfo` or `file names`. `matched_by` says how collectives were matched, in
@@ -92,7 +92,7 @@ class Run:
     groups: Table
 
 
-def find_runs(traces: Sequence[Trace], communications: Sequence[Communication | None]) -> tuple[Run, ...]:
+def find_runs(traces: Sequence[Trace], communications: Sequence[Communication | None]) -> tuple[DistributedRun, ...]:
     """The runs that these traces are ranks of, in the order of their first trace; none for traces that are no ranks."""
     given = [(trace, found, place) for place, (trace, found) in enumerate(zip(traces, communications, strict=True))]
     return tuple(_run(*one) for one in (*_recorded(given), *_by_names(given)))
@@ -162,7 +162,7 @@ def backend(trace: Trace) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _run(members: Sequence[Member], grouped_by: str) -> Run:
+def _run(members: Sequence[Member], grouped_by: str) -> DistributedRun:
     kernels = _kernels(members)
     matched_by, key, notes = _keys(members, kernels)
     instances = _instances(kernels, key)
@@ -187,7 +187,7 @@ def _run(members: Sequence[Member], grouped_by: str) -> Run:
     world = next(iter(sizes)) if len(sizes) == 1 else None
     if world is not None and len(members) < world:
         notes = (*notes, f"{len(members)} of {world} ranks are here: the others may have come later")
-    return Run(
+    return DistributedRun(
         name=os.path.basename(os.path.commonpath([os.path.dirname(os.path.abspath(one.trace.path)) for one in members])),
         grouped_by=grouped_by,
         world_size=world,
@@ -331,7 +331,7 @@ def _offsets(groups: Groups, instances: Table) -> Int64s:
 
 
 def _ranks(members: Sequence[Member], kernels: Table, instances: Table, wait: Int64s, last: Bools, offset: Int64s) -> Table:
-    """A row a rank: see `Run.ranks`."""
+    """A row a rank: see `DistributedRun.ranks`."""
     count = len(members)
     spans = [_span(member.trace) for member in members]
     origin = min((start for start, _ in spans if start is not None), default=0)
@@ -374,7 +374,7 @@ def _sums(places: Int64s, values: Int64s, count: int) -> Int64s:
 
 
 def _groups(by_collective: Groups, instances: Table, shortest: Int64s, wait: Int64s) -> Table:
-    """A row a kind, process group and size: see `Run.groups`."""
+    """A row a kind, process group and size: see `DistributedRun.groups`."""
     first = np.unique(by_collective.code, return_index=True)[1]  # an instance of each collective
     names = ("kind", "process_group", "group_size", "bytes")
     keys = list(zip(*(instances[name][first].tolist() for name in names), strict=True))

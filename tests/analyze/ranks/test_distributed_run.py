@@ -18,17 +18,17 @@ from synthetic import TraceBuilder
 
 from tracekit.analyze import Analysis, Taxonomy, load
 from tracekit.analyze.analysis import among_ranks
-from tracekit.analyze.ranks.job import Run, find_runs
+from tracekit.analyze.ranks.distributed_run import DistributedRun, find_runs
 from tracekit.analyze.trace.trace import Trace
 
 TAXONOMY = Taxonomy.default()
 
 
-def runs(traces: Sequence[Trace]) -> tuple[Run, ...]:
+def runs(traces: Sequence[Trace]) -> tuple[DistributedRun, ...]:
     return find_runs(traces, [Analysis(trace, TAXONOMY).communication for trace in traces])
 
 
-def run_of(job: Job) -> Run:
+def run_of(job: Job) -> DistributedRun:
     (found,) = runs(job.traces())
     return found
 

@@ -60,7 +60,7 @@ THRESHOLDS = Thresholds()
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Facts:
     """A trace and what the analyses say of it, as the rules see it. Masks have an entry for each row of `work`."""
 
     trace: Trace
@@ -131,8 +131,7 @@ class Evidence:
 
     def launched_by(self, pattern: re.Pattern[str]) -> Bools:
         """Which kernels an operator launched whose name the pattern matches at its start, or did the work of one."""
-        matches = np.fromiter((pattern.match(text) is not None for text in self.trace.strings), np.bool_)
-        matches = np.append(matches, False)
+        matches = np.append(self.trace.strings_that(pattern.match), False)
         codes = np.append(self.trace.events["name"], len(matches) - 1)
         found: Bools = matches[codes[self.work["operator"]]] | matches[codes[self.work["owner"]]]
         return found
@@ -142,9 +141,7 @@ class Evidence:
         return np.isin(self.work["peak"], [PEAKS.index(peak) for peak in peaks])
 
     def _by_name(self, names: list[str]) -> Bools:
-        wanted = set(names)
-        known = np.fromiter((text in wanted for text in self.trace.strings), np.bool_, len(self.trace.strings))
-        found: Bools = known[self.names]
+        found: Bools = self.trace.strings_that(set(names).__contains__)[self.names]
         return found
 
     @cached_property
