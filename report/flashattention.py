@@ -15,7 +15,6 @@ from tracekit.manifest import Model
 from tracekit.quoted import quoted
 from tracekit.wording import MISSING, counted, three_digits
 
-from . import run
 from .bundle import TraceBundle
 from .nonbreaking import binary_size, operations, percent, size
 from .tables import Cell, Column, TableView, count_cell, share_cell
@@ -51,7 +50,7 @@ class FlashAttentionView:
 
 def flash_attention(traces: Sequence[TraceBundle]) -> FlashAttentionView | None:
     """The section, where it matters: a trace of a Turing device, or a run of the model that the quoted study is about."""
-    models = [found.model for trace in traces if (found := run.manifest(trace)) is not None]
+    models = [found.model for trace in traces if (found := trace.manifest) is not None]
     turing = any(str(trace.device.get("compute_capability")) == "7.5" for trace in traces)
     if not turing and not any(model.name == quoted().source.model for model in models):
         return None
