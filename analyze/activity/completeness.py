@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tracekit.wording import counted, form, number
+
 from ..trace.trace import Trace, TraceWarning
 from .launches import Launches
 
@@ -21,23 +23,24 @@ MISSING = frozenset(
 def warnings(trace: Trace, launches: Launches) -> tuple[TraceWarning, ...]:
     """What the reader of any figure of this trace must know, the loader's own warnings first."""
     found = list(trace.warnings)
-    if launches.launches_without_kernel:
+    if missing := launches.launches_without_kernel:
         found.append(
             TraceWarning(
                 "launches_without_kernel",
-                f"{launches.launches_without_kernel:,} of {launches.kernel_launches:,} launches have no kernel: the profiler "
-                "dropped or did not wait for GPU events, so GPU times are too low; profile a shorter window and call "
-                "torch.cuda.synchronize() before it ends",
-                launches.launches_without_kernel,
+                f"{number(missing)} of {counted(launches.kernel_launches, 'launch', 'launches')} "
+                f"{form(missing, 'has', 'have')} no kernel: the profiler dropped or did not wait for GPU events, so GPU times "
+                "are too low; profile a shorter window and call torch.cuda.synchronize() before it ends",
+                missing,
             )
         )
-    if launches.kernels_without_launch:
+    if missing := launches.kernels_without_launch:
         found.append(
             TraceWarning(
                 "kernels_without_launch",
-                f"{launches.kernels_without_launch:,} kernels have no launching call: they were launched before the window "
-                "began, or launches were dropped; idle time before them is unattributed",
-                launches.kernels_without_launch,
+                f"{counted(missing, 'kernel has', 'kernels have')} no launching call: {form(missing, 'it was', 'they were')} "
+                "launched before the window began, or launches were dropped; idle time before "
+                f"{form(missing, 'it', 'them')} is unattributed",
+                missing,
             )
         )
     if not len(trace.gpu):

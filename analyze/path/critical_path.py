@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracekit.table import Table
+from tracekit.wording import counted, duration, form
 
 from ..trace.arrays import Bools, Int64s, Objects
 from ..trace.trace import Category, Trace, TraceWarning
@@ -243,24 +244,34 @@ def _notes(fed: Feed, found: HtaPath, length: int) -> list[TraceWarning]:
     """What to know of the path before trusting it, by name."""
     unweighed = found.own_elapsed_ns - found.own_ns
     missed = int(fed.end_ns.max() - fed.start_ns.min()) - length
+    own, elapsed = duration(unweighed), duration(found.own_elapsed_ns)
     told = {
         "hta_unweighed": (
             unweighed,
-            f"HTA's own weights leave out {unweighed:,} ns of the {found.own_elapsed_ns:,} ns that pass along its own longest "
-            "path: host time between outermost operators, and returns from waits",
+            f"HTA's own weights leave out {own} of the {elapsed} that pass along its own longest path: host time between "
+            "outermost operators, and returns from waits",
         ),
         "unlaunched": (
             fed.unlaunched,
-            f"{fed.unlaunched:,} GPU events have no recorded launch; they count as launched before the trace",
+            f"{counted(fed.unlaunched, 'GPU event has', 'GPU events have')} no recorded launch and "
+            f"{form(fed.unlaunched, 'counts', 'count')} as launched before the trace",
         ),
         "moved": (
             fed.moved,
-            f"{fed.moved:,} GPU events start before the end of the one before them on their stream, or before their own "
-            "launch; here they start then",
+            f"{counted(fed.moved, 'GPU event starts', 'GPU events start')} before the one before on the stream ends, or before "
+            "the launch; here they start then",
         ),
-        "cut": (fed.cut, f"{fed.cut:,} host events outlast the one around them and are cut"),
-        "backward": (found.backward, f"{found.backward:,} of HTA's edges go back in time and are left out"),
-        "missed": (missed, f"{missed:,} ns before the path's start or after its end: no chain leads there"),
+        "cut": (
+            fed.cut,
+            f"{counted(fed.cut, 'host event outlasts', 'host events outlast')} the one around and "
+            f"{form(fed.cut, 'is', 'are')} cut",
+        ),
+        "backward": (
+            found.backward,
+            f"{counted(found.backward, 'edge')} of HTA's {form(found.backward, 'goes', 'go')} back in time and "
+            f"{form(found.backward, 'is', 'are')} left out",
+        ),
+        "missed": (missed, f"{duration(missed)} before the path's start or after its end: no chain leads there"),
         "no_wait": (
             int(not fed.waited.any()),
             "no call is seen to wait for the GPU, so that its work is on the path only at the end",

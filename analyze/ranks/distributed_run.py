@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tracekit.table import Table
+from tracekit.wording import duration, number
 
 from ..trace.arrays import Bools, Int64s, objects
 from ..trace.group import Groups, group
@@ -181,7 +182,7 @@ def _run(members: Sequence[Member], grouped_by: str) -> DistributedRun:
     if agree is False:
         notes = (
             *notes,
-            f"clocks are up to {max(offsets):,} ns apart, as the ends of collectives show: start times do not compare",
+            f"clocks are up to {duration(max(offsets))} apart, as the ends of collectives show: start times do not compare",
         )
     sizes = {world_size(member.trace) for member in members}
     world = next(iter(sizes)) if len(sizes) == 1 else None
@@ -284,7 +285,8 @@ def _uneven(kind: Int64s, kernels: Table) -> tuple[Int64s, tuple[str, ...]]:
         if len(counts) > 1 and counts.min() != counts.max():
             rows.append(np.flatnonzero(kind == code))
             what = kernels["kind"][here[0]]
-            notes.append(f"{what}: ranks ran between {counts.min():,} and {counts.max():,}, so they were not matched")
+            least, most = number(int(counts.min())), number(int(counts.max()))
+            notes.append(f"{what}: ranks ran between {least} and {most}, so they were not matched")
     return np.concatenate(rows) if rows else np.empty(0, np.int64), tuple(notes)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from tracekit.errors import TracekitError
 from tracekit.table import Table
+from tracekit.wording import counted
 
 from ..trace.arrays import Bools, Int64s
 from ..trace.trace import GPU, Trace, TraceWarning
@@ -49,7 +50,7 @@ def select(trace: Trace, asked: str) -> tuple[Trace, Selection]:
     try:
         rows = np.flatnonzero(_chosen(trace, steps, asked)).astype(np.int64)
     except _NoSuchStepError as error:
-        held = f"{trace.name} has {len(number):,} steps, {_ranges(number)}"
+        held = f"{trace.name} has {counted(len(number), 'step')}, {_ranges(number)}"
         raise TracekitError(f"{error}; {held}", where=f"--steps {asked}", mend=f"write {EXAMPLES}") from error
     chosen = steps.take(rows)
     selection = Selection(asked, _ranges(chosen.table["number"]), len(rows), len(steps.table), chosen)

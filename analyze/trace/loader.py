@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from tracekit.errors import TraceError
 from tracekit.table import Table
+from tracekit.wording import counted
 
 from .arrays import Floats, Int64s, Objects, objects
 from .events import LARGEST_US, NOTHING, Args, CollectiveArgs, Event, Parsed, parse_typed, small_int
@@ -101,7 +102,9 @@ def build(parsed: Parsed, path: Path) -> Trace:
     usable = has_start & (duration >= 0)
     if not usable.any():
         raise TraceError(
-            f"none of the {parsed.entries:,} entries is a complete event with a time", where=path, mend=EXPORT_HINT
+            f"none of its {counted(parsed.entries, 'entry', 'entries')} is a complete event with a time",
+            where=path,
+            mend=EXPORT_HINT,
         )
     if not usable.all():
         events = [event for event, keep in zip(events, usable.tolist(), strict=True) if keep]
@@ -332,16 +335,32 @@ def _described(device: dict[str, Any]) -> Device:
 def _warnings(
     parsed: Parsed, has_start: npt.NDArray[np.bool_], has_duration: npt.NDArray[np.bool_], duration: Int64s
 ) -> Iterator[TraceWarning]:
-    found: tuple[tuple[str, str, int], ...] = (
-        ("ill_typed_events", "entries have fields of the wrong type; those fields were ignored", parsed.repaired),
-        ("events_without_time", "events have no start time; they were left out", int((~has_start).sum())),
+    found: tuple[tuple[str, int, str, str], ...] = (
+        (
+            "ill_typed_events",
+            parsed.repaired,
+            "entry has fields of the wrong type; those fields were ignored",
+            "entries have fields of the wrong type; those fields were ignored",
+        ),
+        (
+            "events_without_time",
+            int((~has_start).sum()),
+            "event has no start time; it was left out",
+            "events have no start time; they were left out",
+        ),
         (
             "events_without_duration",
-            "events have no duration; they count as 0 ns long",
             int((has_start & ~has_duration).sum()),
+            "event has no duration; it counts as 0 ns long",
+            "events have no duration; they count as 0 ns long",
         ),
-        ("negative_durations", "events end before they start; they were left out", int((duration < 0).sum())),
+        (
+            "negative_durations",
+            int((duration < 0).sum()),
+            "event ends before it starts; it was left out",
+            "events end before they start; they were left out",
+        ),
     )
-    for code, message, count in found:
+    for code, count, one, many in found:
         if count:
-            yield TraceWarning(code, f"{count:,} {message}", count)
+            yield TraceWarning(code, counted(count, one, many), count)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tracekit.errors import TraceError
+from tracekit.wording import number
 
 from .events import NOTHING, CollectiveArgs, Event, Parsed, complete, finite_number, small_int
 from .source import EXPORT_HINT, first_line
@@ -61,7 +62,7 @@ def _any_json(data: bytes, path: Path) -> Any:
         if _UNFINISHED.fullmatch(text, stop):
             raise _cut_off(len(data), path) from error
         at = len(text[:stop].encode("utf-8", "surrogateescape"))
-        raise TraceError(f"not JSON at byte {at:,} ({first_line(error)})", where=path, mend=EXPORT_HINT) from error
+        raise TraceError(f"not JSON at byte {number(at)} ({first_line(error)})", where=path, mend=EXPORT_HINT) from error
 
 
 def _decimal(text: str) -> Decimal | None:
@@ -73,7 +74,8 @@ def _decimal(text: str) -> Decimal | None:
 
 
 def _cut_off(at: int, path: Path) -> TraceError:
-    return TraceError(f"the JSON is cut off at byte {at:,}", where=path, mend="copy the file again, or let the profiler finish")
+    what = f"the JSON is cut off at byte {number(at)}"
+    return TraceError(what, where=path, mend="copy the file again, or let the profiler finish")
 
 
 def _looks_like(document: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from isal import igzip, isal_zlib
 
 from tracekit.errors import TraceError
+from tracekit.wording import counted
 
 EXPORT_HINT = "export one with torch.profiler's prof.export_chrome_trace('trace.json.gz')"
 
@@ -24,7 +25,7 @@ def read_bytes(path: Path) -> bytes:
             data = _unpack(data)
         except (EOFError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # isal has no types
             raise TraceError(
-                f"the gzip data is cut off or damaged within its {len(data):,} bytes ({first_line(error)})",
+                f"the gzip data is cut off or damaged within its {counted(len(data), 'byte')} ({first_line(error)})",
                 where=path,
                 mend="copy the file again, whole",
             ) from error

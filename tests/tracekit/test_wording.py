@@ -291,8 +291,6 @@ OWN_FORMATS = {
     ("report/results.py", ".2f"): "quoted: with the study's own decimals",
     ("report/results.py", ".4f"): "as above",
 }
-COUNTING = tuple(f"analyze/{room}/" for room in ("trace", "activity", "structure", "ranks", "path"))
-"""Rooms whose messages count events, and show nothing that has a unit to choose."""
 ROUNDS = re.compile(r",|,?\.\w+[eEfFgG%]|.*%")
 
 
@@ -307,8 +305,7 @@ def formats(source: str) -> Iterator[str]:
 
 
 def own_formats(name: str, source: str) -> set[tuple[str, str]]:
-    found = {(name, spec) for spec in formats(source) if ROUNDS.fullmatch(spec)}
-    return found - {(name, ",")} if name.startswith(COUNTING) else found
+    return {(name, spec) for spec in formats(source) if ROUNDS.fullmatch(spec)}
 
 
 def test_no_stage_shows_figures_its_own_way() -> None:

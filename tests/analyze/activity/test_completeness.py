@@ -73,7 +73,7 @@ def test_what_makes_a_trace_incomplete(add, code):
     assert not found.complete
     assert [warning.code for warning in found.warnings] == [code]
     if code == "launches_without_kernel":  # both have one correlation, so they are one launch
-        assert (found.warnings[0].count, found.warnings[0].message.split(":")[0]) == (1, "1 of 2 launches have no kernel")
+        assert (found.warnings[0].count, found.warnings[0].message.split(":")[0]) == (1, "1 of 2 launches has no kernel")
     else:
         assert found.warnings[0].count == 2
         assert found.warnings[0].message.startswith("2 ")

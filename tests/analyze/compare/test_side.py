@@ -79,7 +79,7 @@ def test_what_is_compared_of_a_trace(tmp_path):
     assert side.has("gpu")
     assert side.has("host")
     (missing,) = side.missing
-    assert "1 of 2 launches have no kernel" in missing
+    assert "1 of 2 launches has no kernel" in missing
     assert side.tables["kernels"]["time_ns"].dtype == np.int64
 
 

@@ -121,7 +121,7 @@ def test_what_one_needs_to_see():
         "aten::addmm",
         "gemm",
         "dispatch",
-        "1 of 13 launches have no kernel",
+        "1 of 13 launches has no kernel",
         "1.23 ms",
     ):
         assert part in text, part

@@ -411,7 +411,7 @@ def test_ten_thousand_streams():
         (b'{"traceEvents": {"a": 1}}', "without a traceEvents list"),
         (b'{"traceEvents": null}', "without a traceEvents list"),
         (b'{"traceEvents": []}', "no events"),
-        (b'{"traceEvents": [{"ph": "M", "name": "process_name"}]}', "none of the 1 entries"),
+        (b'{"traceEvents": [{"ph": "M", "name": "process_name"}]}', "none of its 1 entry"),
         (b"[]", "no events"),
         (b"null", "some other JSON"),
         (b"17", "some other JSON"),
