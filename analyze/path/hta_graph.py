@@ -33,7 +33,7 @@ from .hta_feed import Feed
 DELAY_NS = 1_500_000
 """The longest delay between two kernels for which HTA needs no other reason.
 
-HTA's own value is 1500, in the unit of the trace that it reads. This is the same threshold in ns.
+HTA's own value is 1500, in the unit of the trace that it reads, which is usually µs. The feed is in ns.
 """
 
 
