@@ -151,7 +151,7 @@ def feed(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -
 
     unrecorded = call[extra] == UNRECORDED
     extra_lane = np.where(unrecorded, len(trace.threads) + 1 + extra // NESTED, lane[place[call[extra]]])
-    wait_end = np.maximum(gpu_start[awaited], gpu_end[awaited] - 1)  # before the next event starts, even at once
+    wait_end = np.maximum(gpu_start[awaited], gpu_end[awaited] - 1)  # before the next event of the stream can start
     categories = trace.events["category"]
     before_gpu, others = len(host) + len(extra), len(extra) + len(gpu) + len(waiting)
     behind = np.full(len(host) + others, -1, dtype=np.int64)

@@ -31,7 +31,7 @@ def read_bytes(path: Path) -> bytes:
                 where=path,
                 mend="copy the file again, whole",
             ) from error
-    if not data[:4096].strip() and not data.strip():  # the second makes a copy
+    if not data[:4096].strip() and not data.strip():  # the full strip makes a copy
         raise TraceError("the file is empty", where=path, mend=EXPORT_HINT)
     return data.removeprefix(b"\xef\xbb\xbf")
 

@@ -70,7 +70,7 @@ DTYPES = {
     "double": FP64,
 }
 
-# PyTorch's ScalarType numbers, as which a `dtype` argument is recorded.
+# PyTorch's ScalarType numbers. A `dtype` argument is recorded as one of them.
 SCALAR_TYPES = {
     "0": DTYPES["unsigned char"],
     "1": INT8,
