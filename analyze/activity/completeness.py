@@ -7,7 +7,7 @@ from tracekit.wording import counted, form, number
 from ..trace.trace import Trace, TraceWarning
 from .launches import Launches
 
-# Warnings that mean some of what ran is missing from the figures, or is in them wrongly.
+# Warnings which mean that the figures lack something that ran, or hold it wrongly.
 MISSING = frozenset(
     {
         "launches_without_kernel",
@@ -21,7 +21,7 @@ MISSING = frozenset(
 
 
 def warnings(trace: Trace, launches: Launches) -> tuple[TraceWarning, ...]:
-    """What the reader of any figure of this trace must know, the loader's own warnings first."""
+    """The warnings that a reader of any figure of this trace must know. The loader's own warnings come first."""
     found = list(trace.warnings)
     if missing := launches.launches_without_kernel:
         found.append(
@@ -49,5 +49,5 @@ def warnings(trace: Trace, launches: Launches) -> tuple[TraceWarning, ...]:
 
 
 def is_complete(warnings: tuple[TraceWarning, ...]) -> bool:
-    """Whether nothing that ran is known to be missing."""
+    """Whether the figures hold everything that ran, as far as these warnings tell."""
     return not any(warning.code in MISSING for warning in warnings)

@@ -13,14 +13,15 @@ from ..trace.trace import Trace
 from .idle import gaps
 
 LONGEST = 1_000
-"""So many single gaps are kept; all of them are in the groups."""
+"""How many single gaps are kept. The groups hold all gaps."""
 
 
 def longest_gaps(trace: Trace) -> Table:
     """The longest idle gaps of the GPU, the longest first.
 
-    `start_ns`, `duration_ns`, `cause` (the largest part), a column of ns for each cause, `before` and `after` (names of the
-    GPU events on either side), `operator` and `call` that launched `after` (None where unknown), `thread` (`"pid/tid"`).
+    Columns: `start_ns`, `duration_ns`, `cause` (the cause with most time), a column of ns for each cause, `before` and `after`
+    (names of the GPU events on either side), `operator` and `call` (names of what launched `after`) and `thread` (`"pid/tid"`
+    of that call). The last three are None where unknown.
     """
     found = gaps(trace)
     duration = found["end_ns"] - found["start_ns"]
@@ -43,9 +44,10 @@ def longest_gaps(trace: Trace) -> Table:
 
 
 def gap_groups(trace: Trace) -> Table:
-    """All idle gaps before one kernel from one operator and call, by idle time.
+    """A row for all idle gaps before one kernel that one operator and call launched, the most idle time first.
 
-    `after`, `operator`, `call`, `cause` (the largest part), `count`, `idle_ns` and a column of ns for each cause.
+    Columns: `after` (the kernel's name), `operator`, `call`, `cause` (the cause with most time), `count`, `idle_ns` and a
+    column of ns for each cause.
     """
     found = gaps(trace)
     after = trace.events["name"][trace.gpu["event"][found["after"]]].astype(np.int64)
@@ -68,14 +70,14 @@ def gap_groups(trace: Trace) -> Table:
 
 
 def _main_cause(causes: Table) -> Objects:
-    """The largest of the causes in each row; of equals the first in the order of `CAUSES`."""
+    """The cause with most time in each row. Of equal causes it is the first in the order of `CAUSES`."""
     parts = np.stack([causes[f"{cause}_ns"] for cause in CAUSES])
     largest: Objects = np.array(CAUSES, dtype=object)[np.argmax(parts, axis=0)]
     return largest
 
 
 def _name_codes(trace: Trace, rows: Int64s) -> Int64s:
-    """The name's code of each row of `events`, -1 for row -1."""
+    """For each row of `events`, the code of its name; -1 for row -1."""
     return np.where(rows >= 0, trace.events["name"][rows].astype(np.int64), -1)
 
 

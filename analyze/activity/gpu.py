@@ -14,7 +14,11 @@ from ..trace.trace import Category, Trace
 
 @dataclass(frozen=True)
 class GpuSummary:
-    """The GPU's time in ns: span from its first event's start to its last one's end; busy is the union over streams."""
+    """The GPU's time in ns.
+
+    The span runs from the start of the first GPU event to the end of the last. The busy time is the union of the events of all
+    streams; the idle time is the rest of the span.
+    """
 
     span_ns: int
     busy_ns: int
@@ -47,7 +51,7 @@ def gpu(trace: Trace) -> GpuSummary | None:
 
 
 def streams(trace: Trace) -> Table:
-    """One row a stream: `device`, `stream`, `events`, `kernels`, `busy_ns` and `share` of the GPU's span."""
+    """One row for each stream: `device`, `stream`, `events`, `kernels`, `busy_ns` and `share` (of the GPU's span)."""
     rows = trace.gpu["event"]
     summary = gpu(trace)
     span = summary.span_ns if summary else 0
@@ -71,7 +75,10 @@ def streams(trace: Trace) -> Table:
 
 
 def copies(trace: Trace) -> Table:
-    """Copies and fills by the copy engines, by name: `name`, `count`, `time_ns`, `bytes` (None where not recorded)."""
+    """One row for each name of a copy or fill, the most time first: `name`, `count`, `time_ns`, `bytes`.
+
+    `bytes` is the sum of the recorded sizes, or None if no size was recorded.
+    """
     mine = ~trace.is_kernel
     rows, sizes = trace.gpu["event"][mine], trace.gpu["bytes"][mine]
     distinct, code = np.unique(trace.events["name"][rows], return_inverse=True)

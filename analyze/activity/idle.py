@@ -1,7 +1,7 @@
 """Where does the GPU's idle time go?
 
-Each gap in the union of the GPU's activity is explained by what the host did meanwhile, exactly: the six causes add up to
-the gap, and the gaps to the idle time.
+Each gap between GPU events is explained by what the host did in the meantime. The six causes add up exactly to the gap, and
+the gaps add up to the idle time.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from ..trace.once import once
 from ..trace.trace import Trace
 
 BLOCKING_CALL = re.compile(r"(?:cuda|hip|cu)(?:(?:Stream|Device|Event|Ctx)Synchronize|Memcpy(?!.*(?:Async|Peer)))")
-"""Calls that return only when the device has done something: synchronisations and blocking copies, CUDA and HIP."""
+"""The names of calls that return only when the device has finished some work.
+
+They are the synchronisations and blocking copies of CUDA and HIP.
+"""
 
 
 @dataclass(frozen=True)
 class IdleCauses:
-    """Idle time of the GPU by cause, in ns; the six add up to the GPU's idle time."""
+    """Idle time of the GPU by cause, in ns. The six causes add up to the GPU's idle time."""
 
     host_sync_ns: int
     dispatch_ns: int
@@ -40,12 +43,12 @@ class IdleCauses:
 
     @property
     def launch_overhead_ns(self) -> int:
-        """What launching costs: the framework's dispatch and the launches' own latency."""
+        """Idle time that launching costs: the framework's dispatch plus the latency of the launches."""
         return self.dispatch_ns + self.launch_latency_ns
 
 
 def idle(trace: Trace) -> IdleCauses:
-    """The GPU's idle time by cause; all zero without GPU events."""
+    """The GPU's idle time by cause. All causes are zero if there are no GPU events."""
     found = gaps(trace)
     return IdleCauses(**{f"{cause}_ns": int(found[f"{cause}_ns"].sum()) for cause in CAUSES})
 
@@ -54,8 +57,9 @@ def idle(trace: Trace) -> IdleCauses:
 def gaps(trace: Trace) -> Table:
     """Every gap between GPU events, in the order of time.
 
-    Columns (int64): `start_ns`, `end_ns`; `before`, `after` (rows of `trace.gpu`: the event that ended last, the one that
-    ends the gap), `call` (row of `trace.events` that launched `after`, or -1) and a column of ns for each cause.
+    Columns (int64): `start_ns`, `end_ns`; `before` (row of `trace.gpu`: the event that ended last before the gap), `after`
+    (row of `trace.gpu`: the event whose start ends the gap), `call` (row of `trace.events` that launched `after`, or -1) and a
+    column of ns for each cause.
     """
     order = trace.gpu_order
     start, end = trace.start_ns[trace.gpu["event"][order]], trace.end_ns[trace.gpu["event"][order]]
@@ -78,13 +82,16 @@ def gaps(trace: Trace) -> Table:
 
 
 def _causes(trace: Trace, start: Int64s, end: Int64s, call: Int64s, first: Bools) -> dict[str, Int64s]:
-    """Split each gap [start, end) by cause, given the call that launched what ends it."""
+    """Split each gap [start, end) by cause.
+
+    `call` launched the event after the gap, or is -1. `first` says whether that event is the first of its launch.
+    """
     length = end - start
     known = call >= 0
     call_start = np.where(known, trace.start_ns[call], start)
-    # A later node of a graph was launched with the first, even where the launch itself was not recorded.
+    # A later node of a graph was launched together with the first node, even if the launch itself was not recorded.
     queued = ~first | (known & (trace.end_ns[call] <= start))
-    launched = np.clip(call_start, start, end)  # when the host got round to launching
+    launched = np.clip(call_start, start, end)  # when the host began to launch
     late = known & ~queued
     host = np.where(late, launched - start, 0)
     sync, dispatch = _host_activity(trace, start, start + host, np.where(late, trace.events["thread"][call], -1))
@@ -99,7 +106,7 @@ def _causes(trace: Trace, start: Int64s, end: Int64s, call: Int64s, first: Bools
 
 
 def _host_activity(trace: Trace, start: Int64s, end: Int64s, thread: Int64s) -> tuple[Int64s, Int64s]:
-    """Time in each span [start, end) that its thread spent in blocking calls, and else in operators."""
+    """For each span [start, end), the time that its thread spent in blocking calls, and the other time in operators."""
     blocking = blocking_calls(trace)
     sync = trace.covered(blocking, thread, start, end)
     either = trace.covered(np.concatenate((blocking, trace.operators)), thread, start, end)

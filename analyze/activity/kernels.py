@@ -14,12 +14,12 @@ from .overlap import busy_ns
 
 
 def kernels(trace: Trace, taxonomy: Taxonomy) -> Table:
-    """One row a kernel name, by time; times in ns.
+    """One row for each kernel name, the most time first; times in ns.
 
-    `name`, `family`, `kind`, `rule`, `confidence`, `operator` (of the launching operators the one with most of its time, or
-    None), `count`, `time_ns`, `share` (of all kernel time), `busy_ns` (of `time_ns`, where each moment of a stream counts
-    once: see `overlap`), `min_ns`, `median_ns` (lower), `max_ns`, and the launch configuration of its longest run (None where
-    not recorded).
+    Columns: `name`, `family`, `kind`, `rule`, `confidence`, `operator` (the operator that launched most of the kernel's time,
+    or None), `count`, `time_ns`, `share` (of all kernel time), `busy_ns` (its time if each moment of a stream counts once: see
+    `overlap`), `min_ns`, `median_ns` (the lower median) and `max_ns`. The launch configuration is that of its longest run,
+    None where not recorded: `grid`, `block`, `registers`, `shared_memory_bytes` and `occupancy_percent`.
     """
     mine = trace.gpu_kernels
     rows = trace.gpu["event"][mine]
@@ -54,7 +54,10 @@ def kernels(trace: Trace, taxonomy: Taxonomy) -> Table:
 
 
 def families(kernels: Table) -> Table:
-    """Kernel time by family, the largest first: `family`, `time_ns`, `share`, `count`. Adds up to all kernel time."""
+    """One row for each family, the most kernel time first: `family`, `time_ns`, `share`, `count`.
+
+    The times add up to all kernel time.
+    """
     order = {family.value: place for place, family in enumerate(Family)}
     by_family = group(np.array([order[family] for family in kernels["family"]], dtype=np.int64))
     time = by_family.sum(kernels["time_ns"])
@@ -69,15 +72,15 @@ def families(kernels: Table) -> Table:
 
 
 def _main_operators(trace: Trace, mine: Int64s, duration: Int64s, by_name: Groups) -> Objects:
-    """For each kernel name the operator's name that launched most of its time, or None."""
+    """For each kernel name, the name of the operator that launched most of its time, or None."""
     operator = trace.operator_of_gpu[mine]
     known = operator >= 0
-    # A pair of codes as one integer, so that both are grouped at once.
+    # Each pair of codes becomes one integer, so that both are grouped at once.
     size = len(trace.strings) + 1
     pairs = group(by_name.code[known] * size + trace.events["name"][operator[known]])
     time = pairs.sum(duration[known])
     found: Objects = np.full(len(by_name.keys), None, dtype=object)
-    for place in np.argsort(time, kind="stable").tolist():  # the last to be written has the most time
+    for place in np.argsort(time, kind="stable").tolist():  # the last one written has most time
         kernel, name = divmod(int(pairs.keys[place]), size)
         found[kernel] = trace.strings[name]
     return found

@@ -1,4 +1,4 @@
-"""How much kernel time can no operator answer for, and why?"""
+"""How much kernel time was launched by no operator, and why?"""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from .launches import graph_kernels
 
 @dataclass(frozen=True)
 class WithoutOperator:
-    """Kernels that were launched in no host operator; times in ns, the three reasons add up to `time_ns`."""
+    """Kernels that no host operator launched. Times are in ns; the three reasons add up to `time_ns`."""
 
     kernels: int
     time_ns: int
     share: float
-    """Of all kernel time."""
+    """Their share of all kernel time."""
     replayed_ns: int
-    """A CUDA graph replayed them, and its launch lies in no operator."""
+    """Time of kernels that a CUDA graph replayed whose launch lies in no operator."""
     outside_ns: int
-    """The call that launched them lies in no operator."""
+    """Time of other kernels whose launching call lies in no operator."""
     unlaunched_ns: int
-    """The call that launched them was not recorded."""
+    """Time of kernels whose launching call was not recorded."""
 
 
 def without_operator(trace: Trace) -> WithoutOperator | None:
-    """What no operator launched, or None without kernels."""
+    """The kernels that no operator launched, or None if the trace has no kernels."""
     is_kernel = trace.is_kernel
     if not is_kernel.any():
         return None

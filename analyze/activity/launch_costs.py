@@ -1,4 +1,4 @@
-"""What does one more launch cost, the host and the device?"""
+"""What does one more launch cost on the host, and what on the device?"""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from .idle import blocking_calls, gaps
 from .launches import graph_kernels, launching_calls
 
 LONGEST_PERCENT = 1
-"""So many per cent of the times between launches, the longest, are left out of their mean: a first call sets things up."""
+"""The per cent of the times between launches that the mean leaves out: the longest, as a first call also sets things up."""
 
 
 @dataclass(frozen=True)
 class LaunchCosts:
-    """Costs of a launch in ns, None where the trace has no example.
+    """Costs of a launch in ns. A cost is None where the trace has no example of it.
 
-    `gap_ns` lies between the end of a kernel and the start of the next one where that was queued already (the median; later
-    nodes of a graph are not counted, they lie closer). `launch_ns` passes on the host from one launching call to the next on
-    its thread, time in blocking calls left out (the mean, without the longest per cent), with the profiler's own cost in it.
+    `gap_ns` is the median time from the end of a GPU event to the start of the next one, if that one was already queued. The
+    nodes of a graph are not counted, because they follow each other faster.
+
+    `launch_ns` is the mean time on the host from one launching call to the next on its thread. It leaves out time in blocking
+    calls and the longest per cent of these times. It includes the profiler's own cost.
     """
 
     gap_ns: int | None
@@ -29,7 +31,7 @@ class LaunchCosts:
 
 
 def launch_costs(trace: Trace) -> LaunchCosts:
-    """The costs that this trace shows."""
+    """The launch costs that this trace shows."""
     between = _between_launches(trace)
     usual = between[between <= np.percentile(between, 100 - LONGEST_PERCENT)] if len(between) else between
     queued = _queued_gaps(trace)
@@ -46,7 +48,7 @@ def _queued_gaps(trace: Trace) -> Int64s:
 
 
 def _between_launches(trace: Trace) -> Int64s:
-    """From each launching call's start to the next one's on its thread, without what the thread waited in between."""
+    """The times from the start of each launching call to the start of the next on its thread, without blocking calls."""
     launching, blocking = launching_calls(trace), blocking_calls(trace)
     thread, start = trace.events["thread"][launching], trace.start_ns[launching]
     order = np.lexsort((start, thread))

@@ -19,7 +19,10 @@ GRAPH_LAUNCH = re.compile(r"(?:cuda|cu|hip)GraphLaunch")
 
 @dataclass(frozen=True)
 class Latency:
-    """From a launching call's start to its kernel's, queueing included, in ns; None where no launch has a kernel."""
+    """The time from the start of a launching call to the start of its kernel, in ns, including the time in the queue.
+
+    The percentiles are None if no launch has a kernel.
+    """
 
     p50: int | None
     p90: int | None
@@ -29,7 +32,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Launches:
-    """How many calls launched, and how many launches and kernels lack the other half."""
+    """How many launches there were, how many of them have no kernel, and how many kernels have no launch."""
 
     kernel_launches: int
     graph_launches: int
@@ -57,7 +60,10 @@ def launches(trace: Trace) -> Launches:
 
 
 def launch_latencies(trace: Trace) -> Table:
-    """One row a launching call's name: `name`, `count`, `p50_ns`, `p90_ns`, `p99_ns`, `max_ns`; the most frequent first."""
+    """One row for each name of a launching call, the most frequent first.
+
+    Columns: `name`, `count`, `p50_ns`, `p90_ns`, `p99_ns`, `max_ns`.
+    """
     found = _latencies(trace)
     names = trace.names(found["call"])
     rows = []
@@ -73,7 +79,7 @@ def launch_latencies(trace: Trace) -> Table:
 
 @once
 def graph_kernels(trace: Trace) -> Bools:
-    """For each row of `trace.gpu` whether a graph launch replayed it."""
+    """For each row of `trace.gpu`, whether a graph launch replayed it."""
     call = trace.call_of_gpu
     return np.isin(call, _graph_launches(trace))
 
@@ -85,7 +91,7 @@ def launching_calls(trace: Trace) -> Int64s:
 
 
 def _latencies(trace: Trace) -> Table:
-    """For the first GPU event of each launch its call (row of `trace.events`) and the time between their starts."""
+    """For the first GPU event of each launch, its call (row of `trace.events`) and the time between their starts."""
     launched = trace.first_of_launch & (trace.call_of_gpu >= 0)
     call = trace.call_of_gpu[launched]
     is_launch = np.isin(call, launching_calls(trace))
@@ -94,7 +100,7 @@ def _latencies(trace: Trace) -> Table:
 
 
 def _kernel_launches(trace: Trace) -> Int64s:
-    """Rows of the calls that launch one kernel and say which (have a correlation)."""
+    """Rows of the calls that launch one kernel and have a correlation."""
     named = trace.named(trace.calls, KERNEL_LAUNCH.search)
     launching: Int64s = named[trace.events["correlation"][named] != NO_CORRELATION]
     return launching
@@ -106,7 +112,7 @@ def _graph_launches(trace: Trace) -> Int64s:
 
 
 def _percentiles(values: Int64s) -> Latency:
-    """Nearest-rank percentiles: each is a latency that really occurred."""
+    """Nearest-rank percentiles. Each one is a latency that really occurred."""
     if not len(values):
         return Latency(None, None, None, None)
     ordered = np.sort(values)

@@ -1,4 +1,4 @@
-"""Which host operators and runtime calls take the host's time, and the GPU's?"""
+"""Which host operators and runtime calls take the host's time, and which take the GPU's?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOST = (Category.OPERATOR, Category.ANNOTATION, Category.PYTHON, *CALLS)
 
 @dataclass(frozen=True)
 class HostSummary:
-    """The host's side of the trace, times in ns; the span is from its first event's start to its last one's end."""
+    """The host's side of the trace, times in ns. The span runs from the start of the first event to the end of the last."""
 
     span_ns: int
     threads: int
@@ -41,10 +41,10 @@ def host(trace: Trace) -> HostSummary | None:
 
 
 def operators(trace: Trace) -> Table:
-    """One row an operator name, by self time.
+    """One row for each operator name, the most self time first.
 
-    `name`, `count`, `host_total_ns` (operators within one of the same name are not counted twice), `host_self_ns` (without
-    the operators inside), `kernel_time_ns` and `kernels` (launched by calls that it made itself).
+    Columns: `name`, `count`, `host_total_ns` (an operator inside another of the same name is not counted twice),
+    `host_self_ns` (without the operators inside it), `kernel_time_ns` and `kernels` (launched by its own calls).
     """
     rows = trace.operators
     by_name = group(trace.events["name"][rows])
@@ -62,7 +62,7 @@ def operators(trace: Trace) -> Table:
 
 
 def calls(trace: Trace) -> Table:
-    """One row a runtime or driver call's name, by time: `name`, `count`, `time_ns`, `max_ns`."""
+    """One row for each name of a runtime or driver call, the most time first: `name`, `count`, `time_ns`, `max_ns`."""
     rows = trace.calls
     by_name = group(trace.events["name"][rows])
     duration = trace.events["duration_ns"][rows]
@@ -79,18 +79,18 @@ def calls(trace: Trace) -> Table:
 
 
 def _places(rows: Int64s, size: int) -> Int64s:
-    """For each row of `events` its place in `rows`, -1 if it has none; one entry more, so that row -1 finds -1."""
+    """For each row of `events`, its place in `rows`, or -1. One more entry at the end lets row -1 find -1."""
     place = np.full(size + 1, -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
     return place
 
 
 def _self_times(trace: Trace) -> Int64s:
-    """For each operator its duration without the operators right inside it."""
+    """For each operator, its duration without its direct children."""
     rows, parent = trace.operators, trace.operator_forest.parent
     self_ns = trace.events["duration_ns"][rows].copy()
     inside = np.flatnonzero(parent >= 0)
-    # Where intervals cross instead of nesting, only the shared part is the parent's to lose.
+    # If intervals cross instead of nesting, the parent loses only the part that they share.
     shared = np.minimum(trace.end_ns[rows[inside]], trace.end_ns[parent[inside]]) - trace.start_ns[rows[inside]]
     np.subtract.at(self_ns, _places(rows, len(trace))[parent[inside]], shared)
     positive: Int64s = np.maximum(self_ns, 0)
@@ -98,7 +98,7 @@ def _self_times(trace: Trace) -> Int64s:
 
 
 def _is_outermost_of_its_name(trace: Trace) -> Bools:
-    """For each operator whether none of the operators around it has its name."""
+    """For each operator, whether no operator around it has the same name."""
     rows = trace.operators
     parent = _places(rows, len(trace))[trace.operator_forest.parent]
     name = trace.events["name"][rows]
@@ -112,7 +112,7 @@ def _is_outermost_of_its_name(trace: Trace) -> Bools:
 
 
 def _launched_time(trace: Trace) -> Table:
-    """For each operator the time and number of the kernels that its own calls launched."""
+    """For each operator, the time and the number of the kernels that its own calls launched."""
     rows = trace.operators
     mine = (trace.operator_of_gpu >= 0) & trace.is_kernel
     place = _places(rows, len(trace))[trace.operator_of_gpu[mine]]

@@ -1,9 +1,10 @@
-"""Whose is a stream's time while several of its kernels run at once?
+"""Which kernel does a stream's time belong to while several of its kernels run at once?
 
-A stream runs one kernel after another, and so durations add up, unless a kernel was launched as the programmatic dependent of
-the one before it: it then begins early and waits for that one inside. Its duration holds the wait, and time counts twice. Here
-each moment of a stream counts once, for the kernel that began first of those that run then: it is what the others wait for.
-Kernels of different streams share the device, and each has its own time in full.
+As a rule a stream runs one kernel after another, so the durations add up. The exception is programmatic dependent launch: a
+kernel begins early and waits inside for the kernel before it. Its duration includes the wait, so that time counts twice.
+
+Here each moment of a stream counts once. It belongs to the kernel that began first among those that run then, because the
+others wait for it. Kernels of different streams share the device, and each keeps its full time.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from ..trace.trace import Trace
 
 @once
 def busy_ns(trace: Trace) -> Int64s:
-    """For each row of `trace.gpu` how much of its stream's busy time is the kernel's own, at most its duration; 0 for copies.
+    """For each row of `trace.gpu`, the part of its stream's busy time that belongs to the kernel, in ns; 0 for copies.
 
-    On each stream they add up to the union of its kernels.
+    It is at most the kernel's duration. On each stream the parts add up to the union of its kernels.
     """
     own = np.zeros(len(trace.gpu), dtype=np.int64)
     kernels = trace.kernels_in_order

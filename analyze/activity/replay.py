@@ -1,9 +1,11 @@
-"""How much shorter would the GPU's time get if some of its kernels took less, and the host launched as it did?
+"""How much shorter would the GPU's time be if some kernels took less time, and the host launched as before?
 
-A kernel that gets faster helps only as far as the next one was queued already: where the GPU would only wait longer for the
-host, nothing is gained. So the trace is played again: each event follows the one before it with the gap that it had, but starts
-no earlier than its launching call had returned. Where the host had waited for the device, it launches on sooner by as much as
-the device is done sooner. Events of several streams are played in the order of their starts, overlapping as they did.
+A faster kernel helps only if the next one is already queued. Otherwise the GPU just waits longer for the host. So the trace is
+played again with the new durations:
+
+- Each event follows the one before it after the same gap as before, but not before its launching call has returned.
+- If the host waited for the device, it launches the next event earlier, by as much as the device finishes earlier.
+- Events of several streams are played in the order of their starts and overlap as they did.
 """
 
 from __future__ import annotations
@@ -18,15 +20,16 @@ from ..trace.trace import Trace
 from .idle import blocking_calls, gaps
 
 FREE = np.iinfo(np.int64).max // 4
-"""More than any time: an event that may start as much sooner as the ones before it end."""
+"""The slack of an event that may start earlier without limit, as soon as the events before it end. No time is as large."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A trace's GPU events in the order of their starts, as rows of `trace.gpu`, with what each allows.
+    """A trace's GPU events, ready to be played again.
 
-    `own_ns` is what each adds to the busy time; `slack_ns` how much sooner it could start; `waited` tells that the host waited
-    for what came before it, and launched it after that.
+    `order` holds rows of `trace.gpu` in the order of their starts. For each event in this order, `own_ns` is the time that it
+    adds to the busy time, and `slack_ns` is how much earlier it could start. `waited` says whether the host waited for the
+    events before it and launched it only then.
     """
 
     order: Int64s
@@ -35,19 +38,23 @@ class Replay:
     waited: Bools
 
     def saved_ns(self, saving: Int64s) -> int:
-        """How much sooner the last event ends if each row of `trace.gpu` takes so much less (at most all it has)."""
+        """How much earlier the last event ends, in ns, if each event takes `saving` ns less.
+
+        `saving` has an entry for each row of `trace.gpu`. Of an event no more than its `own_ns` is saved.
+        """
         if not len(self.order):
             return 0
         saved = np.minimum(np.maximum(saving[self.order], 0), self.own_ns)
         until = np.cumsum(saved)
-        # The lead of event i over what was recorded: min(lead of i - 1, slack of i) + saved i, which unrolls to this.
+        # The lead of event i is how much earlier it ends than recorded: min(lead of i - 1, slack of i) + saved i. This line
+        # computes that recursion for all events at once.
         lead = until + np.minimum.accumulate(self.slack_ns - (until - saved))
         ahead = np.flatnonzero(self.waited) - 1
         return int(lead[ahead[ahead >= 0]].sum() + lead[-1])
 
 
 def replay(trace: Trace) -> Replay:
-    """What a trace allows its GPU events."""
+    """The GPU events of a trace, with how much earlier each could start."""
     order = trace.gpu_order
     event = trace.gpu["event"][order]
     start, end = trace.start_ns[event], trace.end_ns[event]
@@ -58,11 +65,11 @@ def replay(trace: Trace) -> Replay:
     place[order] = np.arange(len(order))
     found = gaps(trace)
     after = place[found["after"]]
-    slack[after[found["device_wait_ns"] == 0]] = 0  # the host, or nobody knows who, let the device wait
+    slack[after[found["device_wait_ns"] == 0]] = 0  # the device waited for the host, or for something unknown
     slack[:1] = 0
     waited = np.zeros(len(order), dtype=np.bool_)
     thread = np.where(found["call"] >= 0, trace.events["thread"][found["call"]], -1)
-    # Whether the thread of the next launch was in a blocking call when the gap began.
+    # `waiting` says whether the thread of the next launch was in a blocking call when the gap began.
     waiting = trace.covered(blocking_calls(trace), thread, found["start_ns"] - 1, found["start_ns"]) > 0
     waited[after] = waiting & (found["device_wait_ns"] == 0)
     return Replay(order, exclusive(start, end), slack, waited)

@@ -14,12 +14,12 @@ from ..trace.trace import GPU, Category, Trace
 from .idle import gaps
 
 WINDOWS = 3
-"""So many windows, each around one of the longest gaps."""
+"""How many windows are shown, each around one of the longest gaps."""
 MARGIN = 0.35
-"""A window shows this share of its gap before and after it, but at least MIN_MARGIN_NS."""
+"""How far a window reaches beyond its gap on each side, as a share of the gap, but at least MIN_MARGIN_NS."""
 MIN_MARGIN_NS = 25_000
 MAX_EVENTS = 1_500
-"""Of a window's events the longest are kept, so that a page can draw them."""
+"""How many events of a window are kept, the longest ones, so that a page can draw them."""
 
 LANES = {
     Category.ANNOTATION: "annotation",
@@ -32,7 +32,7 @@ SCHEMA = TABLES["timeline"]
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A span of time to look at, in ns, and the host thread that launched what ends its gap (-1: unknown)."""
+    """A span of time around a gap, in ns, and the host thread that launched the event after the gap (-1: unknown)."""
 
     start_ns: int
     end_ns: int
@@ -40,10 +40,11 @@ class Excerpt:
 
 
 def timeline(trace: Trace, family_of: dict[str, str]) -> Table:
-    """The events of the GPU's streams and of the launching thread in windows around the longest gaps.
+    """The events of the GPU's streams and of the launching thread, in windows around the longest gaps.
 
-    `window` (0 is the worst), `lane`, `lane_kind` (gpu, annotation, operator or call), `depth` (of nesting), `name`, `family`
-    (`family_of` a kernel's name, `memory`, or the lane's kind), `start_ns` and `duration_ns` (whole, also beyond the window).
+    Columns: `window` (0 is around the longest gap), `lane`, `lane_kind` (gpu, annotation, operator or call), `depth` (of
+    nesting), `name`, `family` (`family_of` a kernel's name, `memory` for copies and fills, else the lane's kind), `start_ns`
+    and `duration_ns` (of the whole event, also beyond the window).
     """
     parts = [_events(trace, number, window, family_of) for number, window in enumerate(excerpts(trace))]
     if not parts:
@@ -52,7 +53,7 @@ def timeline(trace: Trace, family_of: dict[str, str]) -> Table:
 
 
 def excerpts(trace: Trace) -> list[Excerpt]:
-    """Windows around the longest gaps, none of which overlaps an earlier one."""
+    """Windows around the longest gaps. No window overlaps another."""
     found = gaps(trace)
     chosen: list[Excerpt] = []
     for row in np.argsort(found["start_ns"] - found["end_ns"], kind="stable").tolist():
@@ -94,7 +95,7 @@ def _events(trace: Trace, number: int, window: Excerpt, family_of: dict[str, str
 
 
 def _busiest_thread(trace: Trace, inside: Bools) -> int:
-    """The thread with the most operators and calls among these events, -1 without any."""
+    """The thread with most annotations, operators and calls among these events, or -1 if there are none."""
     host = inside & np.isin(trace.events["category"], list(LANES))
     threads = trace.events["thread"][host]
     return int(np.bincount(threads).argmax()) if len(threads) else -1
@@ -118,7 +119,7 @@ def _lanes(trace: Trace, rows: Int64s, kinds: Objects) -> Objects:
 
 
 def _depths(trace: Trace, rows: Int64s, kinds: Objects) -> Int64s:
-    """How many of the shown events of one lane enclose each."""
+    """For each event, how many of the shown events of its lane enclose it."""
     depth = np.zeros(len(rows), dtype=np.int64)
     for kind in set(LANES.values()):
         mine = np.flatnonzero(kinds == kind)

@@ -1,1 +1,1 @@
-"""Which chain of events the time depended on, through HolisticTraceAnalysis."""
+"""Which chain of events the time depended on, found with HolisticTraceAnalysis."""

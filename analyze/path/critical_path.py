@@ -1,7 +1,7 @@
 """Which chain of events did the time depend on?
 
-The path is HTA's (`hta_graph`): the longest chain of host work, launches, kernels and waits. It covers each moment from its
-start to its end once, so that its parts add up to its length, to the nanosecond.
+HTA finds the path (`hta_graph`): the longest chain of host work, launches, kernels and waits. The path covers each moment from
+its start to its end once, so its parts add up to its length, to the nanosecond.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ BOUNDS = {
     "return": "sync",
     "waiting": "sync",
 }
-"""What bounds the time of each kind of part of the path."""
+"""For each kind of part of the path, what bounds its time."""
 KINDS = tuple(BOUNDS)
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The part of a trace whose path is asked for: an annotation (or all that begin so), and which of its instances.
+    """The part of a trace whose path is asked for: one instance of an annotation.
 
-    Without a name it is the whole trace, without an index the longest instance.
+    `name` is the annotation's name, or the beginning of it. `index` counts its instances from 0. Without an index it is the
+    longest instance, without a name the whole trace.
     """
 
     name: str | None = None
@@ -49,7 +50,7 @@ class Scope:
 
     @classmethod
     def parse(cls, text: str) -> Scope:
-        """`NAME` or `NAME:INDEX`."""
+        """The scope that `NAME` or `NAME:INDEX` asks for."""
         name, colon, index = text.rpartition(":")
         return cls(name, int(index)) if colon and index.isdecimal() else cls(text)
 
@@ -58,9 +59,10 @@ class Scope:
 class CriticalPath:
     """The path through one trace, or through one instance of the annotation `window`.
 
-    `segments` are its parts in the order of time: `kind`, `bound`, `name`, `lane`, `start_ns`, `duration_ns`. `bounds` sums
-    them up by bound and kind, `events` by name too: `count`, `time_ns`, `share` of `length_ns`, the most time first.
-    `hta_own_ns` is what HTA's own weights give its own longest path, and `hta_own_elapsed_ns` the time that passes along it.
+    `segments` has its parts in the order of time: `kind`, `bound`, `name`, `lane`, `start_ns`, `duration_ns`. `bounds` sums
+    them up by bound and kind, and `events` by bound, kind and name. Both have `count`, `time_ns` and `share` (of `length_ns`),
+    the most time first. `hta_own_ns` is the length of the longest path by HTA's own weights, and `hta_own_elapsed_ns` the time
+    that passes along that path.
     """
 
     window: str | None
@@ -77,13 +79,16 @@ class CriticalPath:
 
 @dataclass(frozen=True)
 class NoCriticalPath:
-    """Why there is none, in one line."""
+    """There is no critical path; `reason` says why, in one line."""
 
     reason: str
 
 
 def critical_path(trace: Trace, family_of: dict[str, str], scope: Scope) -> CriticalPath | NoCriticalPath:
-    """The critical path within `scope`; `family_of` tells each kernel's. Raises MissingExtraError without HTA."""
+    """The critical path within `scope`, or why there is none. `family_of` maps a kernel's name to its family.
+
+    Raises MissingExtraError if HTA is not installed.
+    """
     span = _span(trace, scope)
     if isinstance(span, NoCriticalPath):
         return span
@@ -113,7 +118,7 @@ def critical_path(trace: Trace, family_of: dict[str, str], scope: Scope) -> Crit
 
 
 def _span(trace: Trace, scope: Scope) -> tuple[str | None, int | None, int | None] | NoCriticalPath:
-    """The annotation's full name, and its start and end."""
+    """The name, start and end in ns of the annotation's instance, or why there is none. All None for the whole trace."""
     if scope.name is None:
         return None, None, None
     rows = trace.where(Category.ANNOTATION)
@@ -132,7 +137,7 @@ def _span(trace: Trace, scope: Scope) -> tuple[str | None, int | None, int | Non
 
 
 def _segments(trace: Trace, fed: Feed, edges: Table, family_of: dict[str, str]) -> Table:
-    """The path's edges that take time, named; successive ones of one event are one."""
+    """The path's edges that take time, with names. Successive edges of one kind and one event become one segment."""
     edges = edges.take(edges["end_ns"] > edges["start_ns"])
     kind = _kinds(trace, fed, edges, family_of)
     event = _events(fed, edges)
@@ -158,7 +163,7 @@ def _segments(trace: Trace, fed: Feed, edges: Table, family_of: dict[str, str]) 
 
 
 def _events(fed: Feed, edges: Table) -> Int64s:
-    """The row of `events` that each edge's time belongs to, or -1: of a delay, the kernel that comes late."""
+    """The row of `events` to which each edge's time belongs, or -1. A delay belongs to the event that comes late."""
     edge, entry = edges["edge"], edges["within"].copy()
     late = np.isin(edge, (Edge.LAUNCH, Edge.QUEUED, Edge.BEHIND, Edge.NEXT, Edge.RETURN, Edge.WAITING))
     entry[late] = edges["after"][late]
@@ -166,7 +171,7 @@ def _events(fed: Feed, edges: Table) -> Int64s:
 
 
 def _kinds(trace: Trace, fed: Feed, edges: Table, family_of: dict[str, str]) -> Int64s:
-    """For each edge the place of its kind in KINDS."""
+    """For each edge, the place of its kind in KINDS."""
     edge = edges["edge"]
     kind = np.full(len(edge), KINDS.index("outside"), dtype=np.int64)
     for one in (Edge.LAUNCH, Edge.QUEUED, Edge.BEHIND, Edge.RETURN, Edge.WAITING):
@@ -195,7 +200,7 @@ def _work_kinds(trace: Trace, rows: Int64s, family_of: dict[str, str]) -> Int64s
 
 
 def _launched_late(trace: Trace, rows: Int64s, free_ns: Int64s) -> Bools:
-    """Whether each GPU event's launch was still under way when its stream became free, as in `idle`."""
+    """For each GPU event, whether its launching call had not yet returned when its stream became free, as in `idle`."""
     call = np.full(len(trace), -1, dtype=np.int64)
     call[trace.gpu["event"]] = np.where(trace.first_of_launch, trace.call_of_gpu, -1)
     late: Bools = (call[rows] >= 0) & (trace.end_ns[call[rows]] > free_ns)
@@ -203,20 +208,23 @@ def _launched_late(trace: Trace, rows: Int64s, free_ns: Int64s) -> Bools:
 
 
 def _launched(trace: Trace) -> Bools:
-    """For each event whether its launch is known: recorded, or, of a graph's later nodes, that of the first."""
+    """For each event, whether its launch is known. A graph's later nodes were launched with the first, so they count."""
     known = np.ones(len(trace), dtype=np.bool_)
     known[trace.gpu["event"]] = (trace.call_of_gpu >= 0) | ~trace.first_of_launch
     return known
 
 
 def _around(trace: Trace, fed: Feed, edges: Table) -> Int64s:
-    """The innermost Python frame or annotation open at the start of each edge, on the thread of what came before; or -1."""
+    """The innermost Python frame or annotation open at the start of each edge, or -1.
+
+    It is looked for on the thread of the event before the edge.
+    """
     thread = trace.events["thread"][fed.event[edges["before"]]]
     return trace.nested(trace.where(Category.ANNOTATION, Category.PYTHON)).innermost(thread, edges["start_ns"])
 
 
 def _lanes(trace: Trace, rows: Int64s) -> Objects:
-    """Where each event ran: `stream 7`, `thread 1234`."""
+    """The lane on which each event ran: `stream 7`, `thread 1234`."""
     stream = np.full(len(trace), -1, dtype=np.int64)
     stream[trace.gpu["event"]] = np.arange(len(trace.gpu))
     threads = np.array([f"thread {thread}" for _, thread in trace.threads], dtype=object)
@@ -228,7 +236,7 @@ def _lanes(trace: Trace, rows: Int64s) -> Objects:
 
 
 def _summed(segments: Table, *by: str) -> Table:
-    """The segments by these columns, the most time first."""
+    """The sums of the segments over these columns, the most time first."""
     keys = np.stack([np.unique(segments[name].astype(str), return_inverse=True)[1] for name in by], axis=1)
     _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     group = group.reshape(-1)
@@ -241,7 +249,7 @@ def _summed(segments: Table, *by: str) -> Table:
 
 
 def _notes(fed: Feed, found: HtaPath, length: int) -> list[TraceWarning]:
-    """What to know of the path before trusting it, by name."""
+    """The warnings that a reader must know before trusting the path."""
     unweighed = found.own_elapsed_ns - found.own_ns
     missed = int(fed.end_ns.max() - fed.start_ns.min()) - length
     own, elapsed = duration(unweighed), duration(found.own_elapsed_ns)

@@ -1,19 +1,21 @@
 """What must HTA be given so that its numbers agree with ours?
 
-HolisticTraceAnalysis (HTA) reads a Chrome trace and builds a graph of what depends on what. Read as it is, a trace loses
-things there: HTA keeps one kernel of each CUDA graph launch, knows few of the calls that launch, tells streams apart only
-within one device, takes a stream 0 for no stream, and finds no host wait unless the profiler recorded `cuda_sync` events,
-which none does by default. So we write it a trace of our own, in whole nanoseconds:
+HolisticTraceAnalysis (HTA) reads a Chrome trace and builds a graph of which event depends on which. An unchanged trace loses
+information there. HTA keeps one kernel of each CUDA graph launch and knows few of the calls that launch. It distinguishes
+streams only within one device, and takes stream 0 for no stream. It finds host waits only in `cuda_sync` events, which no
+profiler records by default. So we write a trace for HTA, in whole nanoseconds:
 
-- launching calls have one name; each further GPU event of one call (the nodes of a graph) gets a launch of 1 ns within it;
-- each stream of each device is a stream from 1 up, and its events follow each other: one that starts before the one before
-  it has ended, or before its own launch, starts then;
-- a blocking call that ends after a GPU event ended within it waited for that (of several, the last): a `Stream Sync`;
-- GPU events whose launch was not recorded get one of 1 ns before everything else: most were launched before the recording;
-- a GPU event that HTA finds no reason for to start late is behind the one that ended last before it, on whichever stream, if
-  that ended after its launch: it may have waited for it, but waits between streams are not recorded;
-- host events are cut where they outlast the one around them;
-- what a second launching thread does while the first records nothing, as autograd's, stands on the thread of the first.
+- All launching calls have one name. If a call launches several GPU events (the nodes of a graph), each further one gets a
+  launch of 1 ns inside the call.
+- The streams of all devices are numbered from 1. The events of a stream follow each other: if one starts before the one before
+  it has ended, or before its own launch, its start is moved to that time.
+- If a GPU event ends during a blocking call, the call waited for it; of several, for the last. A `Stream Sync` records that.
+- GPU events without a recorded launch get a launch of 1 ns before everything else, as most were launched before the recording.
+- For some GPU events HTA finds no reason why they start late. Such an event counts as behind the one that ended last before it,
+  on any stream, if that ended after its launch. It may have waited for that one, but waits between streams are not recorded.
+- Host events that last longer than the one around them are cut.
+- A second launching thread, such as autograd's, may work while the first records nothing. Its events are then moved to the
+  first thread.
 """
 
 from __future__ import annotations
@@ -30,23 +32,30 @@ from ..trace.intervals import merge, nest
 from ..trace.trace import CALLS, Category, Trace
 
 BASE = 1 << 40
-"""Added to times and correlations: HTA stores columns in the smallest integers that hold them, and then overflows these."""
+"""The number added to all times and correlations.
+
+HTA stores a column in the smallest integer type that holds it, and later overflows that type. Large numbers prevent this.
+"""
 LAUNCH, WAIT, CALL = "cudaLaunchKernelExC", "cudaStreamSynchronize", "cuda call"
-"""The names that calls go by: HTA reads them, and has its own ideas about some that we don't use."""
+"""The names under which calls are written: a launch, a wait, and any other call.
+
+HTA recognises calls by name, and treats some names specially. Those are not used here.
+"""
 HOST_PROCESS, GPU_PROCESS = 2, 1
 UNRECORDED = -1
-"""Stands for a call that was not recorded; in arrays over the events it has the last place, beyond them."""
+"""The row of a call that was not recorded. Arrays over the events have one more entry at the end for it."""
 NESTED = 100
-"""So many launches may stand at one moment of a thread, one within the other: HTA walks down them by recursion."""
+"""How many launches may be nested at one moment of a thread. HTA visits nested events by recursion, which limits the depth."""
 LATEST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class Feed:
-    """The trace for HTA. Its entries stand in this order: the host events, launches of 1 ns, the GPU events, the waits.
+    """The trace for HTA. Its entries are in this order: host events, launches of 1 ns, GPU events, waits.
 
-    `event` is for each entry the row of `events` that it stands for (of a launch or a wait, the call's). `start_ns` and
-    `end_ns` are its times. `waited` says for each entry whether it is a call that waits.
+    `event` has, for each entry, the row of `events` that it stands for; for a launch or a wait that is the call's row. A launch
+    that was not recorded has the row of its GPU event. `start_ns` and `end_ns` are the entry's times. `waited` says for each
+    entry whether it is a call that waits.
     """
 
     event: Int64s
@@ -58,16 +67,16 @@ class Feed:
     name: tuple[str, ...]
     waited: Bools
     behind: Int64s
-    """For each entry the entry that a GPU event may have waited for, or -1."""
+    """For each entry that is a GPU event, the entry for which it may have waited, or -1; -1 for all other entries."""
     unlaunched: int
-    """GPU events whose launch was not recorded."""
+    """The number of GPU events whose launch was not recorded."""
     moved: int
-    """GPU events that start later than recorded."""
+    """The number of GPU events that start later here than recorded."""
     cut: int
-    """Host events that end earlier than recorded."""
+    """The number of host events that end earlier here than recorded."""
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """The trace's events."""
+        """The trace's events, as the dictionaries that go into its JSON."""
         rows = zip(
             self.category,
             self.name,
@@ -77,7 +86,7 @@ class Feed:
             self.correlation.tolist(),
             strict=True,
         )
-        # HTA takes the index 0 of a linked event for none, so the first entry is one that nothing links to.
+        # If the linked event has index 0, HTA takes it for none. So the first event is one to which nothing links.
         yield {"ph": "X", "cat": "user_annotation", "name": "all", "pid": 0, "tid": 0, "ts": BASE, "dur": 1, "args": {}}
         for category, name, start, duration, lane, correlation in rows:
             args = {"correlation": correlation + BASE} if correlation >= 0 else {}
@@ -103,7 +112,11 @@ _WRITTEN = {
 
 
 def feed(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -> Feed:
-    """The trace for HTA, or of it the host events that start in [start_ns, end_ns) and the GPU events that they launched."""
+    """The trace for HTA.
+
+    If `start_ns` and `end_ns` are given, it holds only the host events that start in [start_ns, end_ns), and the GPU events
+    that they launched.
+    """
     host = trace.where(Category.OPERATOR, *CALLS)
     chosen = np.zeros(len(trace) + 1, dtype=np.bool_)
     if start_ns is not None and end_ns is not None:
@@ -114,7 +127,7 @@ def feed(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -
     gpu = np.flatnonzero(chosen[trace.call_of_gpu]).astype(np.int64)
     call = trace.call_of_gpu[gpu]
 
-    # Host events without a length say nothing, but a launch must have one to be seen.
+    # Host events without a length are left out. A launch must have a length to be kept, so it gets at least 1 ns.
     first = min(trace.start_ns[host].min(initial=LATEST), trace.start_ns[trace.gpu["event"][gpu]].min(initial=LATEST))
     start, end = np.append(trace.start_ns, first), np.append(trace.end_ns, first)
     end[call] = np.maximum(end[call], start[call] + 1)
@@ -128,7 +141,7 @@ def feed(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -
     own, launch_start = _launches(gpu_start, call, start, end, waiting)
     extra = np.flatnonzero(~own)
 
-    place = np.full(len(trace) + 1, -1, dtype=np.int64)  # of each host event
+    place = np.full(len(trace) + 1, -1, dtype=np.int64)  # the place of each host event in `host`
     place[host] = np.arange(len(host))
     correlation = np.full(len(host), -1, dtype=np.int64)
     correlation[place[call[own]]] = np.flatnonzero(own)
@@ -138,7 +151,7 @@ def feed(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -
 
     unrecorded = call[extra] == UNRECORDED
     extra_lane = np.where(unrecorded, len(trace.threads) + 1 + extra // NESTED, lane[place[call[extra]]])
-    wait_end = np.maximum(gpu_start[awaited], gpu_end[awaited] - 1)  # before the next event of the stream, if that is at once
+    wait_end = np.maximum(gpu_start[awaited], gpu_end[awaited] - 1)  # before the next event of the stream can start
     categories = trace.events["category"]
     before_gpu, others = len(host) + len(extra), len(extra) + len(gpu) + len(waiting)
     behind = np.full(len(host) + others, -1, dtype=np.int64)
@@ -171,7 +184,7 @@ def feed(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -
 
 
 def _host_names(trace: Trace, host: Int64s, correlation: Int64s, waited: Bools) -> Iterator[str]:
-    """Operators by their own names, calls by those that HTA is to know them by."""
+    """The names of the host events: an operator's own name, and for a call the name under which HTA is to see it."""
     operator = trace.events["category"][host] == Category.OPERATOR
     names = zip(trace.names(host).tolist(), operator.tolist(), waited.tolist(), (correlation >= 0).tolist(), strict=True)
     for name, is_operator, waits, launches in names:
@@ -179,10 +192,11 @@ def _host_names(trace: Trace, host: Int64s, correlation: Int64s, waited: Bools) 
 
 
 def _host_lanes(trace: Trace, host: Int64s, call: Int64s) -> Int64s:
-    """For each host event the thread that it stands on, from 1 up.
+    """For each host event, the number of the thread on which it is written, from 1 up.
 
-    A block of events (they overlap, and nothing overlaps them) of a launching thread goes to the thread that launches most,
-    where that has nothing meanwhile: it can only be waiting for this one.
+    A block is a group of overlapping events of one thread that no other event of that thread overlaps. A block of another
+    launching thread is moved to the thread that launches most, if that thread has no event in the meantime: it can only be
+    waiting for this block.
     """
     thread = trace.events["thread"][host].astype(np.int64)
     launches = np.bincount(trace.events["thread"][call], minlength=len(trace.threads))
@@ -203,7 +217,7 @@ def _host_lanes(trace: Trace, host: Int64s, call: Int64s) -> Int64s:
 
 
 def _blocks(start: Int64s, end: Int64s) -> tuple[Int64s, Int64s, Int64s]:
-    """For each interval the number of its block, and each block's start and end."""
+    """For each interval, the number of its block, and the start and end of each block."""
     order = np.argsort(start, kind="stable")
     latest = np.maximum.accumulate(end[order])
     opens = np.concatenate(([True], start[order][1:] >= latest[:-1]))
@@ -214,7 +228,7 @@ def _blocks(start: Int64s, end: Int64s) -> tuple[Int64s, Int64s, Int64s]:
 
 
 def _cut_to_nest(host: Int64s, lane: Int64s, start: Int64s, end: Int64s) -> int:
-    """Cut `end` of host events that outlast the one around them, outermost first; return how many."""
+    """Cut `end` of the host events that last longer than the one around them, outermost first. Return how many were cut."""
     cut = np.zeros(len(end), dtype=np.bool_)
     parent = np.full(len(end) + 1, -1, dtype=np.int64)
     while True:
@@ -230,9 +244,9 @@ def _cut_to_nest(host: Int64s, lane: Int64s, start: Int64s, end: Int64s) -> int:
 
 
 def _in_sequence(trace: Trace, gpu: Int64s, launched: Int64s) -> tuple[Int64s, Int64s, Int64s]:
-    """For each GPU event its stream, from 1 up, its start and its end, so that the events of a stream follow each other.
+    """For each GPU event, its stream (from 1 up), start and end, changed so that the events of a stream follow each other.
 
-    The union of each stream's events stays as it is, but for events that start before their launch.
+    The union of each stream's events does not change, except where events start before their launch.
     """
     rows = trace.gpu["event"][gpu]
     lanes = np.stack((trace.gpu["device"][gpu], trace.gpu["stream"][gpu]), axis=1)
@@ -252,10 +266,10 @@ def _in_sequence(trace: Trace, gpu: Int64s, launched: Int64s) -> tuple[Int64s, I
 def _waits(
     trace: Trace, host: Int64s, call: Int64s, start: Int64s, end: Int64s, gpu_start: Int64s, gpu_end: Int64s
 ) -> tuple[Int64s, Int64s]:
-    """The calls that waited (rows of `events`), and the GPU event (place in `gpu_end`) that each waited for.
+    """The calls that waited (rows of `events`), and the GPU event (place in `gpu_end`) for which each waited.
 
-    It is the last to end within the call, of those launched before it or by it. A copy that was over before its call
-    returned was waited for, whatever the call's name.
+    Candidates are the events that were launched before the call or by it. The call waited for the last of them to end during
+    the call. If a copy ended before its own call returned, that call counts as waiting, whatever its name is.
     """
     waits = np.zeros(len(trace), dtype=np.bool_)
     waits[blocking_calls(trace)] = True
@@ -280,10 +294,10 @@ def _copies(trace: Trace, call: Int64s, end: Int64s, gpu_end: Int64s) -> Int64s:
 
 
 def _behind(start: Int64s, end: Int64s, launched: Int64s) -> Int64s:
-    """For each GPU event the last to end before it starts, if that ended after its launch; or -1."""
+    """For each GPU event, the event that ended last before its start, if that ended after its launch, else -1."""
     order = np.lexsort((start, end))
     place = np.searchsorted(end[order], start, side="right") - 1
-    # An event without a length is neither behind itself nor behind those that are behind it.
+    # An event without a length must not be behind itself, nor behind an event that is behind it.
     place[order] = np.minimum(place[order], np.arange(len(order)) - 1)
     last: Int64s = order[place]
     behind: Int64s = np.where((place >= 0) & (end[last] > launched), last, -1)
@@ -291,9 +305,10 @@ def _behind(start: Int64s, end: Int64s, launched: Int64s) -> Int64s:
 
 
 def _launches(gpu_start: Int64s, call: Int64s, start: Int64s, end: Int64s, waiting: Int64s) -> tuple[Bools, Int64s]:
-    """For each GPU event whether its call itself is its launch, and the start of the launch.
+    """For each GPU event, whether its call itself is its launch, and the start of the launch.
 
-    It is where it is the call's first event, unless the call waits: HTA lets an event be linked to one other.
+    The call is the launch of its first GPU event, unless the call waits. HTA links an event to only one other, so all further
+    events, and those of a waiting call, need a launch of their own.
     """
     order = np.lexsort((gpu_start, call))
     grouped = call[order]
@@ -308,6 +323,6 @@ def _launches(gpu_start: Int64s, call: Int64s, start: Int64s, end: Int64s, waiti
     waits[waiting] = True
     own = (number == 0) & ~waits[call] & (call != UNRECORDED)
     length = end[call] - start[call]
-    # One after the other; where the call is too short for that, spread over it.
+    # The launches follow each other, 1 ns apart. If the call is too short for that, they are spread over it.
     offset = np.where(size <= length, number, number * length // np.maximum(size, 1))
     return own, start[call] + offset

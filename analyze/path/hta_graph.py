@@ -1,8 +1,9 @@
-"""What does HTA find to be the critical path of what it is fed?
+"""Which critical path does HTA find in the trace that it is given?
 
-HTA builds the graph and finds the longest path through it. Its own weights leave out what lies between two outermost
-operators of a thread, and every wait for a synchronisation's return; the longest path by them is no chain of elapsed time.
-So the edges get the time that passes along them, a waiting call's own end none, and HTA finds the longest path again.
+HTA builds the graph and finds the longest path through it. HTA's own weights leave out the time between two outermost operators
+of a thread, and the time until a synchronisation returns. So the longest path by these weights is no chain of elapsed time.
+Here the weight of each edge is the time that passes along it, except that the end of a waiting call has weight 0. HTA then
+finds the longest path again.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ from tracekit.table import Table
 from .hta_feed import Feed
 
 DELAY_NS = 1_500_000
-"""HTA's longest delay between two kernels that needs no other reason: 1500, in the unit of the trace that it reads."""
+"""The longest delay between two kernels for which HTA needs no other reason.
+
+HTA's own value is 1500, in the unit of the trace that it reads, which is usually µs. The feed is in ns.
+"""
 
 
 class Edge(IntEnum):
-    """What a part of the path stands for."""
+    """The meaning of an edge of the path."""
 
     WORK = 0
     OUTSIDE = 1
@@ -51,9 +55,9 @@ class HtaPath:
     """HTA's longest path through the feed.
 
     `edges` has a row for each edge, in the order of time: `edge` (int64, Edge), `start_ns`, `end_ns` (int64), `before` and
-    `after` (int64: the feed's entries at its ends) and `within` (int64: the entry that its time belongs to, or -1).
-    `own_ns` is the length of the longest path by HTA's own weights, `own_elapsed_ns` the time from its start to its end.
-    `backward` edges went back in time and were left out.
+    `after` (int64: the feed's entries at its ends) and `within` (int64: the entry to which its time belongs, or -1).
+    `own_ns` is the length of the longest path by HTA's own weights, and `own_elapsed_ns` the time from its start to its end.
+    `backward` is the number of edges that went back in time and were left out.
     """
 
     version: str
@@ -64,37 +68,37 @@ class HtaPath:
 
 
 class HtaError(Exception):
-    """HTA cannot analyse what it was given; the message is one line."""
+    """HTA cannot analyse the trace that it was given. The message is one line."""
 
 
 def require_hta() -> None:
     """Raise MissingExtraError if HTA is not installed."""
     try:
         found = importlib.util.find_spec("hta")
-    except ValueError:  # of a module that was put aside
+    except ValueError:  # raised if `sys.modules` holds a stand-in without a spec
         found = None
     if found is None:
         raise MissingExtraError("a critical path needs HolisticTraceAnalysis (traceinsight)", "hta")
 
 
 def hta_path(feed: Feed) -> HtaPath:
-    """The longest path. Raises MissingExtraError without HTA, HtaError where it fails."""
+    """The longest path. Raises MissingExtraError if HTA is not installed, HtaError if HTA fails."""
     require_hta()
     try:
         with quiet_hta():
             return _path(feed)
     except HtaError:
         raise
-    except Exception as error:  # whatever it meets: asserts, missing columns, networkx
+    except Exception as error:  # HTA may raise anything: asserts, missing columns, networkx
         raise HtaError(f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}") from error
 
 
 @contextlib.contextmanager
 def quiet_hta() -> Iterator[None]:
-    """Within, HTA neither rounds nor prints nor logs; then all is as it was.
+    """A context in which HTA does not round, print or log. Afterwards all settings are restored.
 
-    HTA has no other way than its process-wide options and a constant of its module. The threshold between kernels is put in
-    nanoseconds, and each kernel keeps an edge from its launch, so that none hangs in the air.
+    HTA can only be set through process-wide options and a constant of its module. The threshold between kernels is set in
+    nanoseconds. Each kernel keeps an edge from its launch, so that no kernel is without a predecessor.
     """
     disabled = logging.root.manager.disable
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -121,7 +125,7 @@ def quiet_hta() -> Iterator[None]:
 
 
 def read_trace(path: Path) -> Any:
-    """The file as HTA reads it (`hta.common.trace.Trace`, rank 0), all of it. Only within `quiet_hta`."""
+    """The whole file as HTA reads it (`hta.common.trace.Trace`, rank 0). Call it only within `quiet_hta`."""
     from hta.common.trace import Trace as HtaTrace
     from hta.configs.parser_config import ParserConfig
 
@@ -131,7 +135,7 @@ def read_trace(path: Path) -> Any:
 
 
 def read_feed(feed: Feed) -> Any:
-    """The feed as HTA reads it. Only within `quiet_hta`."""
+    """The feed as HTA reads it (`hta.common.trace.Trace`). Call it only within `quiet_hta`."""
     with tempfile.TemporaryDirectory(prefix="tracekit-hta-") as folder:
         path = Path(folder, "trace.json")
         path.write_text(json.dumps({"schemaVersion": 1, "traceEvents": list(feed.entries())}), encoding="ascii")
@@ -156,7 +160,10 @@ def _path(feed: Feed) -> HtaPath:
 
 
 def _weigh(graph: Any, feed: Feed) -> tuple[int, dict[tuple[int, int], Edge]]:
-    """Give each edge the time that passes along it; return how many went back in time, and what each stands for."""
+    """Give each edge the time that passes along it as its weight.
+
+    Edges that go back in time are removed. Return how many those are, and the meaning of each other edge.
+    """
     from hta.analyzers.critical_path_analysis import CPEdgeType
 
     edge_of = {
@@ -188,11 +195,11 @@ def _weigh(graph: Any, feed: Feed) -> tuple[int, dict[tuple[int, int], Edge]]:
 
 
 def _explain_starts(graph: Any, feed: Feed, kinds: dict[tuple[int, int], Edge]) -> None:
-    """Correct why GPU events start when they do, of those whose launch HTA does not hold to be the reason.
+    """Correct the reason why a GPU event starts when it does, if HTA does not take its launch for the reason.
 
-    It wants nothing else to be queued when the event starts, so that a launch counts only where the next one comes after
-    that. Here the launch is the reason where everything before it on the GPU had ended; where something had not, and the
-    stream does not explain the start, that which ended last is.
+    HTA takes a launch for the reason only if nothing else is queued when the event starts: the next launch must come after
+    that. Here the launch is the reason if all earlier events of the GPU had ended by the time of the launch. If one had not
+    ended, and the event's own stream does not explain the start, the reason is the event that ended last.
     """
     from hta.analyzers.critical_path_analysis import CPEdge, CPEdgeType
 
@@ -214,7 +221,7 @@ def _explain_starts(graph: Any, feed: Feed, kinds: dict[tuple[int, int], Edge]) 
 
 
 def _edges(graph: Any, kinds: dict[tuple[int, int], Edge]) -> Table:
-    """The path's edges, with the feed's entries for HTA's, whose first is a stopgap and begins at 0."""
+    """The path's edges. HTA's events are converted to the feed's entries: HTA's first event is not one of them."""
     nodes, path = graph.node_list, graph.critical_path_nodes
     rows = []
     for u, v in pairwise(path):

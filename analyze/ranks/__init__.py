@@ -1,1 +1,1 @@
-"""What several ranks do to each other: communication, and who waits for whom."""
+"""How several ranks affect each other: how they communicate, and which rank waits for which."""

@@ -17,9 +17,9 @@ from ..trace.trace import HOST_CALL, Category, Trace
 
 FAMILY = "communication"
 MARKS = ("nccl:", "gloo:", "ucc:", "mpi:", "xccl:", "hccl:")
-"""How the annotations begin that PyTorch's backends write around a collective."""
+"""The beginnings of the annotations that PyTorch's backends write around a collective."""
 
-# A collective's name as PyTorch, NCCL and RCCL write it, in letters alone. The first kind that is found counts.
+# The words in a collective's name as PyTorch, NCCL and RCCL write it, reduced to letters. The first kind with a match counts.
 KINDS: Mapping[str, tuple[str, ...]] = {
     "all_reduce": ("allreduce", "crossdevicereduce"),
     "all_gather": ("allgather",),
@@ -35,10 +35,10 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "recv": ("recv",),
 }
 POINT_TO_POINT = frozenset({"send_recv", "send", "recv"})
-"""Between two ranks: the others of the group take no part."""
+"""The kinds of communication between two ranks. The other ranks of the group take no part."""
 UNKNOWN = "unknown"
 
-# c10's names of its types, as `dtype` has them, and their sizes.
+# The types' names in c10, which `dtype` holds, and their sizes.
 ITEM_BYTES: Mapping[str, int] = {
     **dict.fromkeys(("Byte", "Char", "Bool", "Float8_e4m3fn", "Float8_e5m2", "Float8_e4m3fnuz", "Float8_e5m2fnuz"), 1),
     **dict.fromkeys(("Half", "BFloat16", "Short", "UInt16"), 2),
@@ -50,16 +50,16 @@ ITEM_BYTES: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Communication:
-    """A rank's GPU time by what it does, in ns.
+    """A rank's GPU time by what the GPU does, in ns.
 
-    `communication_ns` is the union of its communication kernels, `compute_ns` that of all other kernels, `overlap_ns` the
-    moments of both, and `exposed_ns` = communication - overlap. `copies_ns` is the time of nothing but copies and fills. So
-    compute + exposed + copies = busy and busy + idle = span. `kernel_time_ns` adds up the communication kernels' durations,
-    which is more than their union where they overlap each other.
+    `communication_ns` is the union of the communication kernels, and `compute_ns` the union of all other kernels.
+    `overlap_ns` is the time when both run, and `exposed_ns` = communication - overlap. `copies_ns` is the time when only copies
+    and fills run. So compute + exposed + copies = busy, and busy + idle = span. `kernel_time_ns` is the sum of the
+    communication kernels' durations, which is more than their union if they overlap each other.
 
-    `collectives` has a row a communication kernel, in the order of their starts: `gpu` (row of `trace.gpu`), `start_ns`,
-    `duration_ns`, `name`, `kind` (a key of KINDS, or `unknown`), `process_group` and `group_ranks` (text or None), `sequence`,
-    `group_size`, `bytes` (None where not recorded).
+    `collectives` has a row for each communication kernel, in the order of their starts: `gpu` (row of `trace.gpu`), `start_ns`,
+    `duration_ns`, `name`, `kind` (a key of KINDS, or `unknown`), `process_group` and `group_ranks` (text), `sequence`,
+    `group_size` and `bytes`. The last five are None where not recorded.
     """
 
     span_ns: int
@@ -75,7 +75,7 @@ class Communication:
 
 
 def communication(trace: Trace, family_of: Mapping[str, str]) -> Communication | None:
-    """A rank's communication, or None without a GPU event; `family_of` tells a kernel name's family."""
+    """A rank's communication, or None if there are no GPU events. `family_of` maps a kernel's name to its family."""
     event = trace.gpu["event"]
     if not len(event):
         return None
@@ -100,10 +100,11 @@ def communication(trace: Trace, family_of: Mapping[str, str]) -> Communication |
 
 
 def collective_groups(collectives: Table) -> Table:
-    """Collectives of one kind, process group and size, by time, with the bandwidth that they reach, waiting included.
+    """A row for all collectives of one kind, process group and size, the most time first.
 
-    `kind`, `process_group`, `group_size`, `bytes` (or None), `count`, `time_ns`, `min_ns`, `median_ns` (lower), and of the
-    shortest `algorithm_gb_s` and `bus_gb_s` (None where the size is not recorded): see `bandwidth`.
+    Columns: `kind`, `process_group`, `group_size`, `bytes` (or None), `count`, `time_ns`, `min_ns` and `median_ns` (the lower
+    median). `algorithm_gb_s` and `bus_gb_s` are the bandwidth of the shortest collective, None where the size is not recorded:
+    see `bandwidth`. All times include waiting.
     """
     names = ("kind", "process_group", "group_size", "bytes")
     keys = list(zip(*(collectives[name].tolist() for name in names), strict=True))
@@ -128,11 +129,11 @@ def collective_groups(collectives: Table) -> Table:
 
 
 def bandwidth(kind: str, size: int | None, ranks: int | None, time_ns: int) -> tuple[float | None, float | None]:
-    """Algorithm and bus bandwidth in GB/s of a collective of `size` bytes among `ranks`, or None where that cannot be told.
+    """Algorithm and bus bandwidth in GB/s of a collective of `size` bytes among `ranks` ranks. Each is None if it is not known.
 
-    algbw = S/t, and busbw = algbw times 2(n-1)/n for an all-reduce, (n-1)/n for an all-gather, reduce-scatter and all-to-all,
-    1 for a broadcast, a reduce and point to point. S counts the whole array, as nccl-tests does: all that is gathered or
-    scattered. Source: https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md
+    algbw = S/t. busbw is algbw times a factor: 2(n-1)/n for an all-reduce, (n-1)/n for an all-gather, reduce-scatter and
+    all-to-all, 1 for a broadcast, a reduce and point to point. S is the size of the whole array, as in nccl-tests: everything
+    that is gathered or scattered. Source: https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md
     """
     if not size or time_ns <= 0:
         return None, None
@@ -146,7 +147,7 @@ def bandwidth(kind: str, size: int | None, ranks: int | None, time_ns: int) -> t
 
 
 def kind_of(*names: str | None) -> str:
-    """The kind of a collective by the first of these names that tells it."""
+    """The kind of a collective, by the first of these names that says it, or `unknown`."""
     for name in names:
         letters = re.sub(r"[^a-z]", "", (name or "").lower())
         for kind, words in KINDS.items():
@@ -188,7 +189,7 @@ def _collectives(trace: Trace, gpu: Int64s) -> Table:
 
 
 def _told(trace: Trace, gpu: Int64s) -> Table:
-    """What was recorded of each kernel's collective: by itself, or else by the host call that launched it."""
+    """The recorded description of each kernel's collective: the kernel's own, or else that of its host call."""
     columns = [column for column in trace.collectives.columns if column != "event"]
     if not len(trace.collectives):
         return Table({column: np.full(len(gpu), None, dtype=object) for column in columns})
@@ -200,7 +201,7 @@ def _told(trace: Trace, gpu: Int64s) -> Table:
     for column in columns:
         found[column] = np.full(len(gpu), None, dtype=object)
         found[column][row >= 0] = trace.collectives[column][row[row >= 0]]
-    # Kernels know no sequence number in older releases, their host calls may.
+    # In older releases kernels have no sequence number, but their host calls may have one.
     missing = (own >= 0) & (around >= 0)
     sequence = trace.collectives["sequence"]
     found["sequence"][missing] = [
@@ -211,13 +212,13 @@ def _told(trace: Trace, gpu: Int64s) -> Table:
 
 
 def _host_calls(trace: Trace, gpu: Int64s) -> Int64s:
-    """For each kernel the host call (row of `events`) that says of which collective its launch is, or -1."""
+    """For each kernel, the host call (row of `events`) around its launch that describes its collective, or -1."""
     rows = trace.named(trace.operators, HOST_CALL.__eq__)
     return trace.enclosing(trace.nested(rows), trace.call_of_gpu[gpu])
 
 
 def _marks(trace: Trace, gpu: Int64s) -> Objects:
-    """For each kernel the name in the `nccl:` annotation around its launch, or None."""
+    """For each kernel, the name in the `nccl:` (or other backend's) annotation around its launch, or None."""
     rows = trace.named(trace.where(Category.ANNOTATION), lambda text: text.startswith(MARKS))
     around = trace.enclosing(trace.nested(rows), trace.call_of_gpu[gpu])
     found: Objects = np.full(len(gpu), None, dtype=object)
@@ -226,7 +227,7 @@ def _marks(trace: Trace, gpu: Int64s) -> Objects:
 
 
 def _bytes(kind: str, dtype: str, *elements: int | None) -> int | None:
-    """The size of the whole array: of what goes in, or of what comes out where that is more (an all-gather)."""
+    """The size in bytes of the whole array: the larger of the input and the output. For an all-gather that is the output."""
     item, known = ITEM_BYTES.get(dtype), [count for count in elements if count is not None]
     if item is None or not known or kind in ("barrier", UNKNOWN):
         return None

@@ -1,8 +1,10 @@
-"""What do the ranks of one run do to each other: who comes last, who waits, and for how long?
+"""How do the ranks of one run affect each other: which rank comes last, which wait, and for how long?
 
-Traces of one run say which of how many ranks they are. Their collectives are matched: a collective's kernels start when each
-rank gets there and end together, so the rank whose kernel is the shortest came last, and what the others' kernels are longer is
-their waiting. That needs no common clock. Clocks are taken as recorded, never shifted; how far they are apart is reported.
+Each trace of a run says which rank it is, and of how many. Their collectives are matched. Each rank starts its kernel of a
+collective when it gets there, and all kernels of the collective end together. So the rank with the shortest kernel came last.
+The others' kernels are longer by the time that they waited.
+
+This needs no common clock. Clocks are taken as recorded and never shifted; how far they are apart is reported.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ from ..trace.trace import Trace
 from .communication import POINT_TO_POINT, Communication, bandwidth
 
 IN_NAME = re.compile(r"(?i)(?<![a-z0-9])rank[_.-]?(\d{1,6})(?![0-9])")
-"""A rank in a file's name: `rank3`, `rank_3`, `trace-rank-03`."""
+"""The rank in a file's name: `rank3`, `rank_3`, `trace-rank-03`."""
 
 CLOCKS_AGREE_NS = 100_000
-"""Clocks that are further apart than this do not say which rank came first."""
+"""If clocks are further apart than this, they do not say which rank came first."""
 
 _Given = tuple[Trace, Communication | None, int]
 
@@ -44,36 +46,39 @@ RANK_FIGURES = (
 
 @dataclass(frozen=True)
 class Member:
-    """A trace as a rank of a run."""
+    """One rank of a run: its trace and its communication."""
 
     rank: int
     trace: Trace
     communication: Communication | None
     place: int
-    """Of the trace among all that were given."""
+    """The place of the trace among all traces that were given."""
 
 
 @dataclass(frozen=True)
 class DistributedRun:
     """The ranks of one run.
 
-    `grouped_by` says what made them one: `distributedInfo` or `file names`. `matched_by` says how collectives were matched, in
-    words, or is None where none were. `collectives` counts the matched ones (of two ranks or more), `unmatched` the kernels of
-    those that were not, point to point among them, and `notes` say why. `decided` of the matched have one rank that came last;
-    the `straggler` is the rank that came last at more than half of them, `straggler_share` its share, or both None.
+    `grouped_by` says why these traces are one run: `distributedInfo` or `file names`. `matched_by` says in words how
+    collectives were matched, or is None if none were. `collectives` counts the matched collectives, each of two ranks or more.
+    `unmatched` counts the kernels of the others, including point to point, and `notes` say why. In `decided` of the matched
+    collectives one rank alone came last. The `straggler` is the rank that came last at more than half of these, and
+    `straggler_share` its share of them; both are None if there is no such rank.
 
-    `traces` are the places, among all traces that were given, of the rows of `ranks`.
+    `traces` has, for each row of `ranks`, the place of its trace among all traces that were given.
 
-    `ranks` has a row a rank, times in ns: `rank`, `trace` (its name), `device_name` (or None), `start_ns` and `end_ns` (of its
-    GPU span, from the start of the rank that begins first, clocks as recorded), the figures of `Communication` (None without a
-    GPU event), `collectives` (its communication kernels), `matched` (those of them that were), `wait_ns` (how much longer its
-    kernels took than the shortest of each matched collective), `last` (collectives at which it came
-    last), `clock_offset_ns` (the median distance of its kernels' ends from the median end of each matched collective, or None)
-    and `clock_spread_ns` (the median distance from that).
+    `ranks` has a row for each rank, times in ns: `rank`, `trace` (its name), `device_name` (or None), `start_ns` and `end_ns`
+    (of its GPU span, from the start of the rank that begins first, with clocks as recorded) and the figures of `Communication`
+    (None without GPU events). Further columns: `collectives` (number of its communication kernels), `matched` (number of those
+    that were matched), `wait_ns` (how much longer its kernels took than the shortest one of each matched collective), `last`
+    (number of collectives at which it came last), `clock_offset_ns` (the median distance of its kernels' ends from the median
+    end of each matched collective, or None) and `clock_spread_ns` (the median absolute deviation of these distances).
 
-    `groups` has a row a kind, process group and size of matched collectives, by time: `kind`, `process_group`, `group_size`,
-    `bytes`, `count`, `ranks` (present, on average), `time_ns` (of all ranks' kernels), `wait_ns` (of these), `shortest_ns` (the
-    sum of the shortest), and `algorithm_gb_s` and `bus_gb_s` over that, so without waiting (None where sizes are not recorded).
+    `groups` has a row for each kind, process group and size of matched collectives, the most time first: `kind`,
+    `process_group`, `group_size`, `bytes`, `count`, `ranks` (how many took part, on average), `time_ns` (of all ranks'
+    kernels), `wait_ns` (the part of it spent waiting) and `shortest_ns` (the sum of each collective's shortest kernel).
+    `algorithm_gb_s` and `bus_gb_s` are taken over `shortest_ns`, so without waiting; they are None where sizes are not
+    recorded.
     """
 
     name: str
@@ -94,13 +99,20 @@ class DistributedRun:
 
 
 def find_runs(traces: Sequence[Trace], communications: Sequence[Communication | None]) -> tuple[DistributedRun, ...]:
-    """The runs that these traces are ranks of, in the order of their first trace; none for traces that are no ranks."""
+    """The runs to which these traces belong. A trace that is no rank of a run belongs to none.
+
+    Runs by recorded ranks come first, then runs by file names. Among each, runs are in the order of their first trace; several
+    runs of the same ranks are in the order of time.
+    """
     given = [(trace, found, place) for place, (trace, found) in enumerate(zip(traces, communications, strict=True))]
     return tuple(_run(*one) for one in (*_recorded(given), *_by_names(given)))
 
 
 def _recorded(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
-    """Ranks by what the traces record: those of a folder with one backend and world size, windows of one rank apart."""
+    """The runs by the ranks that traces record, each with its source.
+
+    The ranks of a run lie in one folder and have one backend and one world size. Several windows of one rank are several runs.
+    """
     found = [
         Member(trace.rank, trace, talks, place)
         for trace, talks, place in given
@@ -112,7 +124,7 @@ def _recorded(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
     together: dict[tuple[str, int | None, str | None], list[Member]] = defaultdict(list)
     for member in found:
         folder = os.path.dirname(member.trace.path)
-        # A folder a rank is the other way to keep them.
+        # The traces of a run may also lie in one folder for each rank, side by side.
         home = folder if len(ranks_of[folder]) > 1 else os.path.dirname(os.path.abspath(folder))
         together[home, world_size(member.trace), backend(member.trace)].append(member)
     for members in together.values():
@@ -121,7 +133,7 @@ def _recorded(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
 
 
 def _by_names(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
-    """Ranks by names that differ in the rank alone, of traces that do not record it."""
+    """The runs of traces that record no rank, by file names that differ only in the rank."""
     together: dict[tuple[str, str], list[Member]] = defaultdict(list)
     for trace, found, place in given:
         match = IN_NAME.search(trace.name)
@@ -135,7 +147,10 @@ def _by_names(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
 
 
 def _windows(members: Sequence[Member]) -> list[list[Member]]:
-    """Each rank once a run: where some have several traces, those that were recorded at one time belong together."""
+    """The members as runs in which each rank appears once.
+
+    If a rank has several traces, the traces of different ranks that were recorded at the same time are one run.
+    """
     if max(Counter(member.rank for member in members).values()) == 1:
         return [sorted(members, key=lambda member: member.rank)]
     by_start = sorted(members, key=lambda member: member.trace.origin_ns)
@@ -152,13 +167,13 @@ def _windows(members: Sequence[Member]) -> list[list[Member]]:
 
 
 def world_size(trace: Trace) -> int | None:
-    """How many ranks the run has, as recorded."""
+    """The number of ranks of the run, as recorded, or None."""
     value = trace.metadata.get("distributed", {}).get("world_size")
     return value if type(value) is int else None
 
 
 def backend(trace: Trace) -> str | None:
-    """What the ranks communicate with, as recorded."""
+    """The backend through which the ranks communicate, as recorded, or None."""
     value = trace.metadata.get("distributed", {}).get("backend")
     return value if isinstance(value, str) else None
 
@@ -208,7 +223,7 @@ def _run(members: Sequence[Member], grouped_by: str) -> DistributedRun:
 
 
 def _kernels(members: Sequence[Member]) -> Table:
-    """All communication kernels of all ranks, with `member` (place of the rank) and `end_ns` on the clock as recorded."""
+    """All communication kernels of all ranks. `member` is the place of the rank; `end_ns` is on the clock as recorded."""
     origin = min(member.trace.origin_ns for member in members)
     parts = []
     for place, member in enumerate(members):
@@ -228,7 +243,7 @@ def _kernels(members: Sequence[Member]) -> Table:
 
 
 def _keys(members: Sequence[Member], kernels: Table) -> tuple[str, Int64s, tuple[str, ...]]:
-    """How collectives are matched, for each kernel the number of its collective or -1, and what to know of it."""
+    """How collectives are matched, the number of each kernel's collective (or -1), and notes on the matching."""
     if len(members) < 2:
         return ORDER, np.full(len(kernels), -1, dtype=np.int64), ()
     groups = _codes([_process_group(members, row) for row in _rows(kernels, "member", "process_group", "group_ranks")])
@@ -247,7 +262,7 @@ def _keys(members: Sequence[Member], kernels: Table) -> tuple[str, Int64s, tuple
 
 
 def _process_group(members: Sequence[Member], row: Mapping[str, Any]) -> tuple[str, str]:
-    """A process group's name and ranks: groups of one name may be several, side by side."""
+    """A process group's name and ranks. The ranks are needed, because several groups may have the same name."""
     name, ranks = row["process_group"], row["group_ranks"]
     if name is not None and ranks is None:
         listed = members[row["member"]].trace.metadata.get("distributed", {}).get("pg_config")
@@ -261,13 +276,13 @@ def _rows(table: Table, *columns: str) -> list[dict[str, Any]]:
 
 
 def _codes(values: list[Any]) -> Int64s:
-    """A number for each value, equal for equal ones."""
+    """A number for each value. Equal values get equal numbers."""
     known: dict[Any, int] = {}
     return np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)
 
 
 def _places(kind: Int64s, member: Int64s) -> Int64s:
-    """For each kernel how many of its kind its rank ran before."""
+    """For each kernel, how many kernels of its kind its rank ran before it."""
     pair = _codes(list(zip(kind.tolist(), member.tolist(), strict=True)))
     order = np.argsort(pair, kind="stable")
     begins = np.flatnonzero(np.diff(pair[order], prepend=-1))
@@ -277,7 +292,10 @@ def _places(kind: Int64s, member: Int64s) -> Int64s:
 
 
 def _uneven(kind: Int64s, kernels: Table) -> tuple[Int64s, tuple[str, ...]]:
-    """The kernels of which ranks ran different numbers, so that their order does not tell which belong together."""
+    """The kernels of the kinds that some ranks ran more often than others, and a note on each such kind.
+
+    For these kinds the order does not say which kernels belong together.
+    """
     rows, notes = [], []
     by_kind = group(kind)
     for code, here in zip(by_kind.keys.tolist(), by_kind.order_by(kernels["member"]) if len(kind) else [], strict=True):
@@ -291,7 +309,10 @@ def _uneven(kind: Int64s, kernels: Table) -> tuple[Int64s, tuple[str, ...]]:
 
 
 def _instances(kernels: Table, key: Int64s) -> Table:
-    """One row a rank of each matched collective, of at least two: its kernels' time together, and the last one's end."""
+    """One row for each rank of each matched collective. `duration_ns` is the sum over its kernels, `end_ns` their latest end.
+
+    Only collectives of at least two ranks are kept.
+    """
     known = key >= 0
     pair = group(key[known] * (int(kernels["member"].max(initial=0)) + 1) + kernels["member"][known])
     some = np.flatnonzero(known)[np.unique(pair.code, return_index=True)[1]] if len(pair.keys) else np.empty(0, np.int64)
@@ -318,7 +339,7 @@ def _least(groups: Groups, values: Int64s) -> Int64s:
 
 
 def _last(groups: Groups, instances: Table, shortest: Int64s) -> Bools:
-    """For each instance whether its rank alone has the shortest kernel, so that it came last."""
+    """For each instance, whether its rank alone has the shortest kernel of the collective, which means that it came last."""
     is_shortest = instances["duration_ns"] == shortest[groups.code]
     alone = groups.sum(is_shortest.astype(np.int64)) == 1
     last: Bools = is_shortest & alone[groups.code]
@@ -326,14 +347,14 @@ def _last(groups: Groups, instances: Table, shortest: Int64s) -> Bools:
 
 
 def _offsets(groups: Groups, instances: Table) -> Int64s:
-    """For each instance the distance of its end from the (lower) median end of its collective."""
+    """For each instance, the distance in ns of its end from the lower median of its collective's ends."""
     end = instances["end_ns"]
     middle = np.array([end[rows[(len(rows) - 1) // 2]] for rows in groups.order_by(end)] if len(end) else [], dtype=np.int64)
     return end - middle[groups.code] if len(end) else end
 
 
 def _ranks(members: Sequence[Member], kernels: Table, instances: Table, wait: Int64s, last: Bools, offset: Int64s) -> Table:
-    """A row a rank: see `DistributedRun.ranks`."""
+    """A row for each rank: see `DistributedRun.ranks`."""
     count = len(members)
     spans = [_span(member.trace) for member in members]
     origin = min((start for start, _ in spans if start is not None), default=0)
@@ -362,7 +383,7 @@ def _ranks(members: Sequence[Member], kernels: Table, instances: Table, wait: In
 
 
 def _span(trace: Trace) -> tuple[int | None, int | None]:
-    """When the first GPU event starts and the last one ends, on the clock as recorded."""
+    """The times at which the first GPU event starts and the last one ends, on the clock as recorded; None without any."""
     event = trace.gpu["event"]
     if not len(event):
         return None, None
@@ -376,8 +397,8 @@ def _sums(places: Int64s, values: Int64s, count: int) -> Int64s:
 
 
 def _groups(by_collective: Groups, instances: Table, shortest: Int64s, wait: Int64s) -> Table:
-    """A row a kind, process group and size: see `DistributedRun.groups`."""
-    first = np.unique(by_collective.code, return_index=True)[1]  # an instance of each collective
+    """A row for each kind, process group and size: see `DistributedRun.groups`."""
+    first = np.unique(by_collective.code, return_index=True)[1]  # one instance of each collective
     names = ("kind", "process_group", "group_size", "bytes")
     keys = list(zip(*(instances[name][first].tolist() for name in names), strict=True))
     known = list(dict.fromkeys(keys))

@@ -1,8 +1,9 @@
-"""Which compiled code do kernels come from, and which operators of the source went into the generated ones?
+"""Which compiled code do kernels come from, and which source operators did Inductor fuse into the generated ones?
 
-torch.compile marks what it runs: a `Torch-Compiled Region` is a call of the compiled function, and a `CompiledFxGraph` inside
-it, or in the backward pass, a call of what Inductor made of a graph. The names of the kernels that Inductor generated list
-their operators (`tracekit.inductor`). Kernels that a CUDA graph replays belong to where its launch lies.
+torch.compile marks what it runs. A `Torch-Compiled Region` is a call of the compiled function. A `CompiledFxGraph` is a call of
+the code that Inductor made from a graph; it lies inside a region or in the backward pass. The names of the kernels that
+Inductor generated list their operators (`tracekit.inductor`). Kernels that a CUDA graph replays belong to the code in which the
+graph was launched.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ FX_GRAPH = re.compile(r"## Call CompiledFxGraph *(?P<id>.*?) *(?:##)? *\Z", re.D
 
 @dataclass(frozen=True)
 class Compiled:
-    """The calls of compiled code, and the kernels.
+    """The calls of compiled code, and all kernels of the trace.
 
-    `code_of_call` and `code_of_kernel` tell the region and the graph, which `_names` reads; 0 is code that was not compiled.
+    `code_of_call` and `code_of_kernel` encode the region and the graph as one number, which `_names` decodes. 0 stands for code
+    that was not compiled.
     """
 
     calls: Int64s
-    """Rows of `trace.events`: the calls of graphs, and of the regions that call none."""
+    """Rows of `trace.events`: the calls of graphs, and the calls of regions that call no graph."""
     code_of_call: Int64s
     duration_ns: Int64s
-    """Of each kernel."""
+    """The duration of each kernel."""
     name: Int64s
-    """Of each kernel, into `trace.strings`."""
+    """The name of each kernel, as an index into `trace.strings`."""
     generated: Bools
     """Whether Inductor generated each kernel."""
     code_of_kernel: Int64s
@@ -64,11 +66,12 @@ def compiled(trace: Trace) -> Compiled:
 
 
 def compiled_regions(trace: Trace, found: Compiled) -> Table:
-    """One row a compiled graph by the region that calls it, the one with most kernel time first; times in ns.
+    """One row for each compiled graph and the region that calls it, the most kernel time first; times in ns.
 
-    `region` (such as `0/1`; None in a backward pass), `fx_graph` (Inductor's key; None for what a region runs outside its
-    graphs), `calls`, `host_ns` (their wall clock), `kernels` (launched inside), `time_ns`, `share` (of all kernel time) and, of
-    these, `generated` and `generated_ns` (kernels that Inductor generated: the others are a library's or one's own).
+    Columns: `region` (such as `0/1`; None in a backward pass), `fx_graph` (Inductor's key; None for what a region runs outside
+    its graphs), `calls`, `host_ns` (wall clock of the calls), `kernels` (launched inside), `time_ns` (of these kernels),
+    `share` (of all kernel time), `generated` and `generated_ns` (number and time of those kernels that Inductor generated; the
+    others come from a library or from the user).
     """
     launched = found.code_of_kernel > 0
     keys = np.unique(np.concatenate((found.code_of_call, found.code_of_kernel[launched])))
@@ -96,11 +99,11 @@ def compiled_regions(trace: Trace, found: Compiled) -> Table:
 
 
 def generated_kernels(trace: Trace, found: Compiled) -> Table:
-    """One row a kernel that Inductor generated, by time.
+    """One row for each kernel that Inductor generated, the most time first.
 
-    `name`, `source` (the operators that its name lists, joined by `, `; None where it lists none), `region` and `fx_graph`
-    (where most of its time was launched from; both None outside compiled code, as in the replay of a graph that was captured
-    by hand), `count`, `time_ns` and `share` (of all kernel time).
+    Columns: `name`, `source` (the operators that its name lists, joined by `, `; None if it lists none), `region` and
+    `fx_graph` (the code that launched most of its time; both None outside compiled code, as in the replay of a graph that was
+    captured by hand), `count`, `time_ns` and `share` (of all kernel time).
     """
     duration, code = found.duration_ns[found.generated], found.code_of_kernel[found.generated]
     by_name = group(found.name[found.generated])
@@ -109,7 +112,7 @@ def generated_kernels(trace: Trace, found: Compiled) -> Table:
     main = np.zeros(len(by_name.keys), dtype=np.int64)
     codes, place = np.unique(code, return_inverse=True)
     pairs = group(by_name.code * max(len(codes), 1) + place.reshape(-1))
-    for pair in np.argsort(pairs.sum(duration), kind="stable").tolist():  # the last to be written has the most time
+    for pair in np.argsort(pairs.sum(duration), kind="stable").tolist():  # the last one written has most time
         kernel, which = divmod(int(pairs.keys[pair]), len(codes))
         main[kernel] = codes[which]
     listed = [", ".join(operators.fused_in(name)) or None if operators else None for name in names.tolist()]
@@ -126,7 +129,7 @@ def generated_kernels(trace: Trace, found: Compiled) -> Table:
 
 
 def _generated(trace: Trace, names: Int64s) -> Bools:
-    """For each of the trace's strings whether it is one of these names and Inductor's."""
+    """For each of the trace's strings, whether it is one of these names and Inductor generated the kernel."""
     found = np.zeros(len(trace.strings), dtype=np.bool_)
     for name in np.unique(names).tolist():
         found[name] = is_generated(trace.strings[name])
@@ -134,13 +137,16 @@ def _generated(trace: Trace, names: Int64s) -> Bools:
 
 
 def _code(trace: Trace, region: Int64s, graph: Int64s) -> Int64s:
-    """The names of two marks (rows of `trace.events`, or -1) as one number; 0 without either."""
+    """The names of two marks, a region's and a graph's, encoded as one number; 0 if there is neither.
+
+    The marks are rows of `trace.events`, or -1.
+    """
     names = np.append(trace.events["name"], -1).astype(np.int64)  # so that row -1 finds -1
     return (names[region] + 1) * (len(trace.strings) + 1) + names[graph] + 1
 
 
 def _names(trace: Trace, codes: Int64s) -> dict[str, Objects]:
-    """The columns `region` and `fx_graph` that the codes stand for, without what all marks have in common."""
+    """The columns `region` and `fx_graph` for these codes. They hold only the id in each mark, not its fixed words."""
     pairs = [divmod(code, len(trace.strings) + 1) for code in codes.tolist()]
     columns = {"region": (REGION, [region for region, _ in pairs]), "fx_graph": (FX_GRAPH, [graph for _, graph in pairs])}
     return {column: objects([_id(trace, pattern, name - 1) for name in names]) for column, (pattern, names) in columns.items()}

@@ -1,8 +1,8 @@
 """What does a CUDA graph launch run, and how long is the GPU idle inside it?
 
-One call launches a whole graph, and all that it replays carries that call's correlation. Whatever gap lies between two of its
-nodes is the device's own: no host takes part. Launches that replay the same kernels and copies, by name and number, are
-launches of one graph, as the trace does not say which graph was launched.
+One call launches a whole graph, and everything that it replays has that call's correlation. The host takes no part in the gaps
+between the nodes of a graph; they are the device's own. The trace does not say which graph was launched. So launches that
+replay the same kernels and copies, each equally often, count as launches of one graph.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..trace.trace import Trace
 
 
 def graph_launches(trace: Trace) -> Table:
-    """One row a graph launch that GPU events were recorded of, in the order of the calls; times in ns.
+    """One row for each graph launch with recorded GPU events, in the order of the calls; times in ns.
 
-    `graph` (its number, by first launch), `start_ns` (of its first GPU event), `span_ns` (to its last one's end), `busy_ns`
-    (the union of its kernels and copies) and `gap_ns` (the rest), `gaps` (how many there are), `kernels`, `copies` (and
-    fills), `kernel_time_ns`, `latency_ns` (from the call's start to the first GPU event's), `call_ns` (the call's own
-    duration) and `first` (the name of the event that it begins with).
+    Columns: `graph` (a number, in the order of first launches), `start_ns` (of its first GPU event), `span_ns` (from there to
+    the end of its last GPU event), `busy_ns` (the union of its kernels and copies), `gap_ns` (the rest of the span), `gaps`
+    (how many gaps there are), `kernels`, `copies` (and fills), `kernel_time_ns`, `latency_ns` (from the start of the call to
+    the start of the first GPU event), `call_ns` (the duration of the call) and `first` (the name of its first GPU event).
     """
     mine = np.flatnonzero(graph_kernels(trace))
     start = trace.start_ns[trace.gpu["event"][mine]]
@@ -55,10 +55,11 @@ def graph_launches(trace: Trace) -> Table:
 
 
 def graphs(launches: Table, kernel_time_ns: int) -> Table:
-    """One row a graph, the one with most kernel time first, from its launches.
+    """One row for each graph, the most kernel time first; `launches` is what `graph_launches` returns.
 
-    `graph`, `launches`, `kernels` and `copies` (of one launch), the (lower) medians over its launches `span_ns`, `busy_ns`,
-    `gap_ns`, `latency_ns` and `call_ns`, `kernel_time_ns` (of all its launches), `share` (of all kernel time) and `first`.
+    Columns: `graph`, `launches` (how many), `kernels` and `copies` (of one launch), `span_ns`, `busy_ns`, `gap_ns`,
+    `latency_ns` and `call_ns` (lower medians over its launches), `kernel_time_ns` (of all its launches), `share` (of all kernel
+    time) and `first` (the name of its first GPU event).
     """
     by_graph = group(launches["graph"])
     some = [rows[0] for rows in by_graph.order_by(launches["start_ns"])] if len(launches) else np.empty(0, np.int64)
@@ -82,7 +83,7 @@ def graphs(launches: Table, kernel_time_ns: int) -> Table:
 
 
 def _order_of_calls(trace: Trace, calls: Int64s) -> Int64s:
-    """Places of the calls by their start, so that two that start together stay apart."""
+    """The place of each call in the order of their starts. Two calls that start together get different places."""
     distinct, code = np.unique(calls, return_inverse=True)
     place = np.empty(len(distinct), dtype=np.int64)
     place[np.argsort(trace.start_ns[distinct], kind="stable")] = np.arange(len(distinct))
@@ -90,14 +91,15 @@ def _order_of_calls(trace: Trace, calls: Int64s) -> Int64s:
 
 
 def _each(function: np.ufunc, values: Int64s, first: Int64s) -> Int64s:
-    """The ufunc over each of the runs of values that begin at `first`."""
+    """The ufunc, applied to each run of values. A run begins at each place of `first`."""
     reduced: Int64s = function.reduceat(values, first) if len(first) else np.empty(0, np.int64)
     return reduced
 
 
 def _gaps(start: Int64s, end: Int64s, first: Int64s) -> tuple[Int64s, Int64s]:
-    """In each run of events, sorted by start: the time that none of them covers, and in how many pieces it is."""
-    # By rank, with each run's above those of the run before, so that one running maximum serves all runs.
+    """For each run of events, the time that no event covers, and in how many gaps it lies. Each run is sorted by start."""
+    # The ends are replaced by their ranks, and each run's ranks lie above those of the run before. So one running maximum
+    # serves all runs.
     ends, rank = np.unique(end, return_inverse=True)
     run = np.zeros(len(start), dtype=np.int64)
     run[first[1:]] = 1
@@ -110,7 +112,10 @@ def _gaps(start: Int64s, end: Int64s, first: Int64s) -> tuple[Int64s, Int64s]:
 
 
 def _identities(names: Int64s, first: Int64s) -> Int64s:
-    """A number for each run of names, the same for those with the same names as often, in the order of appearance."""
+    """A number for each run of names, in the order of appearance.
+
+    Two runs get the same number if they hold the same names, each equally often.
+    """
     known: dict[bytes, int] = {}
     runs: list[Int64s] = np.split(names, first[1:]) if len(first) else []
     return np.array([known.setdefault(np.sort(run).tobytes(), len(known)) for run in runs], dtype=np.int64)

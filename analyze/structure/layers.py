@@ -1,11 +1,11 @@
-"""Which layer of the model does time belong to: the GPU's, and the host's?
+"""Which layer of the model does the GPU's time belong to, and which the host's?
 
-A layer is a user annotation or an `nn.Module` event; layers nest by time on their thread. Its GPU time is that of the kernels
-launched inside it, its host time the wall clock between its two ends. The two answer different questions: where the host runs
-ahead of the device, or lags behind it, a stopwatch around a layer says little about the layer's kernels.
+A layer is a user annotation or an `nn.Module` event; layers nest by time on their thread. Its GPU time is the time of the
+kernels launched inside it. Its host time is the wall clock from its start to its end. The two answer different questions: if
+the host runs ahead of the device, or lags behind it, a stopwatch around a layer says little about the layer's kernels.
 
-Within the innermost of these, kernels themselves may tell layers, which then have GPU time only: by the label that a graph's
-kernel was marked with, or else by its name.
+Inside the innermost annotation, the kernels themselves may show further layers: by the label of a graph's kernel, or else by
+the kernel's name. Such layers have GPU time only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .steps import LIKELY, PROFILER_STEP, Steps, without_number
 MODULE = "nn.Module: "
 
 REST = "(rest)"
-"""The row of what no child of a layer covers."""
+"""The row of the time of a layer that none of its children covers."""
 OUTSIDE = "(outside)"
 """The row of kernels that were launched outside every layer."""
 
@@ -43,9 +43,11 @@ FIGURES = ("time_ns", "busy_ns", "count", "calls", "host_ns", "wait_ns")
 
 @dataclass(frozen=True)
 class LayerSources:
-    """What told the layers: annotations and modules, labels of kernels replayed from graphs, and kernels' names.
+    """How many of each source of layers there are: annotations, modules, labels of graphs' kernels, and kernels' names.
 
-    `named_kernels` counts those that names place in a layer, `named_graph_kernels` those of them replayed from graphs.
+    `graph_kernels` counts the kernels replayed from graphs, `labelled_graph_kernels` the kernels with a label.
+    `named_kernels` counts the kernels that are in a layer because of their names, `named_graph_kernels` those of them that were
+    replayed from graphs.
     """
 
     annotations: int
@@ -58,9 +60,9 @@ class LayerSources:
 
 @dataclass(frozen=True)
 class _Spans:
-    """The annotations: rows of `trace.events`, and for each its parent's place among them (or -1), depth and extent.
+    """The annotations and modules: rows of `trace.events`, each with its parent's place among them (or -1), depth and extent.
 
-    An annotation that outlives the one it began in is cut to it, so that the parts of a layer never exceed the whole.
+    If one ends later than its parent, it is cut to the parent's end, so that the parts of a layer never exceed the whole.
     """
 
     rows: Int64s
@@ -71,12 +73,12 @@ class _Spans:
 
 
 class _Paths:
-    """Paths of layers as a tree: each is known by its number, which is larger than its parent's."""
+    """The paths of layers, as a tree. Each path has a number, which is larger than its parent's."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.parents: list[int] = []
-        self.first: list[int] = []  # when it is first seen, which orders siblings
+        self.first: list[int] = []  # the time at which it is first seen; siblings are in this order
         self._known: dict[tuple[int, str], int] = {}
 
     def add(self, parent: int, name: str, seen: int) -> int:
@@ -90,13 +92,13 @@ class _Paths:
         return number
 
     def add_all(self, parent: int, names: LayerPath, seen: int) -> int:
-        """The number of the last of `names`, each inside the one before; of `parent` itself without any."""
+        """The number of the last of `names`, each of which lies inside the one before; `parent` if there are no names."""
         for name in names:
             parent = self.add(parent, name, seen)
         return parent
 
     def names_of(self, number: int) -> LayerPath:
-        """Names from the outermost in; empty for -1."""
+        """The names of a path, from the outermost inwards; empty for -1."""
         names: list[str] = []
         while number >= 0:
             names.append(self.names[number])
@@ -104,7 +106,7 @@ class _Paths:
         return tuple(reversed(names))
 
     def children(self) -> dict[int, list[int]]:
-        """The children of each path (of -1: the top), in the order in which they are first seen."""
+        """The children of each path, in the order in which they are first seen. Those of -1 are the outermost paths."""
         order = sorted(
             range(len(self.names)), key=lambda number: (self.parents[number], self.first[number], self.names[number])
         )
@@ -113,7 +115,7 @@ class _Paths:
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers of a trace, and what told them."""
+    """The layers of a trace, and their sources."""
 
     table: Table
     sources: LayerSources
@@ -121,7 +123,10 @@ class Layers:
 
 @dataclass(frozen=True)
 class _Kernels:
-    """The kernels: rows of `trace.gpu`, the annotation that each was launched in (row of `trace.events`, or -1), its label."""
+    """The kernels: rows of `trace.gpu`, each with the annotation in which it was launched and its label.
+
+    The annotation is a row of `trace.events`, or -1.
+    """
 
     rows: Int64s
     annotation: Int64s
@@ -130,7 +135,10 @@ class _Kernels:
 
 @dataclass(frozen=True)
 class _Named:
-    """What names add: each kernel's path with them, whether they moved it there, and how often each path was entered."""
+    """The paths that kernels have once their names are read.
+
+    `path` is each kernel's path, `moved` says whether its name decided that, and `calls` says how often each path was entered.
+    """
 
     path: Int64s
     moved: Bools
@@ -138,14 +146,17 @@ class _Named:
 
 
 def layers(trace: Trace, parts: Parts, steps: Steps) -> Layers:
-    """Time by layer, parents before their children; empty where nothing tells any.
+    """Time by layer, parents before their children. The table is empty if nothing in the trace shows layers.
 
-    `path` (names from the outermost in: see `join_path`; those that repeat share a row), `name` (the last of them), `depth` (0
-    outermost), `time_ns` (of the kernels launched inside, children included), `share` (of all kernel time), `count` (kernels),
-    `calls` (annotations; of a layer that names tell, how often it was entered), `host_ns` (their wall clock, children
-    included), `host_share` (of the outermost ones' total), `wait_ns` (of `host_ns`: in calls that wait for the device) and
-    `busy_ns` (of `time_ns`, where each moment of a stream counts once: see `overlap`). `<path>/(rest)` is what no child
-    covers, `(outside)` what was launched in no layer, so that the rows of a level add up to what they are part of.
+    Columns: `path` (names from the outermost inwards: see `join_path`; layers with one path share a row), `name` (the last name
+    of the path), `depth` (0 is outermost), `time_ns` (of the kernels launched inside, including children), `share` (of all
+    kernel time), `count` (of kernels), `calls` (how many annotations there are; for a layer known from kernels' names, how
+    often it was entered), `host_ns` (wall clock of the annotations, including children), `host_share` (of the total of the
+    outermost layers), `wait_ns` (the part of `host_ns` in calls that wait for the device) and `busy_ns` (the kernels' time if
+    each moment of a stream counts once: see `overlap`).
+
+    The row `<path>/(rest)` holds what no child covers, the row `(outside)` what was launched in no layer. So the rows of a
+    level add up to the row above them.
     """
     spans, paths = _spans(trace), _Paths()
     path_of_span = _path_of_spans(trace, spans, paths, _numbered(steps))
@@ -173,7 +184,7 @@ def _sources(trace: Trace, spans: _Spans, kernels: _Kernels, named: _Named) -> L
 
 
 def _annotations(trace: Trace) -> Int64s:
-    """Rows of the user annotations and of the Python events that are module calls, without the compiler's own."""
+    """Rows of the user annotations and of the Python events that are module calls, without the compiler's annotations."""
     rows = trace.where(Category.ANNOTATION, Category.PYTHON)
     name = trace.events["name"][rows]
     is_module = trace.strings_that(lambda text: text.startswith(MODULE))[name]
@@ -200,14 +211,14 @@ def _spans(trace: Trace) -> _Spans:
 
 
 def _path_of_spans(trace: Trace, spans: _Spans, paths: _Paths, numbered: frozenset[str]) -> Int64s:
-    """The path of each annotation, level by level: one look-up for each distinct name within each distinct path."""
+    """The path of each annotation, found level by level. Each distinct name inside each distinct path is looked up once."""
     found = np.full(len(spans.rows), -1, dtype=np.int64)
     name = trace.events["name"][spans.rows].astype(np.int64)
     start = trace.start_ns[spans.rows]
     for depth in range(int(spans.depth.max(initial=-1)) + 1):
         here = np.flatnonzero(spans.depth == depth)
         parent = np.where(spans.parent[here] >= 0, found[spans.parent[here]], -1)
-        # One number for the pair: sorting pairs of numbers is far slower.
+        # Each pair becomes one number, because sorting pairs of numbers is far slower.
         pairs, code = np.unique((parent + 1) * len(trace.strings) + name[here], return_inverse=True)
         seen = np.full(len(pairs), np.iinfo(np.int64).max)
         np.minimum.at(seen, code, start[here])
@@ -220,9 +231,10 @@ def _path_of_spans(trace: Trace, spans: _Spans, paths: _Paths, numbered: frozens
 
 
 def _numbered(steps: Steps) -> frozenset[str]:
-    """The names of steps that differ in their number alone.
+    """The names of steps that differ only in their number.
 
-    Only of annotations that are surely steps: numbered ones that merely repeat may as well be the layers of a model.
+    It is empty unless the annotations are almost certainly steps. Numbered annotations that only repeat may as well be the
+    layers of a model.
     """
     names = set(steps.table["name"].tolist()) if steps.confidence >= LIKELY else set()
     often = Counter(map(without_number, names))
@@ -230,7 +242,7 @@ def _numbered(steps: Steps) -> frozenset[str]:
 
 
 def _label(name: str, numbered: frozenset[str]) -> str:
-    """The name of an annotation's row. Steps share one, so that ten steps do not make ten copies of every layer."""
+    """The name of an annotation's row. All steps share one name, so that ten steps do not make ten copies of every layer."""
     is_step = name in numbered or PROFILER_STEP.fullmatch(name)
     return without_number(name) if is_step else name.removeprefix(MODULE)
 
@@ -242,7 +254,7 @@ def _kernels(trace: Trace, spans: _Spans) -> _Kernels:
 
 
 def _path_of_kernels(trace: Trace, spans: _Spans, kernels: _Kernels, path_of_span: Int64s, paths: _Paths) -> Int64s:
-    """The innermost path that each kernel was launched in, or that its label names within that; -1 outside all."""
+    """The innermost path in which each kernel was launched, extended by its label if it has one; -1 if there is no path."""
     known = kernels.annotation >= 0
     found = np.full(len(known), -1, dtype=np.int64)
     found[known] = path_of_span[np.searchsorted(spans.rows, kernels.annotation[known])]
@@ -258,14 +270,14 @@ def _path_of_kernels(trace: Trace, spans: _Spans, kernels: _Kernels, path_of_spa
 
 
 def _labelled(paths: _Paths, path: int, label: str, seen: int) -> int:
-    """The path that a label names inside another; what the two share, as `decode` and `decode/block`, is there once."""
+    """The path that a label names inside another path. Shared names appear once: `decode` + `decode/block` = `decode/block`."""
     outer, inner = paths.names_of(path), tuple(part for part in label.split("/") if part)
     shared = next((n for n in range(min(len(outer), len(inner)), 0, -1) if outer[-n:] == inner[:n]), 0)
     return paths.add_all(path, inner[shared:], seen)
 
 
 def _named(trace: Trace, parts: Parts, kernels: _Kernels, path_of_kernel: Int64s, paths: _Paths) -> _Named:
-    """The paths of kernels that have no label, with what their names tell within the annotations around them."""
+    """The kernels' paths, where kernels without a label are placed by their names, within the annotations around them."""
     path, moved = path_of_kernel.copy(), np.zeros(len(path_of_kernel), dtype=np.bool_)
     calls: Counter[int] = Counter()
     unlabelled = np.flatnonzero([label is None for label in kernels.label]).astype(np.int64)
@@ -273,7 +285,7 @@ def _named(trace: Trace, parts: Parts, kernels: _Kernels, path_of_kernel: Int64s
     known: dict[tuple[int, Told], _Named] = {}
     for places, told in told_sequences(trace, parts, kernels.rows[unlabelled], kernels.annotation[unlabelled]):
         sequence = unlabelled[places]
-        key = (int(path_of_kernel[sequence[0]]), told)  # all of a sequence were launched in one place
+        key = (int(path_of_kernel[sequence[0]]), told)  # all kernels of a sequence were launched in one place
         if key not in known:
             known[key] = _named_within(*key, start[sequence].tolist(), paths)
         path[sequence], moved[sequence] = known[key].path, known[key].moved
@@ -282,14 +294,17 @@ def _named(trace: Trace, parts: Parts, kernels: _Kernels, path_of_kernel: Int64s
 
 
 def _named_within(path: int, told: Told, start: Sequence[int], paths: _Paths) -> _Named:
-    """What names tell of one sequence that was launched inside a path. The annotations win where the two disagree."""
+    """The paths that names give to one sequence of kernels launched inside a path.
+
+    If names and annotations disagree, the annotations decide.
+    """
     outer = paths.names_of(path)
     numbers: dict[LayerPath, int] = {}
     for inner, seen in zip(told.paths, start, strict=True):
         if inner not in numbers:
             shared = _shared(outer, inner)
             numbers[inner] = path if shared is None else paths.add_all(path, inner[shared:], seen)
-    calls = {  # of paths that are known by now, so no later time can make them be first seen earlier
+    calls = {  # all these paths are known by now; with the last time, the time at which they are first seen stays as it is
         paths.add_all(path, layer[shared:], start[-1]): count
         for layer, count in told.calls
         if (shared := _shared(outer, layer)) is not None and shared < len(layer)
@@ -300,7 +315,7 @@ def _named_within(path: int, told: Told, start: Sequence[int], paths: _Paths) ->
 
 
 def _shared(outer: LayerPath, inner: LayerPath) -> int | None:
-    """How many names from the outermost in a path shares with the annotations around it; None where they contradict it."""
+    """How many names, from the outermost inwards, a path shares with the annotations around it; None if they contradict it."""
     if not inner or inner[0] not in outer:
         return 0
     known = outer[-1 - outer[::-1].index(inner[0]) :]
@@ -311,7 +326,7 @@ def _shared(outer: LayerPath, inner: LayerPath) -> int | None:
 def _figures(
     trace: Trace, spans: _Spans, kernels: _Kernels, path_of_span: Int64s, named: _Named, paths: _Paths
 ) -> dict[str, list[int]]:
-    """The figures of each path, its children included; the last entry of each holds what is outside every path."""
+    """The figures of each path, including its children. The last entry of each list holds what is outside every path."""
     sums = {figure: np.zeros(len(paths.names) + 1, dtype=np.int64) for figure in FIGURES}
     np.add.at(sums["time_ns"], named.path, trace.events["duration_ns"][trace.gpu["event"][kernels.rows]])
     np.add.at(sums["busy_ns"], named.path, busy_ns(trace)[kernels.rows])
@@ -323,7 +338,7 @@ def _figures(
     waited = trace.covered(blocking_calls(trace), trace.events["thread"][spans.rows], spans.start, spans.end)
     np.add.at(sums["wait_ns"], path_of_span, waited)
     found = {figure: values.tolist() for figure, values in sums.items()}
-    # A wall clock holds that of what ran within; kernels are known by the innermost path, so they are passed up.
+    # A layer's wall clock already includes its children. Kernels are known by the innermost path, so its parents get them too.
     for number in reversed(range(len(paths.names))):
         if (parent := paths.parents[number]) >= 0:
             for figure in ("time_ns", "busy_ns", "count"):
@@ -332,13 +347,13 @@ def _figures(
 
 
 def _rows(paths: _Paths, figures: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Any]]:
-    """The table's rows: each path, its children, and what they leave of it."""
+    """The table's rows: each path, then its children, then the rest that the children do not cover."""
 
     def row(path: tuple[str, ...], values: Mapping[str, int]) -> dict[str, Any]:
         return {"path": join_path(path), "name": path[-1], "depth": len(path) - 1, **values}
 
     children = paths.children()
-    # What is still to be told, the next one last: a path's number, or what is left of it.
+    # The rows that are still to come, the next one last: a path's number, and whether the row is the path's rest.
     stack: list[tuple[int, bool]] = [(number, False) for number in reversed(children.get(-1, []))]
     while stack:
         number, is_rest = stack.pop()

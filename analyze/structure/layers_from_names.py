@@ -1,9 +1,9 @@
-"""Which layers do the names of kernels tell, by the order in which they run?
+"""Which layers do the names of kernels, and the order in which they run, show?
 
-No operator and no annotation of their own encloses the kernels that a graph launch replays, but some have names that say which
-part of a model they are (`tracekit.parts`). The same holds for kernels launched one by one right inside one annotation, such as
-a step's. Such a sequence, in the order in which its stream ran it, is told part by part; a kernel whose own name says nothing
-belongs to what lies around it.
+Kernels that a graph launch replays have no operator and no annotation of their own. But some have names that say which part of
+a model they are (`tracekit.parts`). The same holds for kernels that were launched one by one directly inside one annotation,
+such as a step. These sequences are read part by part, in the order in which their stream ran them. A kernel whose name says
+nothing belongs to the layer around it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ from ..trace.trace import Trace
 
 @dataclass(frozen=True)
 class Told:
-    """What the names of a sequence tell: the path of each kernel, empty where nothing does, and how often each layer ran."""
+    """The layers that the names of a sequence show.
+
+    `paths` has the path of each kernel, empty if nothing shows one. `calls` says how often each layer was entered.
+    """
 
     paths: tuple[LayerPath, ...]
     calls: tuple[tuple[LayerPath, int], ...]
 
 
 def told_sequences(trace: Trace, parts: Parts, kernels: Int64s, within: Int64s) -> Iterator[tuple[Int64s, Told]]:
-    """The sequences that hold a known part of a model: their kernels in order, as places in `kernels`, and what is told.
+    """The sequences that hold a known part of a model. Each is its kernels in order, as places in `kernels`, and its layers.
 
-    `kernels` are rows of `trace.gpu`; `within` is the event that each was launched in, or -1. A sequence is what one graph
-    launch replayed on one stream, or what was launched one by one in one place for one stream.
+    `kernels` are rows of `trace.gpu`; `within` is the event in which each was launched, or -1. A sequence is what one graph
+    launch replayed on one stream, or what was launched one by one inside one event for one stream.
     """
     name = trace.events["name"][trace.gpu["event"][kernels]]
     known = _is_part(trace, parts, name)[name]
-    # Most sequences are replays of one graph, which are told once.
+    # Most sequences are replays of one graph. Equal sequences are read once.
     told: dict[bytes, Told] = {}
     for sequence in _sequences(trace, kernels, within) if known.any() else ():
         if known[sequence].any():
@@ -48,7 +51,7 @@ def told_sequences(trace: Trace, parts: Parts, kernels: Int64s, within: Int64s) 
 
 
 def _is_part(trace: Trace, parts: Parts, names: Int64s) -> Bools:
-    """For each of the trace's strings whether it is one of these names and a known part of a model."""
+    """For each of the trace's strings, whether it is one of these names and a known part of a model."""
     found = np.zeros(len(trace.strings), dtype=np.bool_)
     for name in np.unique(names).tolist():
         found[name] = bool(parts.of(trace.strings[name]))
@@ -64,10 +67,10 @@ def _sequences(trace: Trace, kernels: Int64s, within: Int64s) -> list[Int64s]:
 
 
 def tell(names: Sequence[str], parts: Parts) -> Told:
-    """What the names of kernels tell that ran in this order.
+    """The layers that the names of kernels show, for kernels that ran in this order.
 
-    Between two named kernels lies what computes the second one's input, where that says what it is, or else the layer that
-    both lie in. Before the first and after the last nothing is told.
+    Kernels between two named kernels compute the second one's input, if its part says which layer that is. Otherwise they
+    belong to the layer in which both named kernels lie. Kernels before the first named one and after the last have no path.
     """
     paths: list[LayerPath] = [()] * len(names)
     begun: dict[int, LayerPath] = {}
@@ -86,7 +89,7 @@ def tell(names: Sequence[str], parts: Parts) -> Told:
 
 
 def _named(names: Sequence[str], parts: Parts) -> Iterator[tuple[int, Part]]:
-    """The kernels whose names say which part they are, in this place."""
+    """The kernels whose names say which part they are, as places. The part must fit the named kernel before."""
     before: LayerPath = ()
     for at, name in enumerate(names):
         part = next((part for part in parts.of(name) if before[: len(part.after)] == part.after), None)
@@ -96,7 +99,7 @@ def _named(names: Sequence[str], parts: Parts) -> Iterator[tuple[int, Part]]:
 
 
 def _around(before: LayerPath, part: Part) -> LayerPath:
-    """The layer that a part lies in together with the one before it: no further in than what it begins anew."""
+    """The innermost layer that holds both a part and the one before it. It never includes a layer that the part begins anew."""
     shared = common(before, part.path)
     return part.path[: min(shared, len(part.begins) - 1) if part.begins else shared]
 
@@ -113,5 +116,5 @@ def _calls(paths: Sequence[LayerPath], begun: Mapping[int, LayerPath]) -> Counte
 
 
 def common(one: LayerPath, other: LayerPath) -> int:
-    """How many names two paths share from the outermost in."""
+    """How many names two paths share, from the outermost inwards."""
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -1,8 +1,8 @@
 """Where does a sequence of kernels repeat?
 
-A name that occurs once a repetition cuts the sequence into equal pieces. Rare names are tried first, as what is run once a step
-(an embedding, a sampler) is rarer than what is run once a layer. Pieces made of the same smaller piece several times over are
-no repetition: then the name that cut them is run every second or third step only.
+A name that occurs once in each repetition cuts the sequence into equal pieces. Rare names are tried first: a kernel that runs
+once a step (an embedding, a sampler) is rarer than one that runs once a layer. A name that runs only in every second or third
+step cuts pieces that are several steps long. They consist of one smaller piece, several times over, and are rejected.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from ..trace.arrays import Bools, Floats, Int64s
 from ..trace.group import group
 
 MIN_REPEATS = 3
-"""Fewer pieces may be alike by chance."""
+"""The least number of pieces. Fewer may be alike by chance."""
 MIN_LENGTH = 4
-"""Shorter pieces are a loop over a kernel, not a step of a model."""
+"""The least length of a piece. A shorter one is a loop over a kernel, not a step of a model."""
 SAME_NAMES = 0.9
-"""A repetition has this share of the names of the typical one, place by place: a kernel or two may be chosen by shape."""
+"""The share of names, place by place, in which a piece must equal the typical one. A library may choose a kernel by shape."""
 SOME_NAMES = 0.5
-"""What comes before the first that has this share of them is none."""
+"""The share of names in which the first repetition must equal the typical one. Pieces before it are not repetitions."""
 SAME_PIECES = 0.8
-"""This share of the pieces must be repetitions."""
+"""The share of the pieces that must be like the typical one."""
 COVERED = 0.5
-"""Of the sequence from the first repetition on, at least this share must be repetitions, and that from its first half on."""
+"""The least `confidence` of a period. Its first repetition must also begin in the first half of the sequence."""
 TRIED = 32
-"""So many rare names are tried."""
+"""How many of the rarest names are tried."""
 
 
 @dataclass(frozen=True)
 class Period:
-    """Repetitions in a sequence: the place where each starts, in order, the typical length, and how sure that is.
+    """Repetitions in a sequence.
 
-    `confidence` is the share of the places from the first start on that have the name of the typical repetition; `nested`,
-    whether something repeats within that again, as the layers of a model do.
+    `starts` has the place where each repetition starts, in order; `length` is the typical length. `confidence` is the share of
+    places, from the first start on, whose name equals that of the typical repetition. `nested` says whether something repeats
+    inside a repetition, as the layers of a model do inside a step.
     """
 
     starts: Int64s
@@ -45,7 +46,10 @@ class Period:
 
 
 def period(names: Int64s, idle_before: Int64s) -> Period | None:
-    """The repetitions of a sequence of name codes, or None; each starts where there is most idle time before it, as a rule."""
+    """The repetitions of a sequence of name codes, or None.
+
+    The start of a repetition is ambiguous. The kernel with most idle time before it is chosen.
+    """
     by_name = group(names)
     places = np.split(np.argsort(by_name.code, kind="stable"), np.cumsum(by_name.count)[:-1]) if len(names) else []
     often = np.flatnonzero(by_name.count >= MIN_REPEATS)
@@ -63,30 +67,30 @@ def period(names: Int64s, idle_before: Int64s) -> Period | None:
 
 
 def _repeats_inside(typical: Int64s) -> bool:
-    """Whether most of a repetition is made of smaller ones."""
+    """Whether smaller repetitions cover at least half of a repetition."""
     inside = period(typical, np.zeros(len(typical), dtype=np.int64))
     return inside is not None and 2 * len(inside.starts) * inside.length >= len(typical)
 
 
 def _length(at: Int64s) -> int:
-    """The (lower) median distance between neighbours."""
+    """The lower median of the distances between neighbouring places."""
     distances = np.sort(np.diff(at))
     return int(distances[(len(distances) - 1) // 2])
 
 
 def _pieces(codes: Int64s, at: Int64s, length: int) -> Int64s:
-    """The pieces that begin at these places and fit, a row each."""
+    """The pieces of this length that begin at these places, one in each row. Pieces that reach beyond the end are left out."""
     at = at[at + length <= len(codes)]
     found: Int64s = codes[at[:, None] + np.arange(length)]
     return found
 
 
 def _typical(codes: Int64s, at: Int64s, length: int) -> Int64s | None:
-    """The piece that most pieces between neighbours are like, or None."""
+    """The typical piece: one that at least `SAME_PIECES` of the pieces between neighbouring places are like, or None."""
     if length < MIN_LENGTH:
         return None
     exact = at[:-1][np.diff(at) == length]
-    if not len(exact):  # the length is that between other names
+    if not len(exact):  # `length` comes from the places of another name
         return None
     typical: Int64s = codes[int(exact[len(exact) // 2]) + np.arange(length)]
     alike = _alike(codes, at[:-1][_about(np.diff(at), length)], typical) >= SAME_NAMES
@@ -94,25 +98,31 @@ def _typical(codes: Int64s, at: Int64s, length: int) -> Int64s | None:
 
 
 def _about(distance: Int64s, length: int) -> Bools:
-    """Which distances are about as long as the typical piece: a kernel or two may be more or less."""
+    """For each distance, whether it is between two thirds and three halves of the typical length."""
     close: Bools = (3 * distance >= 2 * length) & (2 * distance <= 3 * length)
     return close
 
 
 def _alike(codes: Int64s, at: Int64s, typical: Int64s) -> Floats:
-    """The share of names that each of the pieces which begin at these places and fit has in common with the typical one."""
+    """For each piece that begins at these places and fits, the share of its names that equal those of the typical piece."""
     share: Floats = (_pieces(codes, at, len(typical)) == typical).mean(axis=1)
     return share
 
 
 def _is_multiple(typical: Int64s) -> bool:
-    """Whether all names but the first, which cut the piece, are there several times over as often."""
+    """Whether the piece is probably several steps long: the counts of all names but the first have a common divisor above 1.
+
+    The first name cut the sequence into pieces and is not counted.
+    """
     rest = np.unique(typical[typical != typical[0]], return_counts=True)[1]
     return bool(np.gcd.reduce(rest) > 1) if len(rest) else False
 
 
 def _begins(codes: Int64s, at: Int64s, typical: Int64s, idle_before: Int64s) -> int:
-    """Of the names that are once in the typical piece the one with most idle time before it, of the median piece."""
+    """The name at which a repetition begins: the one with the longest median idle time before it.
+
+    Only names that occur once in the typical piece are considered.
+    """
     first, count = np.unique(typical, return_index=True, return_counts=True)[1:]
     once = np.sort(first[count == 1])
     at = at[at + len(typical) <= len(codes)]
@@ -121,13 +131,13 @@ def _begins(codes: Int64s, at: Int64s, typical: Int64s, idle_before: Int64s) -> 
 
 
 def _repeats(codes: Int64s, at: Int64s, length: int) -> Period | None:
-    """What begins at these places, as far as it is about as long as the typical piece; None if that leaves too little."""
+    """The repetitions that begin at these places and are about as long as the typical piece; None if they are too few."""
     last = len(codes) - int(at[-1])
     starts = at[_about(np.append(np.diff(at), min(last, length)), length)]
     typical = _typical(codes, at, length)
     if typical is None:
         return None
-    # What is about as long but of other kernels is no repetition: a prefill, before the first.
+    # A piece of about this length but with other kernels, before the first repetition, is no repetition. It may be a prefill.
     starts = starts[int(np.argmax(_alike(codes, starts, typical) >= SOME_NAMES)) :]
     if len(starts) < MIN_REPEATS:
         return None

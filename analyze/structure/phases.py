@@ -1,8 +1,8 @@
 """How do the steps of a trace differ: warm-up, steady state, prefill, decode?
 
-Each step's figures are its share of the whole: a moment in which the GPU is busy belongs to the step of the event that began
-first of those that run then, a gap to the step of the event that ends it, as what delayed that one is why the GPU was idle. So
-busy time, idle time and its causes add up over the steps and what lies outside them, to the nanosecond.
+Each step's figures are its share of the whole. Several events may run at one busy moment of the GPU; the moment belongs to the
+step of the event that began first. A gap belongs to the step of the event after it, because the GPU was idle until that event
+came. So busy time, idle time and its causes add up over the steps and what lies outside them, to the nanosecond.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from ..trace.trace import Trace
 from .steps import Steps, steps_of_gpu
 
 OUTSIDE = "(outside)"
-"""The row of what no step launched, or whose launch is not known."""
+"""The row of everything that no step launched, or whose launch is not known."""
 WARMUP, STEADY = "warmup", "steady"
 MIN_STEPS = 3
-"""Of fewer steps none can be told to be unlike the others."""
+"""The least number of steps of a phase that get a state. Among fewer, no step can be called unlike the others."""
 DEVIATIONS = 3.0
-"""So many (scaled) median absolute deviations from the median, and TOLERANCE of it, make a step unlike the others."""
+"""A step is unlike the others if it is more than this many scaled median absolute deviations from the median.
+
+It must also be more than TOLERANCE of the median away from it.
+"""
 TOLERANCE = 0.10
 _MAD_TO_SIGMA = 1.4826
 
@@ -37,17 +40,19 @@ MEASURES = ("host_ns", "device_ns", "busy_ns", "idle_ns")
 
 @dataclass(frozen=True)
 class Phases:
-    """The steps with their figures, and the steps of a phase and state side by side.
+    """The steps with their figures, and the steps of each phase and state together.
 
-    `source`, `confidence` and `told` are those of `Steps`. `steps` has a row a step and last, named `(outside)` and with a
-    `number` of None, what no step launched; times in ns: `number`, `name`, `phase`, `state` (warmup, steady or None: too few to
-    tell), `flag` (`outlier` for a steady step unlike the others, or None), `start_ns` and `host_ns` (of the host's span),
-    `kernels`, `copies` (and fills), `kernel_time_ns`, `gpu_start_ns` and `gpu_end_ns` (of its first and last GPU event, or
-    None), `device_ns` (`busy_ns` and `idle_ns` together) and the idle time's six causes.
+    `source`, `confidence` and `told` are those of `Steps`.
 
-    `groups` has a row a phase and state: `phase`, `state`, `steps`, `outliers`, `kernels` (median), and for each of `host`,
-    `device`, `busy` and `idle` a median, least and largest: `host_median_ns`, `host_min_ns`, `host_max_ns`, … (medians are the
-    lower ones, so each is a step's own).
+    `steps` has a row for each step; times in ns. Its last row, with the name `(outside)` and the number None, holds what no
+    step launched. Columns: `number`, `name`, `phase`, `state` (warmup, steady, or None if there are too few steps to tell),
+    `flag` (`outlier` for a steady step unlike the others, or None), `start_ns` and `host_ns` (start and length of its span on
+    the host), `kernels`, `copies` (and fills), `kernel_time_ns`, `gpu_start_ns` and `gpu_end_ns` (start of its first GPU event
+    and end of its last, or None), `device_ns` (the sum of the next two), `busy_ns`, `idle_ns` and the idle time's six causes.
+
+    `groups` has a row for each phase and state: `phase`, `state`, `steps`, `outliers` and `kernels` (median). For each of
+    `host`, `device`, `busy` and `idle` it has the median, least and largest time: `host_median_ns`, `host_min_ns`,
+    `host_max_ns`, … The medians are lower medians, so each is the time of a real step.
     """
 
     source: str | None
@@ -77,12 +82,15 @@ def phases(trace: Trace, steps: Steps) -> Phases:
 
 
 def states(trace: Trace, steps: Steps) -> Objects:
-    """For each step `warmup`, `steady` or None, as in `Phases.steps`."""
+    """For each step, `warmup`, `steady` or None, as in `Phases.steps`."""
     return phases(trace, steps).steps["state"][: len(steps.table)]
 
 
 def per_step(table: Table, sums: Sequence[str], steps: int) -> Table:
-    """The table with a column `…_per_step` for each of `sums`: doubles, None where the sum is; without steps, as it is."""
+    """The table with one more column `…_per_step` for each of `sums`: the sum divided by the number of steps, as a double.
+
+    It is None where the sum is None. If there are no steps, no column is added.
+    """
     added = {
         f"{name}{PER_STEP}": np.array([None if one is None else one / steps for one in table[name].tolist()], dtype=object)
         for name in sums
@@ -92,9 +100,9 @@ def per_step(table: Table, sums: Sequence[str], steps: int) -> Table:
 
 
 def _figures(trace: Trace, steps: Steps) -> Table:
-    """The columns from `start_ns` on: a row a step, and one for the rest."""
+    """The columns of `Phases.steps` from `start_ns` on: a row for each step, and a last one for the rest."""
     count = len(steps.table) + 1
-    place = steps_of_gpu(trace, steps)  # -1 is the last row, the rest
+    place = steps_of_gpu(trace, steps)  # -1 stands for the last row, the rest
     event = trace.gpu["event"]
     start, end = trace.start_ns[event], trace.end_ns[event]
 
@@ -130,7 +138,7 @@ def _figures(trace: Trace, steps: Steps) -> Table:
 
 
 def _own(trace: Trace) -> Int64s:
-    """For each row of `trace.gpu` how much of the GPU's busy time is its own; they add up to all of it."""
+    """For each row of `trace.gpu`, the part of the GPU's busy time that belongs to it. The parts add up to all busy time."""
     order = trace.gpu_order
     event = trace.gpu["event"][order]
     start, end = trace.start_ns[event], trace.end_ns[event]
@@ -146,21 +154,21 @@ def _known(values: Int64s, known: Bools) -> Objects:
 
 
 def _states(phase: Objects, length: Int64s) -> tuple[Objects, Objects]:
-    """Each step's state and flag, judged by its length among the steps of its phase."""
+    """Each step's state and flag. They follow from its length, compared with the other steps of its phase."""
     state, flag = np.full(len(phase), None, dtype=object), np.full(len(phase), None, dtype=object)
     for one in dict.fromkeys(phase.tolist()):
         mine = np.flatnonzero(phase == one) if one is not None else np.flatnonzero([value is None for value in phase.tolist()])
         if len(mine) < MIN_STEPS:
             continue
         values = length[mine].astype(np.float64)
-        late = values[len(values) // 2 :]  # what a warm-up does not reach
+        late = values[len(values) // 2 :]  # the later half, which a warm-up does not reach
         middle = float(np.median(late))
         margin = max(TOLERANCE * middle, DEVIATIONS * _MAD_TO_SIGMA * float(np.median(np.abs(late - middle))))
         usual = np.flatnonzero(values <= middle + margin)
         warm = min(int(usual[0]) if len(usual) else 0, len(values) // 2)
         state[mine[:warm]], state[mine[warm:]] = WARMUP, STEADY
         unlike = np.abs(values[warm:] - middle) > margin
-        # The first step of all has no gap before it, and so may be shorter.
+        # The very first step has no gap before it, so it may be shorter without being an outlier.
         unlike &= (mine[warm:] > 0) | (values[warm:] > middle)
         flag[mine[warm:][unlike]] = "outlier"
     return state, flag
@@ -188,7 +196,7 @@ def _groups(table: Table) -> Table:
 
 
 def _ranked(by_key: Groups, values: Int64s) -> dict[str, Int64s]:
-    """The (lower) median, least and largest value of each group."""
+    """The lower median, the least and the largest value of each group."""
     ordered = by_key.order_by(values) if len(values) else []
     places = {"median": [(len(rows) - 1) // 2 for rows in ordered], "min": [0] * len(ordered), "max": [-1] * len(ordered)}
     return {

@@ -1,7 +1,7 @@
-"""What is left of a trace when only some of its steps count?
+"""What is left of a trace if only some of its steps count?
 
-The host events that begin in the chosen steps, and the GPU events that were launched in them, whenever those ran. The GPU's
-span then runs from the first such event's start to the last one's end.
+What is left are the host events that begin in the chosen steps, and the GPU events that were launched in them, whenever they
+ran. The GPU's span then runs from the start of the first of these GPU events to the end of the last.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ _END = re.compile(r"(first|last):(\d{1,9})\Z")
 
 @dataclass(frozen=True)
 class Selection:
-    """Which steps were chosen: as asked for, their numbers in words (`3-8, 10`), how many they are and of how many."""
+    """Which steps were chosen.
+
+    `asked` is the text of the request and `numbers` the chosen steps' numbers (`3-8, 10`). `count` steps were chosen of the
+    trace's `of` steps.
+    """
 
     asked: str
     numbers: str
@@ -37,9 +41,9 @@ class Selection:
 
 
 def select(trace: Trace, asked: str) -> tuple[Trace, Selection]:
-    """The trace of the steps that `asked` names (see EXAMPLES), and which they are.
+    """The trace with only the steps that `asked` names (see EXAMPLES), and which steps these are.
 
-    Raises TracekitError if it names none, or if the trace has no steps.
+    Raises TracekitError if `asked` names no steps, or if the trace has no steps.
     """
     steps = find_steps(trace)
     if not len(steps.table):
@@ -58,7 +62,10 @@ def select(trace: Trace, asked: str) -> tuple[Trace, Selection]:
 
 
 def restrict(trace: Trace, steps: Steps, contiguous: bool = True) -> Trace:
-    """The trace with the events of these steps alone; its clock and its strings stay."""
+    """The trace with only the events of these steps. Its clock and its strings stay the same.
+
+    A warning is added if the steps are not `contiguous`.
+    """
     keep = steps.of_moments(trace.start_ns) >= 0
     keep[np.isin(trace.events["category"], GPU)] = False
     launched = _launched(trace, steps)
@@ -71,14 +78,14 @@ def restrict(trace: Trace, steps: Steps, contiguous: bool = True) -> Trace:
 
 
 def _launched(trace: Trace, steps: Steps) -> Bools:
-    """For each row of `trace.gpu` whether one of the steps launched it."""
+    """For each row of `trace.gpu`, whether one of the steps launched it."""
     call = trace.call_of_gpu
     found: Bools = (call >= 0) & (steps.of_moments(trace.start_ns[call]) >= 0)
     return found
 
 
 def _kept(trace: Trace, keep: Bools, launched: Bools, warnings: tuple[TraceWarning, ...]) -> Trace:
-    place = np.cumsum(keep) - 1  # of each kept event among them
+    place = np.cumsum(keep) - 1  # each kept event's place among the kept ones
     gpu = trace.gpu.take(launched)
     told = trace.collectives.take(keep[trace.collectives["event"].astype(np.int64)])
     return replace(
@@ -95,11 +102,11 @@ def _moved(table: Table, place: Int64s) -> Table:
 
 
 class _NoSuchStepError(Exception):
-    """Why nothing was chosen."""
+    """No step was chosen; the message says why."""
 
 
 def _chosen(trace: Trace, steps: Steps, asked: str) -> Bools:
-    """Which of the steps are asked for. Raises _NoSuchStepError if none."""
+    """For each step, whether it is asked for. Raises _NoSuchStepError if no step is."""
     text, place = asked.strip().lower(), np.arange(len(steps.table))
     if end := _END.match(text):
         count = int(end.group(2))
@@ -130,7 +137,7 @@ def _some(chosen: Bools, why: str) -> Bools:
 
 
 def _ranges(numbers: Int64s) -> str:
-    """Numbers in ascending order as `3-8, 10`."""
+    """Text like `3-8, 10` for numbers in ascending order."""
     first = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 2) != 1)
     runs = [(int(run[0]), int(run[-1])) for run in np.split(numbers, first[1:])]
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)

@@ -1,8 +1,9 @@
-"""Which steps does a trace hold: iterations of a training loop, tokens of a generation?
+"""Which steps does a trace hold: iterations of a training loop, or tokens of a generation?
 
-Recorded marks tell them first: annotations that are named like a phase (`prefill`, `decode`), the profiler's own
-`ProfilerStep#n`, any annotation that repeats. Of these the first counts that covers most launches. Without any, the sequence of
-kernels may repeat. A step is a span of host time; what was launched in it is its own, on whichever thread and whenever it ran.
+Recorded marks are tried first, in this order: annotations that are named like a phase (`prefill`, `decode`), the profiler's own
+`ProfilerStep#n`, and any annotation that repeats. The first of these that holds at least half of the launches counts. If none
+does, the sequence of kernels may repeat. A step is a span of host time. Everything that was launched in it belongs to it, on
+any thread and whenever it ran.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .marks import COMPILER, STEP_NUMBER
 from .period import MIN_REPEATS, Period, period
 
 MOST = 0.5
-"""Annotations tell the steps if they hold at least this share of what was launched."""
+"""The least share of all launches that annotations must hold to count as the steps."""
 
 PROFILER_STEP = re.compile(r"ProfilerStep\s*#?(\d+)")
 NUMBER = re.compile(r"\d+")
@@ -31,31 +32,33 @@ _WORD = re.compile(r"[a-z]+")
 PREFILL_WORDS = frozenset({"prefill", "extend", "prompt"})
 DECODE_WORDS = frozenset({"decode", "decoding"})
 STEP_WORDS = frozenset({"step", "iter", "iteration", "batch", "token", "train", "forward", "generate", "request", "epoch"})
-# vLLM's name of a step: how many requests (and tokens) are in their context phase, and how many generate.
+# vLLM's name for a step says how many requests (and tokens) are in their context phase, and how many generate.
 ENGINE_STEP = re.compile(r"execute_(?:\d+_)?context_(\d+)\(.*?\)_generation_(\d+)\(")
-# What frameworks mark by themselves is part of a step, not a step.
+# Annotations that frameworks make by themselves are parts of a step, not steps.
 NOT_STEPS = ("nccl:", "gloo:", "c10d::", COMPILER, "Torch-Compiled Region", "Optimizer.", "enumerate(DataLoader)")
 
 TRAINING = re.compile(r"autograd::engine|Optimizer\.|.*Backward\d*\Z")
 
 PHASES = PREFILL, DECODE, MIXED = "prefill", "decode", "mixed"
 LIKELY = 0.9
-"""The confidence in a repeated annotation that is named like a step: as in STEP_WORDS."""
+"""The confidence in a repeated annotation whose name holds one of STEP_WORDS."""
 WHOLE, REPETITION = "(trace)", "step"
-"""The kind of a step where a trace has none but itself, and where nothing but repeating kernels tells it."""
+"""The kind of the whole trace, if it has no steps, and the kind of a step that is known only from repeating kernels."""
 MOST_NAMES = 64
-"""Of the annotations that repeat, so many names are looked at, those with most time."""
+"""How many names of annotations that repeat are tried, those with most time."""
 
 
 @dataclass(frozen=True)
 class Steps:
     """The steps of a trace.
 
-    `source` is `annotations` (named like a phase), `profiler_steps`, `repeated_annotation`, `kernels` (they repeat) or None.
-    `confidence` is 1 for what was recorded as a step, less for what was inferred; `told` says in words what tells the steps,
-    or why nothing does. `table` has a row a step, in the order of time, none overlapping: `number` (int64: the recorded one
-    where all steps have one and none shares it, else counted from 0), `name`, `phase` (prefill, decode, mixed or None: not
-    told), `start_ns` and `end_ns` (int64, of the host).
+    `source` says what shows the steps: `annotations` (named like a phase), `profiler_steps`, `repeated_annotation`, `kernels`
+    (their sequence repeats) or None. `confidence` is 1 for steps that were recorded as such, less for steps that were inferred.
+    `told` says in words what shows the steps, or why there are none.
+
+    `table` has a row for each step, in the order of time; no two steps overlap. Columns: `number` (int64: the recorded number
+    if every step has one and they ascend, else counted from 0), `name`, `phase` (prefill, decode, mixed, or None if unknown),
+    `start_ns` and `end_ns` (int64, times of the host).
     """
 
     source: str | None
@@ -64,7 +67,7 @@ class Steps:
     table: Table
 
     def of_moments(self, times: Int64s) -> Int64s:
-        """For each moment of the host the place of the step that it lies in, or -1."""
+        """For each moment of the host, the place of the step in which it lies, or -1."""
         place = np.searchsorted(self.table["start_ns"], times, side="right") - 1
         if not len(self.table):
             return np.full(len(times), -1, dtype=np.int64)
@@ -76,12 +79,12 @@ class Steps:
 
     @property
     def kinds(self) -> list[str]:
-        """Of which kind each step is: see `kinds_of`."""
+        """The kind of each step: see `kinds_of`."""
         return kinds_of(self.table["name"].tolist(), self.table["phase"].tolist(), self.source)
 
 
 def kinds_of(names: Sequence[str], phases: Sequence[str | None], source: str | None) -> list[str]:
-    """What steps have in common: their phase, or else their name without its number. Steps of one kind may be averaged."""
+    """The kind of each step: its phase, or else its name without the number. Steps of one kind may be averaged."""
     if source == "kernels":
         return [phase or REPETITION for phase in phases]
     return [phase or without_number(name) for name, phase in zip(names, phases, strict=True)]
@@ -94,10 +97,10 @@ def without_number(name: str) -> str:
 
 @dataclass(frozen=True)
 class StepKinds:
-    """The kinds of a trace's steps in the order of their first steps, and what belongs to each.
+    """The kinds of a trace's steps, in the order of their first steps, and what belongs to each kind.
 
-    `counts` has a number of steps for each of `names`; `of_gpu` and `of_launches` the place among them of each row of
-    `trace.gpu` and of each of `launching_calls(trace)`, or -1 for what lies outside of all steps.
+    `counts` has the number of steps for each of `names`. `of_gpu` has the place in `names` for each row of `trace.gpu`, and
+    `of_launches` for each of `launching_calls(trace)`. It is -1 for what lies outside all steps.
     """
 
     names: tuple[str, ...]
@@ -107,25 +110,25 @@ class StepKinds:
 
 
 def step_kinds(trace: Trace, steps: Steps) -> StepKinds:
-    """The kinds of these steps of a trace; a trace without steps is one step itself."""
+    """The kinds of these steps of a trace. A trace without steps counts as one step."""
     launching = launching_calls(trace)
     if not len(steps.table):
         nowhere = np.zeros(len(launching), np.int64)
         return StepKinds((WHOLE,), np.ones(1, np.int64), np.zeros(len(trace.gpu), np.int64), nowhere)
     kinds = steps.kinds
     names = tuple(dict.fromkeys(kinds))
-    # One more for the place -1: what lies in no step.
+    # The last entry is for place -1: what lies in no step.
     kind = np.array([*map(names.index, kinds), -1], dtype=np.int64)
     counts = np.bincount(kind[:-1], minlength=len(names)).astype(np.int64)
     return StepKinds(names, counts, kind[steps_of_gpu(trace, steps)], kind[steps.of_moments(trace.start_ns[launching])])
 
 
 def find_steps(trace: Trace) -> Steps:
-    """The steps of a trace; none where neither annotations nor kernels tell them."""
+    """The steps of a trace. The table is empty if neither annotations nor kernels show any."""
     launched = _launch_moments(trace)
     for candidate in (*_annotated(trace), *_repeated(trace, launched)):
         inside = (candidate.of_moments(launched) >= 0).sum()
-        # The profiler's own steps are steps whatever they hold, if nothing else tells any.
+        # If nothing else shows steps, the profiler's own steps count below, however few launches they hold.
         if len(candidate.table) and inside >= MOST * len(launched):
             return candidate
     steps = _profiler_steps(trace)
@@ -133,7 +136,7 @@ def find_steps(trace: Trace) -> Steps:
 
 
 def steps_of_gpu(trace: Trace, steps: Steps) -> Int64s:
-    """For each row of `trace.gpu` the place of the step that launched it, or -1, also where its launch is not known."""
+    """For each row of `trace.gpu`, the place of the step that launched it. It is -1 if no step did or its launch is unknown."""
     call = trace.call_of_gpu
     found = np.full(len(call), -1, dtype=np.int64)
     known = call >= 0
@@ -142,14 +145,14 @@ def steps_of_gpu(trace: Trace, steps: Steps) -> Int64s:
 
 
 def _launch_moments(trace: Trace) -> Int64s:
-    """When each GPU event was launched, as far as that is known; without any, when each operator began."""
+    """The times at which GPU events were launched, where known. If none is known, the times at which operators began."""
     call = trace.call_of_gpu
     rows = call[call >= 0]
     return trace.start_ns[rows if len(rows) else trace.operators]
 
 
 def _annotated(trace: Trace) -> Iterator[Steps]:
-    """Annotations named like a phase, then the profiler's steps."""
+    """Two candidates for the steps: annotations named like a phase, then the profiler's steps."""
     phases = objects([phase_of(text) for text in trace.strings])
     rows = trace.where(Category.ANNOTATION)
     rows = rows[phases[trace.events["name"][rows]] != None]  # noqa: E711 (of each element)
@@ -158,7 +161,7 @@ def _annotated(trace: Trace) -> Iterator[Steps]:
 
 
 def phase_of(name: str) -> str | None:
-    """The phase of a generation that an annotation's name tells: prefill, decode, mixed (both at once), or None."""
+    """The phase of a generation that an annotation's name says: prefill, decode, mixed (both at once), or None."""
     if engine := ENGINE_STEP.match(name):
         context, generation = (int(count) > 0 for count in engine.groups())
         return MIXED if context and generation else PREFILL if context else DECODE if generation else None
@@ -170,13 +173,13 @@ def phase_of(name: str) -> str | None:
 
 
 def _profiler_steps(trace: Trace) -> Steps:
-    # The oldest profilers record them as operators.
+    # The oldest profilers record their steps as operators.
     rows = trace.named(trace.where(Category.ANNOTATION, Category.OPERATOR), PROFILER_STEP.match)
     return _from_rows(trace, rows, "profiler_steps", 1.0, "the profiler's steps (ProfilerStep#n)")
 
 
 def _repeated(trace: Trace, launched: Int64s) -> Iterator[Steps]:
-    """The annotation that repeats and holds most of what was launched, the longest of equals."""
+    """The steps by the annotation that repeats and holds most launches. Of equals the one with most time is taken."""
     rows = trace.named(trace.where(Category.ANNOTATION), lambda text: not text.startswith((*NOT_STEPS, "ProfilerStep")))
     if not len(rows):
         return
@@ -200,7 +203,7 @@ def _repeated(trace: Trace, launched: Int64s) -> Iterator[Steps]:
 
 
 def _from_rows(trace: Trace, rows: Int64s, source: str, confidence: float, told: str, phases: Objects | None = None) -> Steps:
-    """Annotations as steps; one that begins inside an earlier one is part of that."""
+    """Annotations as steps. An annotation that begins inside an earlier one is part of that one and no step."""
     start, end = trace.start_ns[rows], trace.end_ns[rows]
     order = np.lexsort((-end, start))
     rows, start, end = rows[order], start[order], end[order]
@@ -222,7 +225,7 @@ def _table(names: Objects, phases: Objects, start: Int64s, end: Int64s) -> Table
 
 
 def _by_kernels(trace: Trace) -> Steps:
-    """Steps by the repeating sequence of kernels on the stream that has most; what comes before the first may be a prefill."""
+    """Steps by the repeating sequence of kernels on the stream with most kernels. The kernels before it may be a prefill."""
     order = trace.kernels_in_order
     if not len(order):
         return _cannot_tell("no annotation repeats, and there are no kernels")
@@ -242,7 +245,7 @@ def _by_kernels(trace: Trace) -> Steps:
 
 
 def _of_period(trace: Trace, call: Int64s, found: Period, may_decode: bool) -> Steps:
-    """The repetitions as spans of the host, from the launch of the first kernel to that of the next one's."""
+    """The repetitions as spans of the host. Each runs from the launch of its first kernel to the next repetition's launch."""
     starts = found.starts[call[found.starts] >= 0]
     start = trace.start_ns[call[starts]]
     if len(starts) < MIN_REPEATS or (np.diff(start) <= 0).any():
@@ -262,17 +265,17 @@ def _of_period(trace: Trace, call: Int64s, found: Period, may_decode: bool) -> S
 
 
 def _is_prefill(lead: Int64s, length: int) -> bool:
-    """Whether what was launched before the first repetition is about one in size: the same model on another input."""
+    """Whether the kernels before the first repetition are about as many as in one: the same model with another input."""
     return bool(len(lead) and (lead >= 0).all() and 0.5 * length <= len(lead) <= 2 * length)
 
 
 def _is_training(trace: Trace) -> bool:
-    """Whether there was a backward pass: no layer of it repeats what was before, so what repeats is a step."""
+    """Whether there was a backward pass. If so, a sequence that repeats is a step: it cannot be a single layer."""
     return any(TRAINING.match(text) for text in trace.strings)
 
 
 def _last(trace: Trace) -> int:
-    """When the last call or operator began."""
+    """The time at which the last call or operator began."""
     rows = np.concatenate((trace.calls, trace.operators))
     return int(trace.start_ns[rows].max(initial=0))
 

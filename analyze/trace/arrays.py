@@ -15,5 +15,5 @@ Objects = npt.NDArray[np.object_]
 
 
 def objects(values: Collection[Any]) -> Objects:
-    """A column of any Python values; lists and tuples among them stay single values."""
+    """A column of any Python values. A list or tuple among them stays one value."""
     return np.fromiter(values, dtype=object, count=len(values))

@@ -1,4 +1,4 @@
-"""What traces do many files hold, where some may hold none?"""
+"""Which traces do many files hold, if some of the files hold none?"""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def load_all(
     on_skip: Callable[[Skipped], None],
     on_next: Callable[[str], None],
 ) -> tuple[list[Trace], list[Skipped]]:
-    """Read every candidate, saying which comes next; `texts` are what `read_ahead` makes of their paths.
+    """Read every candidate. `texts` is what `read_ahead` returns for the candidates' paths.
 
-    A bad file of a directory is reported and left out. Raises TraceError for a bad file that the user named, and if none of
-    the others is a trace.
+    `on_next` is told the name of each file before it is read. A bad file that was found in a directory is passed to `on_skip`
+    and left out. Raises TraceError for a bad file that the user named, for a bad file that is the only candidate, and if no
+    candidate is a trace.
     """
     traces: list[Trace] = []
     skipped: list[Skipped] = []

@@ -13,18 +13,21 @@ Time = TypeVar("Time")
 Entry = TypeVar("Entry")
 
 LARGEST_US = 2**61 // 1000
-"""Larger times are not times; as nanoseconds, the distance of two of these and a duration still add up within int64."""
+"""A number of this size or more is not taken for a time.
+
+Below it, the difference of two times plus a duration still fits into int64 in nanoseconds.
+"""
 
 
 METADATA_BYTES = 1 << 17
-"""So much of a file's beginning and end is looked at for what it says of the run."""
+"""How many bytes of a file's beginning, and of its end, are searched for information about the run."""
 
 NOTHING = msgspec.Raw(b"")
-"""Stands for a field that an event does not have."""
+"""The value of a field that an event does not have."""
 
 
 class Args(msgspec.Struct, gc=False):
-    """The arguments of an event that the analyses use; the rest is skipped by the parser."""
+    """The arguments of an event that the analyses use. The parser skips all others."""
 
     correlation: int | None = None
     device: int | None = None
@@ -35,13 +38,14 @@ class Args(msgspec.Struct, gc=False):
     registers: int | None = msgspec.field(default=None, name="registers per thread")
     shared_memory: int | None = msgspec.field(default=None, name="shared memory")
     occupancy: float | None = msgspec.field(default=None, name="est. achieved occupancy %")
-    # A kernel of a CUDA graph may carry a label: torch.cuda._graph_annotations marks it while the graph is captured, and
-    # torch.cuda._annotate_cuda_graph_trace writes the mark among the arguments, under one of these names.
+    # A kernel of a CUDA graph may have a label. torch.cuda._graph_annotations marks it while the graph is captured.
+    # torch.cuda._annotate_cuda_graph_trace writes the mark into the arguments, under one of these names.
     graph_node: Any = msgspec.field(default=None, name="graph node id")
     mark: Any = msgspec.field(default=None, name="str")
     annotation: Any = None
     name: Any = None
-    # What an operator was called with. Kept as text: few are different, and only those that launched something are ever read.
+    # The inputs of an operator. They are kept as text: few are distinct, and only those of operators that launched something
+    # are ever decoded.
     dims: msgspec.Raw = msgspec.field(default=NOTHING, name="Input Dims")
     types: msgspec.Raw = msgspec.field(default=NOTHING, name="Input type")
     strides: msgspec.Raw = msgspec.field(default=NOTHING, name="Input Strides")
@@ -49,7 +53,10 @@ class Args(msgspec.Struct, gc=False):
 
 
 class CollectiveArgs(Args, gc=False):
-    """The same, and what a collective's host call and kernel say of it: read for in traces of distributed runs alone."""
+    """The arguments of `Args` and those that describe a collective, on its host call and its kernel.
+
+    They are read only in traces of distributed runs.
+    """
 
     collective: Any = msgspec.field(default=None, name="Collective name")
     process_group: Any = msgspec.field(default=None, name="Process Group Name")
@@ -75,13 +82,13 @@ class Event(msgspec.Struct, Generic[Time], gc=False):
 
 
 class CollectiveEvent(Event[Time], Generic[Time], gc=False):
-    """The same with a collective's arguments."""
+    """An `Event` whose arguments include those of a collective."""
 
     args: CollectiveArgs | None = None
 
 
 class Document(msgspec.Struct, Generic[Entry]):
-    """The file, as far as we read it; what is not about events is decoded apart, so that it may be anything."""
+    """The parts of the file that we read. Metadata stays undecoded here, so that any value in it is accepted."""
 
     events: list[Entry] = msgspec.field(name="traceEvents")
     device_properties: msgspec.Raw = msgspec.field(name="deviceProperties", default=msgspec.Raw(b"null"))
@@ -91,21 +98,21 @@ class Document(msgspec.Struct, Generic[Entry]):
 
 @dataclass(frozen=True)
 class Parsed:
-    """A file's events, whichever road they came."""
+    """A file's events, from the typed parse or from the tolerant one."""
 
     events: list[Event[Any]]
-    """The complete ones (`ph` X): those that have a duration."""
+    """The complete events (`ph` X)."""
     device_properties: Any
     distributed_info: Any
     entries: int
     repaired: int
     """How many entries had to be cleaned or dropped."""
     base_time: Any = None
-    """What the events' times are counted from, in ns since 1970, where the file says it."""
+    """The moment from which the events' times are counted, in ns since 1970; None if the file does not say."""
 
 
 def parse_typed(data: bytes, time: type) -> Parsed:
-    """Parse a well-typed document with `ts` and `dur` as int or `time`. Raises msgspec.DecodeError."""
+    """Parse a well-typed document; `ts` and `dur` become int or `time`. Raises msgspec.DecodeError."""
     kind: Any = int | float if time is float else time
     if data[:64].lstrip()[:1] == b"[":
         entries = msgspec.json.Decoder(list[Event[kind]]).decode(data)
@@ -123,12 +130,12 @@ def parse_typed(data: bytes, time: type) -> Parsed:
 
 
 def _is_distributed(data: bytes) -> bool:
-    """Whether the file says which rank it is: before its events, as the profiler writes it, or after them."""
+    """Whether the file says which rank it is. The profiler writes that before the events; after them counts as well."""
     return any(b'"distributedInfo"' in part for part in (data[:METADATA_BYTES], data[-METADATA_BYTES:]))
 
 
 def complete(entries: Sequence[Event[Any]]) -> list[Event[Any]]:
-    """The events that have a duration."""
+    """The complete events (`ph` X)."""
     return [event for event in entries if event.ph == "X"]
 
 
@@ -140,7 +147,7 @@ def _lenient(raw: msgspec.Raw) -> Any:
 
 
 def finite_number(value: Any) -> int | Decimal | None:
-    """`value` if it is a finite number of microseconds that fits, or a string that holds one."""
+    """`value` as a number of microseconds, also from text. None if it is not finite or not below `LARGEST_US`."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         return None
     try:
@@ -151,7 +158,7 @@ def finite_number(value: Any) -> int | Decimal | None:
 
 
 def small_int(value: Any) -> int | None:
-    """`value` as an integer that an int64 holds, also from text; None if it is none."""
+    """`value` as an integer below `LARGEST_US`, which int64 holds, also from text. None if it is no such integer."""
     if type(value) is int:
         return value if abs(value) < LARGEST_US else None
     number = finite_number(value)

@@ -1,4 +1,4 @@
-"""What do many rows with one key have in common: what they add up to, which of them is the first?"""
+"""What do the rows with one key add up to, and which of them comes first?"""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from .arrays import Bools, Floats, Int64s
 
 @dataclass(frozen=True)
 class Groups:
-    """Rows grouped by a key; every array has one entry a distinct key, in ascending order of the keys."""
+    """Rows grouped by a key. Every result has one entry for each distinct key, in ascending order of the keys."""
 
     keys: Int64s
     code: Int64s
-    """For each row the place of its key."""
+    """For each row, the place of its key in `keys`."""
 
     @property
     def count(self) -> Int64s:
-        """Rows of each key."""
+        """The number of rows of each key."""
         return np.bincount(self.code, minlength=len(self.keys)).astype(np.int64)
 
     def sum(self, values: Int64s) -> Int64s:
-        """Sum of each key's values, exact (int64; a weighted bincount would go through doubles)."""
+        """The exact sum of each key's values, int64. A weighted bincount would compute in doubles."""
         total = np.zeros(len(self.keys), dtype=np.int64)
         np.add.at(total, self.code, values)
         return total
 
     def sum_of_floats(self, values: Floats) -> Floats:
-        """Sum of each key's values, in doubles; NaN where one of them is."""
+        """The sum of each key's values, in doubles. It is NaN if one of the values is NaN."""
         total = np.zeros(len(self.keys), dtype=np.float64)
         np.add.at(total, self.code, values)
         return total
 
     def order_by(self, values: Int64s) -> list[Int64s]:
-        """For each key its rows, by ascending value."""
+        """For each key, its rows in ascending order of their values."""
         order = np.lexsort((values, self.code))
         return np.split(order, np.cumsum(self.count)[:-1])
 
@@ -47,9 +47,9 @@ def group(keys: Int64s) -> Groups:
 
 
 def earliest_by_key(keys: Int64s, table_keys: Int64s, table_times: Int64s, table_rows: Int64s, missing: int) -> Int64s:
-    """For each of `keys` the entry of `table_rows` whose key is the same and whose time is least; -1 if there is none.
+    """For each of `keys`, the entry of `table_rows` with an equal key and the earliest time, or -1 if no key is equal.
 
-    Ties go to the earlier entry. A key equal to `missing` matches nothing.
+    If two times are equal, the entry that stands first in the table is taken. A key equal to `missing` matches nothing.
     """
     order = np.lexsort((table_times, table_keys))
     order = order[table_keys[order] != missing]
@@ -62,7 +62,7 @@ def earliest_by_key(keys: Int64s, table_keys: Int64s, table_times: Int64s, table
 
 
 def is_first_of_key(keys: Int64s) -> Bools:
-    """Whether each key is the first of its value in the array."""
+    """For each key, whether no earlier entry of the array has the same value."""
     first = np.zeros(len(keys), dtype=np.bool_)
     first[np.unique(keys, return_index=True)[1]] = True
     return first

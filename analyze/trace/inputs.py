@@ -17,7 +17,7 @@ SUFFIXES = (".json", ".json.gz")
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file of a directory that could not be read as a trace, and why."""
+    """A file of a directory that could not be read as a trace, and the reason."""
 
     path: str
     reason: str
@@ -25,16 +25,17 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file to read; one that the user named himself must be a trace, one found in a directory may turn out not to be."""
+    """A file to read. A file that the user named must be a trace; a file found in a directory need not be one."""
 
     path: Path
     named: bool
 
 
 def find(paths: Sequence[Path]) -> list[Candidate]:
-    """The files that these files and directories stand for, each once, a directory's in the order of their names.
+    """The files among these paths and inside the directories among them. Each file appears once.
 
-    Raises TraceError for a path that does not exist and for a directory without a candidate.
+    The files of a directory are in the order of their names. Raises TraceError for a path that does not exist and for a
+    directory without a candidate.
     """
     found: dict[Path, Candidate] = {}
     for path in paths:
@@ -46,7 +47,7 @@ def find(paths: Sequence[Path]) -> list[Candidate]:
             ) from error
         for candidate in inside:
             found.setdefault(candidate.path.resolve(), candidate)
-    # `traces/*` names the run manifests too; on its own, one is an error that the loader words.
+    # `traces/*` matches the run manifests too. If only manifests were named, they stay, and the loader reports the error.
     traces = [candidate for candidate in found.values() if not is_manifest_path(candidate.path)]
     return traces or list(found.values())
 
@@ -63,9 +64,9 @@ def _candidates(path: Path) -> list[Candidate]:
 
 
 def _files(directory: Path, seen: set[Path]) -> list[Path]:
-    """JSON files below the directory; hidden folders, analysis bundles and run manifests are none of ours.
+    """The JSON files below the directory, without hidden files and folders, analysis bundles and run manifests.
 
-    `seen` holds the folders that were looked into before: links may lead in a circle.
+    `seen` holds the folders that were visited before, because links may form a cycle.
     """
     files: list[Path] = []
     real = directory.resolve()

@@ -13,18 +13,18 @@ from .arrays import Int64s
 
 @dataclass(frozen=True)
 class Union:
-    """Intervals [start, end) merged: sorted and disjoint, with what they cover."""
+    """The union of intervals [start, end), as sorted, disjoint intervals."""
 
     start: Int64s
     end: Int64s
 
     @property
     def total(self) -> int:
-        """What the intervals cover together."""
+        """The total length of the union."""
         return int((self.end - self.start).sum())
 
     def before(self, times: Int64s) -> Int64s:
-        """How much of the union lies before each of `times`."""
+        """For each of `times`, the length of the union before it."""
         covered = np.concatenate(([0], np.cumsum(self.end - self.start)))
         last = np.searchsorted(self.start, times, side="right")
         beyond = np.zeros(len(times), dtype=np.int64)
@@ -34,18 +34,19 @@ class Union:
         return result
 
     def within(self, start: Int64s, end: Int64s) -> Int64s:
-        """How much of the union lies in each span [start, end)."""
+        """For each span [start, end), the length of the union inside it."""
         return self.before(end) - self.before(start)
 
 
 def exclusive(start: Int64s, end: Int64s) -> Int64s:
-    """What each interval adds to the union of those before it; intervals are given in the order of their starts.
+    """For each interval, the length that it adds to the union of the intervals before it.
 
-    Each moment counts once, for the interval that began first of those that are open then. So the parts add up to the union.
+    The intervals must be sorted by start. Several intervals may be open at one moment; the moment counts once, for the one
+    that began first. So the results add up to the length of the union.
     """
     if not len(start):
         return np.zeros(0, dtype=np.int64)
-    # Some interval that began before is open until `taken`, so all that comes earlier is taken.
+    # An earlier interval is open until `taken`, so every moment before that is already counted.
     taken = np.maximum.accumulate(np.concatenate((start[:1], end[:-1])))
     return np.maximum(end - np.maximum(start, taken), 0)
 
@@ -63,20 +64,21 @@ def merge(start: Int64s, end: Int64s) -> Union:
 
 @dataclass(frozen=True)
 class Tree:
-    """The intervals of one thread that have a length, sorted by start and, of equal starts, the longest first."""
+    """The intervals of one thread that have a length, sorted by start. Of equal starts the longest comes first."""
 
     rows: Int64s
     start: Int64s
     end: Int64s
     parent: Int64s
-    """For each interval the place of the one that is open when it starts and started last, or -1."""
+    """For each interval, the place of the interval around it: the last to start of those open at its start, or -1."""
 
     def innermost(self, times: Int64s) -> Int64s:
-        """For each time the row of the interval that is open then and started last, or -1."""
+        """For each time, the row of the last interval to start among those that are open then, or -1."""
         if not len(self.rows):
             return np.full(len(times), -1, dtype=np.int64)
         place = np.searchsorted(self.start, times, side="right") - 1
-        # The last to start, or, where it has ended, the nearest around it that has not: true of crossing intervals as well.
+        # Begin with the last interval to start. While it has ended, go to the one around it. This also holds for intervals that
+        # cross instead of nesting.
         ended = np.flatnonzero(place >= 0)
         while len(ended):
             ended = ended[self.end[place[ended]] <= times[ended]]
@@ -85,22 +87,22 @@ class Tree:
         return np.where(place >= 0, self.rows[place], -1)
 
     def parents(self) -> Int64s:
-        """For each interval the row of the one around it, or -1."""
+        """For each interval, the row of the interval around it, or -1."""
         return np.where(self.parent >= 0, self.rows[self.parent], -1)
 
 
 @dataclass(frozen=True)
 class Forest:
-    """Intervals nested by time, a tree a thread."""
+    """Intervals nested by time, with one tree for each thread."""
 
     trees: Mapping[int, Tree]
     rows: Int64s
-    """All intervals, those without a length included."""
+    """All intervals, including those without a length."""
     parent: Int64s
-    """For each of `rows` the row of the innermost interval around it, or -1."""
+    """For each of `rows`, the row of the innermost interval around it, or -1."""
 
     def innermost(self, threads: npt.NDArray[np.int32], times: Int64s) -> Int64s:
-        """For each moment on a thread the row of the innermost interval that is open then, or -1."""
+        """For each moment on a thread, the row of the innermost interval that is open then, or -1."""
         found = np.full(len(times), -1, dtype=np.int64)
         for thread in np.unique(threads).tolist():
             if thread in self.trees:
@@ -110,7 +112,7 @@ class Forest:
 
 
 def nest(rows: Int64s, threads: npt.NDArray[np.int32], start: Int64s, end: Int64s) -> Forest:
-    """Nest intervals, given as rows with their thread, start and end."""
+    """Nest intervals by time on each thread. They are given as rows, threads, starts and ends."""
     trees = {}
     parent = np.full(len(rows), -1, dtype=np.int64)
     by_thread = np.argsort(threads, kind="stable")
@@ -132,7 +134,7 @@ def _tree(rows: Int64s, start: Int64s, end: Int64s) -> tuple[Tree, Int64s]:
 
 
 def _open_at_start(start: Int64s, end: Int64s) -> Int64s:
-    """For each of the sorted intervals the place of the last one before it that is still open when it starts, or -1."""
+    """For each of the sorted intervals, the place of the last earlier one that is still open when it starts, or -1."""
     ends, parent, opened = end.tolist(), [], [-1]
     for place, time in enumerate(start.tolist()):
         while (last := opened[-1]) >= 0 and ends[last] <= time:

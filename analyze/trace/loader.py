@@ -1,9 +1,12 @@
 """How does a profiler's file become a Trace, exactly?
 
-The typed parse is the fast road: one pass over the JSON into small structs, and from them columns. Two kinds of file leave
-it: those whose times a double cannot hold to the nanosecond (absolute microseconds with a fraction, as PyTorch 2.2 and 2.3
-write them) are parsed again with decimals, and those with ill-typed fields are cleaned event by event, so that one odd
-event costs a warning and not the trace.
+The typed parse is the fast way: one pass over the JSON into small structs, which then become columns. Two kinds of file need
+another way:
+
+- Some files have times that a double cannot hold to the nanosecond: absolute microseconds with a fraction, as PyTorch 2.2
+  and 2.3 write them. They are parsed again with decimals.
+- Some files have fields of the wrong type. They are cleaned event by event, so that one odd event costs a warning and not the
+  trace.
 """
 
 from __future__ import annotations
@@ -44,20 +47,21 @@ from .trace import (
 )
 
 EXACT_BELOW_US = 2.0**43
-"""Below this many microseconds the doubles lie closer than 0.001 apart, so three decimals survive a parse into one."""
+"""Below this many microseconds, neighbouring doubles are less than 0.001 apart, so a double keeps three decimals."""
 
 
 def load(path: str | os.PathLike[str]) -> Trace:
     """Read one torch.profiler trace, `.json` or `.json.gz`.
 
-    Raises TraceError, naming the file and the mend, if the file cannot be read, is cut off or is not a profiler trace.
+    Raises TraceError if the file cannot be read, is cut off or is not a profiler trace. The error names the file and the
+    remedy.
     """
     path = Path(path)
     return parse(read_bytes(path), path)
 
 
 def parse(data: bytes, path: Path) -> Trace:
-    """Read the text of a trace, what `read_bytes` returns; `path` names it. Raises TraceError as `load` does."""
+    """Read the text of a trace, as `read_bytes` returns it; `path` names the file. Raises TraceError as `load` does."""
     with _collector_paused():
         try:
             return _load_typed(data, path)
@@ -68,7 +72,7 @@ def parse(data: bytes, path: Path) -> Trace:
 def _load_typed(data: bytes, path: Path) -> Trace:
     """Load a well-typed document.
 
-    Raises msgspec.DecodeError, UnicodeDecodeError, RecursionError or OverflowError where something is not what it should be.
+    Raises msgspec.DecodeError, UnicodeDecodeError, RecursionError or OverflowError if the document is not well-typed.
     """
     try:
         return build(parse_typed(data, float), path)
@@ -77,12 +81,12 @@ def _load_typed(data: bytes, path: Path) -> Trace:
 
 
 class _InexactError(Exception):
-    """Some time may not survive its way through a double."""
+    """A double may not hold some time of the file exactly."""
 
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Pause the garbage collector: a parse makes many objects and no cycles, so its passes are all in vain."""
+    """Pause the garbage collector. A parse makes many objects but no cycles, so the collector would find nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -145,9 +149,9 @@ def build(parsed: Parsed, path: Path) -> Trace:
 
 
 def _nanoseconds(events: Sequence[Event[Any]], key: str) -> tuple[Int64s, npt.NDArray[np.bool_]]:
-    """Microseconds as whole nanoseconds (half to even), and which events have the field at all; 0 where they don't.
+    """The field as whole nanoseconds, from microseconds (half to even), and which events have it. Without it the value is 0.
 
-    Raises _InexactError if doubles cannot tell, OverflowError if a number is no time.
+    Raises _InexactError if doubles do not hold the values exactly, OverflowError if a number is no time.
     """
     values = list(map(attrgetter(key), events))
     present = np.ones(len(values), dtype=np.bool_)
@@ -172,7 +176,7 @@ def _from_decimals(us: Sequence[Any]) -> Int64s:
 
 
 def _from_doubles(us: Floats) -> Int64s:
-    """Nanoseconds, if every double is the nearest one to exactly one count of them."""
+    """The times in nanoseconds. Raises _InexactError unless each double stands for exactly one whole nanosecond."""
     if not np.all(np.abs(us) < EXACT_BELOW_US):
         raise _InexactError
     ns = np.rint(us * 1000.0)
@@ -185,7 +189,7 @@ T = TypeVar("T")
 
 
 def _codes(values: list[T]) -> tuple[list[T], npt.NDArray[np.int32]]:
-    """Distinct values in order of appearance, and each value's place among them."""
+    """The distinct values in order of appearance, and each value's place among them."""
     distinct = list(dict.fromkeys(values))
     code = {value: place for place, value in enumerate(distinct)}
     return distinct, np.fromiter(map(code.__getitem__, values), np.int32, len(values))
@@ -198,11 +202,11 @@ def _categories(values: list[str | None]) -> npt.NDArray[np.int8]:
 
 
 def _signatures(events: Sequence[Event[Any]], operators: npt.NDArray[np.intp]) -> tuple[list[Signature], npt.NDArray[np.int32]]:
-    """The distinct inputs of operators as they are written, and for each event the place of its own, -1 without any."""
+    """The distinct inputs of operators, as the trace writes them, and for each event the place of its inputs or -1."""
     called = [events[row].args for row in operators.tolist()]
     known = np.fromiter((args is not None and args.dims is not NOTHING for args in called), np.bool_, len(called))
     written = list(map(attrgetter("dims", "types", "strides", "concrete"), compress(called, known)))
-    # Of the parsed text only what is distinct is copied; JSON holds no NUL.
+    # Only distinct inputs are copied out of the parsed text. NUL can join the parts, because JSON holds none.
     codes = _codes(list(map(b"\0".join, written)))[1]
     first = np.unique(codes, return_index=True)[1]
     signature = np.full(len(events), -1, dtype=np.int32)
@@ -218,7 +222,7 @@ def _correlations(events: Sequence[Event[Any]]) -> Int64s:
 
 
 def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> Table:
-    """Rows for kernels, copies and fills; where the arguments lack the device or the stream, the track tells it."""
+    """A row for each kernel, copy and fill. If the arguments lack the device or stream, the event's pid or tid is taken."""
     rows = np.flatnonzero(np.isin(category, GPU))
     found = [events[row] for row in rows.tolist()]
     args = [event.args or Args() for event in found]
@@ -239,15 +243,16 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> 
 
 
 def _named(strings: Sequence[str | None], names: npt.NDArray[np.int32], name: str) -> npt.NDArray[np.bool_]:
-    """Which events have this name."""
+    """For each event, whether it has this name."""
     found: npt.NDArray[np.bool_] = names == (strings.index(name) if name in strings else -1)
     return found
 
 
 def _collectives(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], is_host_call: npt.NDArray[np.bool_]) -> Table:
-    """Rows for the kernels and host calls that say of which collective they are."""
+    """A row for each kernel and host call that names its collective."""
     of_host = _with_collective(events, np.flatnonzero(is_host_call))
-    # Kernels have it from their host calls: where those say nothing, as in old traces, they do not either.
+    # The profiler copies the description from the host call to its kernel. If no host call has one, as in old traces, no
+    # kernel has one.
     may = category == Category.KERNEL if of_host or not is_host_call.any() else np.zeros(len(category), dtype=np.bool_)
     found = sorted((*of_host, *_with_collective(events, np.flatnonzero(may))), key=itemgetter(0))
     texts, numbers = COLLECTIVE[1:5], COLLECTIVE[5:]
@@ -261,7 +266,7 @@ def _collectives(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], i
 
 
 def _with_collective(events: Sequence[Event[Any]], rows: npt.NDArray[np.intp]) -> list[tuple[int, CollectiveArgs]]:
-    """Those of these rows that name a collective, with their arguments."""
+    """The rows, among these, that name a collective, each with its arguments."""
     if not _told_collectives(events):
         return []
     args: list[Any] = [events[row].args for row in rows.tolist()]
@@ -269,7 +274,7 @@ def _with_collective(events: Sequence[Event[Any]], rows: npt.NDArray[np.intp]) -
 
 
 def _told_collectives(events: Sequence[Event[Any]]) -> bool:
-    """Whether the events were read for what they say of collectives: all of them or none."""
+    """Whether the parse read the arguments of collectives. It did so for all events or for none."""
     return isinstance(next((event.args for event in events if event.args is not None), None), CollectiveArgs)
 
 
@@ -278,25 +283,25 @@ def _text(value: Any) -> str | None:
 
 
 def _graph_label(args: Args) -> str | None:
-    """What the kernel was marked with when its graph was captured."""
+    """The label that the kernel got when its graph was captured, or None."""
     return next((_encodable(str(mark)) for mark in (args.mark, args.annotation, args.name) if mark), None)
 
 
 def _small_ints(values: list[Any]) -> Objects:
-    """Integers that a Parquet column can hold, else None; each of the few distinct values is looked at once."""
+    """The values as integers that a Parquet column can hold, else None. Each distinct value is converted once."""
     known = {value: small_int(value) for value in set(values)}
     return objects([known[value] for value in values])
 
 
 def _track(labels: list[Any]) -> Int64s:
-    """Track numbers; a label that is no number gets one below zero, so that it cannot be taken for another's."""
+    """Track numbers. A label that is no number gets a number below zero, so that it cannot equal another track's."""
     distinct, codes = _codes(labels)
     numbers = [label if isinstance(label, int) else -1 - code for code, label in enumerate(distinct)]
     return np.array(numbers, dtype=np.int64)[codes] if labels else np.empty(0, np.int64)
 
 
 def _encodable(text: str) -> str:
-    """The text, with anything that UTF-8 cannot hold (a lone surrogate) replaced."""
+    """The text, in which everything that UTF-8 cannot hold (a lone surrogate) is replaced."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -309,13 +314,14 @@ def _label(part: int | str | None) -> str:
 
 
 def _device(properties: Any, gpu: Table) -> Device | None:
-    """The properties of the device with the most GPU events. None without such an event or such a device."""
+    """The properties of the device with most GPU events. None without GPU events, or if that device is not listed."""
     if not isinstance(properties, list) or not len(gpu):
         return None
     ids, counts = np.unique(gpu["device"], return_counts=True)
     used = int(ids[np.argmax(counts)])
     listed = [device for device in properties if isinstance(device, dict)]
-    # ROCm numbers the agents of a node, processors included, so the id may not be listed: all of a kind will do then.
+    # ROCm numbers all agents of a node, including its CPUs, so the id may not be listed. If all listed devices have one name,
+    # any of them will do.
     found = next((device for device in listed if device.get("id") == used), None)
     if found is None and len({str(device.get("name")) for device in listed}) == 1:
         found = listed[0]

@@ -12,9 +12,10 @@ Result = TypeVar("Result")
 
 
 def once(function: Callable[[Trace], Result]) -> Callable[[Trace], Result]:
-    """Let a function of a trace alone keep its result with the trace, as a cached property would.
+    """Store the result of a function with the trace, as a cached property would. The trace must be its only argument.
 
-    The result lives as long as the trace, and `dataclasses.replace` makes a trace that has none. It must not be changed.
+    The result lives as long as the trace. A trace made by `dataclasses.replace` has no stored results. A stored result must
+    not be changed.
     """
     key = f"{function.__module__}.{function.__qualname__}"
 

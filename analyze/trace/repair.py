@@ -1,4 +1,4 @@
-"""What can be saved of a document that the typed parse refused, and what is it if nothing can?"""
+"""Which events can be saved from a document that the typed parse refused, and what is the document if it is no trace?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from .source import EXPORT_HINT, first_line
 
 
 def parse_tolerant(data: bytes, path: Path) -> Parsed:
-    """Parse a document that the typed parse refused: find out what it is, and save what can be saved."""
+    """Parse a document that the typed parse refused, and save the events that can be saved.
+
+    Raises TraceError that says what the document is if it is no trace.
+    """
     document = _any_json(data, path)
     if isinstance(document, dict) and isinstance(document.get("traceEvents"), list):
         entries, outer = document["traceEvents"], document
@@ -40,11 +43,17 @@ def parse_tolerant(data: bytes, path: Path) -> Parsed:
 _UNFINISHED = re.compile(
     r"""(?:"(?:[^"\\]|\\.)*\\?|\\?u[0-9A-Fa-f]{0,4}|[.eE][-+]?|-|tr?u?|fa?l?s?|nu?l?|Na?|-?In?f?i?n?i?t?)?\s*""", re.DOTALL
 )
-"""What a JSON parser stops at where the text ends too early: nothing, or the first part of a string, number or literal."""
+"""The rest of a text that ends too early, from where a JSON parser stops.
+
+It is empty or the first part of a string, number or literal.
+"""
 
 
 def _any_json(data: bytes, path: Path) -> Any:
-    """Any JSON value, with decimals for fractions; NaN and control characters, which some exporters write, pass."""
+    """Any JSON value, with fractions as decimals. NaN and control characters are accepted: some exporters write them.
+
+    Raises TraceError if the text is no JSON or is cut off.
+    """
     try:
         return msgspec.json.Decoder(float_hook=_decimal).decode(data)
     except (UnicodeDecodeError, RecursionError):
@@ -52,7 +61,7 @@ def _any_json(data: bytes, path: Path) -> Any:
     except msgspec.DecodeError as error:
         if "truncated" in str(error):
             raise _cut_off(len(data), path) from error
-    text = data.decode("utf-8", "surrogateescape")  # which finds its way back to the same bytes
+    text = data.decode("utf-8", "surrogateescape")  # encodes back to the same bytes
     try:
         return json.loads(text, strict=False, parse_float=_decimal, parse_constant=lambda _: None)
     except RecursionError as error:
@@ -66,7 +75,7 @@ def _any_json(data: bytes, path: Path) -> Any:
 
 
 def _decimal(text: str) -> Decimal | None:
-    """The number, None where not even a Decimal holds its exponent."""
+    """The number, or None if its exponent is too large even for a Decimal."""
     try:
         return Decimal(text)
     except ArithmeticError:
@@ -79,7 +88,7 @@ def _cut_off(at: int, path: Path) -> TraceError:
 
 
 def _looks_like(document: Any) -> str:
-    """Name a JSON document that is no trace by what it most likely is."""
+    """Say what a JSON document that is no trace most likely is."""
     if isinstance(document, dict):
         if "nodes" in document and "schema" in document:
             return "this is a PyTorch execution trace (ExecutionTraceObserver)"
@@ -94,7 +103,7 @@ def _looks_like(document: Any) -> str:
 
 
 def _cleaned(entry: Any) -> tuple[Event[Any] | None, bool]:
-    """The entry as an Event without its ill-typed fields, and whether anything that matters was ill-typed."""
+    """The entry as an Event without its ill-typed fields, and whether the entry or a field that we read was ill-typed."""
     if not isinstance(entry, dict):
         return None, True
     args = entry.get("args")
@@ -115,7 +124,7 @@ def _cleaned(entry: Any) -> tuple[Event[Any] | None, bool]:
 
 
 def _cleaned_args(args: dict[Any, Any]) -> CollectiveArgs:
-    """The fields of `args` that have their type; integers may come as text."""
+    """The fields of `args` that have the right type. Integers may come as text."""
     occupancy = finite_number(args.get("est. achieved occupancy %"))
     return CollectiveArgs(
         correlation=small_int(args.get("correlation")),
@@ -147,7 +156,7 @@ def _cleaned_args(args: dict[Any, Any]) -> CollectiveArgs:
 
 
 def _raw(args: dict[Any, Any], key: str) -> msgspec.Raw:
-    """The argument as text again."""
+    """The argument, encoded as JSON text again. `NOTHING` if it is missing or cannot be encoded."""
     try:
         return msgspec.Raw(msgspec.json.encode(args[key]))
     except (KeyError, UnicodeEncodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""What text does a file hold? Read, unpacked, and ahead of time."""
+"""What text does a file hold? It is read and unpacked, and the next file is read ahead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ EXPORT_HINT = "export one with torch.profiler's prof.export_chrome_trace('trace.
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's JSON text, unpacked if its first bytes say gzip. Raises TraceError."""
+    """The file's JSON text, unpacked if the file is gzip by its first bytes.
+
+    Raises TraceError if the file cannot be read, is damaged or is empty.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -29,7 +32,7 @@ def read_bytes(path: Path) -> bytes:
                 where=path,
                 mend="copy the file again, whole",
             ) from error
-    if not data[:4096].strip() and not data.strip():  # the second makes a copy
+    if not data[:4096].strip() and not data.strip():  # the full strip makes a copy
         raise TraceError("the file is empty", where=path, mend=EXPORT_HINT)
     return data.removeprefix(b"\xef\xbb\xbf")
 
@@ -44,9 +47,10 @@ def first_line(error: BaseException) -> str:
 
 
 def read_ahead(paths: Sequence[Path]) -> Iterator[Callable[[], bytes]]:
-    """For each path a function that returns its text or raises TraceError; the first is being read from now on.
+    """For each path, a function that returns its text or raises TraceError. The first file is being read from now on.
 
-    While one text is used the next is read and unpacked on another thread, which gunzip leaves the interpreter free for.
+    While the caller uses one text, another thread reads and unpacks the next file. Unpacking releases the interpreter lock,
+    so both run at once.
     """
     reads = [_Read(path) for path in paths]
     if reads:
@@ -78,7 +82,7 @@ class _Read(threading.Thread):
             self._error = error
 
     def take(self) -> bytes:
-        """The text, once: whoever takes it decides how long it is kept."""
+        """The text. It is given out once and not kept here, so the caller decides how long it lives. Raises TraceError."""
         if self._error is not None:
             raise self._error
         data, self._data = self._data, b""

@@ -17,10 +17,13 @@ from .group import earliest_by_key, is_first_of_key
 from .intervals import Forest, merge, nest
 
 Signature = tuple[bytes, bytes, bytes, bytes]
-"""An operator's inputs as the trace writes them: JSON of dimensions, types, strides and values; empty where not recorded."""
+"""An operator's inputs as the trace writes them.
+
+The four parts are the JSON of dimensions, types, strides and values. A part that was not recorded is empty.
+"""
 
 HOST_CALL = "record_param_comms"
-"""The operator that PyTorch records around a collective's launch."""
+"""The name of the operator that PyTorch records around a collective's launch."""
 COLLECTIVE = (
     *("event", "collective", "process_group", "group_ranks", "dtype"),
     *("group_size", "sequence", "in_elements", "out_elements"),
@@ -28,11 +31,11 @@ COLLECTIVE = (
 """The columns of `Trace.collectives`."""
 
 NO_CORRELATION = np.iinfo(np.int64).min
-"""Stands for a correlation that was not recorded; Kineto's own are small and non-negative."""
+"""The value of a correlation that was not recorded. Kineto's own correlations are small and non-negative."""
 
 
 class Category(IntEnum):
-    """What kind of event it is, whatever the Kineto release called it."""
+    """The kind of an event, independent of the name that a Kineto release gives it."""
 
     OTHER = 0
     KERNEL = 1
@@ -45,7 +48,8 @@ class Category(IntEnum):
     PYTHON = 8
 
 
-# Lower-cased `cat` of a Chrome trace event; the second spelling of a line is that of traces before 2021.
+# The keys are the lower-cased `cat` of a Chrome trace event. Traces from before 2021 use `memcpy`, `memset`, `runtime` and
+# `operator`.
 CATEGORIES: dict[str, Category] = {
     "kernel": Category.KERNEL,
     "gpu_memcpy": Category.MEMCPY,
@@ -69,7 +73,7 @@ CALLS = (Category.RUNTIME, Category.DRIVER)
 
 @dataclass(frozen=True)
 class Device:
-    """The GPU as the trace's `deviceProperties` describe it; a field that was not recorded is None."""
+    """The GPU as the trace's `deviceProperties` describe it. A field that was not recorded is None."""
 
     name: str
     compute_capability: str | None
@@ -79,7 +83,7 @@ class Device:
 
 @dataclass(frozen=True)
 class TraceWarning:
-    """Something the reader of a result must know about its trace."""
+    """Something that the reader of a result must know about its trace."""
 
     code: str
     message: str
@@ -91,19 +95,20 @@ class Trace:
     """One process's profiler trace.
 
     `events` has a row for each usable complete event (`ph` X), in the file's order: `category` (int8, Category),
-    `name` (int32, into `strings`), `start_ns` and `duration_ns` (int64, `start_ns` from the first event), `thread` (int32,
-    into `threads`), `correlation` (int64 or NO_CORRELATION), `signature` (int32, into `signatures`, -1 where an operator's
-    inputs were not recorded).
+    `name` (int32, into `strings`), `start_ns` and `duration_ns` (int64; `start_ns` counts from the start of the first event),
+    `thread` (int32, into `threads`), `correlation` (int64 or NO_CORRELATION), `signature` (int32, into `signatures`; -1 for an
+    event without recorded inputs).
 
-    `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device` and `stream` (int64), and, as objects
-    that are None where not recorded, `bytes`, `grid`, `block`, `registers`, `shared_memory_bytes`, `occupancy_percent` and
-    `label` (what a CUDA graph's kernel was marked with).
+    `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device` and `stream` (int64). Its other columns
+    hold objects, None where not recorded: `bytes`, `grid`, `block`, `registers`, `shared_memory_bytes`, `occupancy_percent`
+    and `label` (the label of a CUDA graph's kernel).
 
-    `collectives` has a row for each kernel and host call that says of which collective it is: `event` (row of `events`) and,
-    as objects that are None where not recorded, `collective`, `process_group`, `group_ranks`, `dtype` (text), `group_size`,
+    `collectives` has a row for each kernel and host call that names its collective: `event` (row of `events`). Its other
+    columns hold objects, None where not recorded: `collective`, `process_group`, `group_ranks`, `dtype` (text), `group_size`,
     `sequence`, `in_elements` and `out_elements` (int).
 
-    `origin_ns` is the moment of `start_ns` 0 on the clock of the recording: since 1970, unless times were relative.
+    `origin_ns` is the moment at which `start_ns` is 0, on the clock of the recording. It counts from 1970, unless the recorded
+    times were relative.
     """
 
     name: str
@@ -121,7 +126,7 @@ class Trace:
     warnings: tuple[TraceWarning, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What functions of this trace alone have computed: see `once`."""
+    """The stored results of functions of this trace: see `once`."""
 
     def __len__(self) -> int:
         return len(self.events)
@@ -131,12 +136,12 @@ class Trace:
         return np.flatnonzero(np.isin(self.events["category"], categories)).astype(np.int64)
 
     def named(self, rows: Int64s, matches: Callable[[str], object]) -> Int64s:
-        """Those of these rows of `events` whose name matches; each distinct name of the trace is asked once."""
+        """The rows, among these rows of `events`, whose name matches. Each distinct name of the trace is tested once."""
         found: Int64s = rows[self.strings_that(matches)[self.events["name"][rows]]]
         return found
 
     def strings_that(self, matches: Callable[[str], object]) -> Bools:
-        """For each of `strings` whether it matches."""
+        """For each of `strings`, whether it matches."""
         return np.fromiter((bool(matches(text)) for text in self.strings), np.bool_, len(self.strings))
 
     def names(self, rows: Int64s) -> Objects:
@@ -146,12 +151,12 @@ class Trace:
 
     @cached_property
     def start_ns(self) -> Int64s:
-        """Start of every event, in ns from the first one."""
+        """Start of every event, in ns from the start of the first."""
         return self.events["start_ns"]
 
     @cached_property
     def end_ns(self) -> Int64s:
-        """End of every event, in ns from the first one's start."""
+        """End of every event, in ns from the start of the first."""
         end: Int64s = self.events["start_ns"] + self.events["duration_ns"]
         return end
 
@@ -172,7 +177,7 @@ class Trace:
 
     @cached_property
     def is_kernel(self) -> Bools:
-        """For each row of `gpu` whether it is a kernel; the others are copies and fills."""
+        """For each row of `gpu`, whether it is a kernel. The others are copies and fills."""
         found: Bools = self.events["category"][self.gpu["event"]] == Category.KERNEL
         return found
 
@@ -189,13 +194,16 @@ class Trace:
 
     @cached_property
     def gpu_order(self) -> Int64s:
-        """Rows of `gpu` in the order of their start; of equal starts the lowest stream first."""
+        """Rows of `gpu` in the order of their start. Of equal starts the lowest stream comes first."""
         start = self.start_ns[self.gpu["event"]]
         return np.lexsort((self.gpu["stream"], start)).astype(np.int64)
 
     @cached_property
     def call_of_gpu(self) -> Int64s:
-        """For each row of `gpu` the runtime or driver call with its correlation that starts first, or -1."""
+        """For each row of `gpu`, the call that launched it (row of `events`), or -1.
+
+        It is the runtime or driver call with the same correlation; of several, the one that starts first.
+        """
         return earliest_by_key(
             keys=self._gpu_correlation,
             table_keys=self.events["correlation"][self.calls],
@@ -206,7 +214,7 @@ class Trace:
 
     @cached_property
     def first_of_launch(self) -> Bools:
-        """For each row of `gpu` whether no earlier GPU event carries its correlation (later nodes of a graph don't)."""
+        """For each row of `gpu`, whether it is the first GPU event with its correlation. Later nodes of a graph are not."""
         first = np.empty(len(self.gpu), dtype=np.bool_)
         first[self.gpu_order] = is_first_of_key(self._gpu_correlation[self.gpu_order])
         first |= self._gpu_correlation == NO_CORRELATION
@@ -219,7 +227,7 @@ class Trace:
 
     @cached_property
     def operator_of_gpu(self) -> Int64s:
-        """For each row of `gpu` the innermost operator (row of `events`) that its launching call ran in, or -1."""
+        """For each row of `gpu`, the innermost operator (row of `events`) in which its launching call ran, or -1."""
         return self.enclosing(self.operator_forest, self.call_of_gpu)
 
     def nested(self, rows: Int64s) -> Forest:
@@ -227,9 +235,9 @@ class Trace:
         return nest(rows, self.events["thread"][rows], self.start_ns[rows], self.end_ns[rows])
 
     def covered(self, rows: Int64s, threads: Int64s, start: Int64s, end: Int64s) -> Int64s:
-        """How much of each span [start, end) its thread spends inside these rows of `events`, in ns.
+        """For each span [start, end), the time in ns that its thread spends inside these rows of `events`.
 
-        Moments inside several of them count once. A span of thread -1 has 0.
+        A moment inside several rows counts once. A span of thread -1 gets 0.
         """
         total = np.zeros(len(start), dtype=np.int64)
         of_row = self.events["thread"][rows]
@@ -239,7 +247,7 @@ class Trace:
         return total
 
     def enclosing(self, forest: Forest, rows: Int64s) -> Int64s:
-        """For each row of `events` the innermost interval of `forest` open at its start, or -1; -1 stays -1."""
+        """For each row of `events`, the innermost interval of `forest` that is open at its start, or -1. Row -1 gets -1."""
         found = np.full(len(rows), -1, dtype=np.int64)
         known = rows >= 0
         found[known] = forest.innermost(self.events["thread"][rows[known]], self.start_ns[rows[known]])

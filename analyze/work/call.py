@@ -14,25 +14,25 @@ from ..trace.trace import Signature
 Shape = tuple[int, ...]
 
 LARGEST = 2**62
-"""No dimension is as long."""
+"""No dimension of a tensor is as long as this."""
 
 
 class UnrecordedError(Exception):
-    """What a formula needs is not in the trace, or is nothing that the operator could have been called with."""
+    """The trace lacks something that a formula needs, or has something with which the operator cannot have been called."""
 
 
 @dataclass(frozen=True)
 class DType:
-    """A type of elements: the peak of a datasheet that its matrix multiplies are held against, and its size."""
+    """A type of elements. `name` is also the datasheet's peak for its matrix multiplies; `bytes` is the size of an element."""
 
     name: str
     bytes: int
     rank: int
-    """Its place in type promotion: of two, the higher one is the result's."""
+    """Its place in type promotion. Of two types, the one with the higher rank is the type of the result."""
 
     @property
     def is_floating(self) -> bool:
-        """Whether it holds fractions."""
+        """Whether it is a floating-point type."""
         return self.rank >= _FLOATING
 
 
@@ -46,7 +46,7 @@ INT32 = DType("int32", 4, 4)
 INT64 = DType("int64", 8, 5)
 BOOL = DType("bool", 1, 0)
 
-# As `Input type` has them, of PyTorch 1.10 to today; complex numbers are left out: their arithmetic is another.
+# The names of types in `Input type`, from PyTorch 1.10 to today. Complex types are left out, because their arithmetic differs.
 DTYPES = {
     "bool": BOOL,
     "unsigned char": DType("uint8", 1, 1),
@@ -70,7 +70,7 @@ DTYPES = {
     "double": FP64,
 }
 
-# PyTorch's ScalarType, as a `dtype` argument is recorded.
+# PyTorch's ScalarType numbers. A `dtype` argument is recorded as one of them.
 SCALAR_TYPES = {
     "0": DTYPES["unsigned char"],
     "1": INT8,
@@ -91,7 +91,7 @@ SCALAR_TYPES = {
 
 @dataclass(frozen=True)
 class TensorInput:
-    """A tensor that went into an operator; strides, in elements, are None where not recorded."""
+    """A tensor that was an input of an operator. The strides are in elements, or None if they were not recorded."""
 
     shape: Shape
     dtype: DType
@@ -99,27 +99,27 @@ class TensorInput:
 
     @property
     def elements(self) -> int:
-        """How many elements the operator sees."""
+        """The number of elements that the operator sees."""
         return prod(self.shape)
 
     @property
     def bytes(self) -> int:
-        """What must be read of it: an expanded dimension (stride 0) lies in memory once."""
+        """The bytes that must be read. An expanded dimension (stride 0) lies in memory only once."""
         strides = self.strides or (1,) * len(self.shape)
         return prod(size for size, stride in zip(self.shape, strides, strict=True) if stride) * self.dtype.bytes
 
     @property
     def size(self) -> int:
-        """What must be written to fill a tensor of this shape."""
+        """The bytes that must be written to fill a tensor of this shape."""
         return self.elements * self.dtype.bytes
 
 
 @dataclass(frozen=True)
 class OperatorCall:
-    """A call by what was recorded of it: for each argument its dimensions, type, strides and value, as in the trace.
+    """A call of an operator, as it was recorded. Each argument has dimensions, a type, strides and a value, as in the trace.
 
-    `list_item_bytes` is the size of an element of the tensors in lists, whose type the profiler does not record: the name of
-    the kernel that takes them may tell it.
+    The profiler does not record the type of tensors in lists. `list_item_bytes` is the size of their elements, if the name of
+    the kernel that takes them says it, else None.
     """
 
     name: str
@@ -131,7 +131,7 @@ class OperatorCall:
 
     @classmethod
     def parse(cls, name: str, signature: Signature, list_item_bytes: int | None = None) -> OperatorCall:
-        """The call that a trace's signature describes. Raises UnrecordedError if it is none."""
+        """The call that a trace's signature describes. Raises UnrecordedError if the signature is not valid."""
         dims, types, strides, values = map(_array, signature)
         return cls(name, dims, types, strides, values, list_item_bytes)
 
@@ -147,45 +147,45 @@ class OperatorCall:
         return at >= len(self.types) or self.types[at] == ""
 
     def tensor(self, at: int) -> TensorInput:
-        """The tensor at this place. Raises UnrecordedError if there is none."""
+        """The tensor at this place. Raises UnrecordedError if there is none or its type is unknown."""
         if not self.is_tensor(at):
             raise UnrecordedError(f"argument {at} of {self.name} is no tensor of a known type")
         return TensorInput(_shape(_at(self.dims, at)), DTYPES[self.types[at]], self._strides(at))
 
     def optional(self, at: int) -> TensorInput | None:
-        """The tensor at this place, None if there is none. Raises UnrecordedError if it is of an unknown type."""
+        """The tensor at this place, or None if the argument is missing. Raises UnrecordedError if its type is unknown."""
         return None if self.is_missing(at) else self.tensor(at)
 
     def tensors(self) -> Iterator[TensorInput]:
-        """All tensor arguments, in order."""
+        """All tensor arguments of known type, in order."""
         return (self.tensor(at) for at in range(len(self)) if self.is_tensor(at))
 
     def shapes(self, at: int) -> list[Shape]:
-        """The shapes of a list of tensors."""
+        """The shapes of a list of tensors. Raises UnrecordedError if they were not recorded."""
         listed = _at(self.dims, at)
         if _at(self.types, at) != "TensorList" or not isinstance(listed, list) or not listed:
             raise UnrecordedError(f"argument {at} of {self.name} is no list of recorded shapes")
         return [_shape(shape) for shape in listed]
 
     def has_list(self, at: int) -> bool:
-        """Whether this argument is a list of tensors with something in it."""
+        """Whether this argument is a list of at least one tensor."""
         return at < min(len(self.types), len(self.dims)) and self.types[at] == "TensorList" and bool(self.dims[at])
 
     def item_bytes(self) -> int:
-        """The size of an element of the tensors in lists. Raises UnrecordedError if no kernel's name tells it."""
+        """The size in bytes of an element of the tensors in lists. Raises UnrecordedError if no kernel's name says it."""
         if self.list_item_bytes is None:
             raise UnrecordedError(f"the type of the tensors in {self.name}'s list is not recorded")
         return self.list_item_bytes
 
     def value(self, at: int) -> str:
-        """A scalar's or list's value as text; empty for None."""
+        """The value of a scalar or list as text; empty for None. Raises UnrecordedError if it was not recorded."""
         found = _at(self.values, at)
         if not isinstance(found, str):
             raise UnrecordedError(f"the value of argument {at} of {self.name} is not recorded")
         return found
 
     def integers(self, at: int) -> Shape:
-        """The value of an integer or a list of them, as `[1, 1]`."""
+        """The value of an integer or of a list of integers such as `[1, 1]`. Raises UnrecordedError for other values."""
         text = self.value(at).strip("[]")
         try:
             return tuple(int(part) for part in text.split(",")) if text else ()
@@ -193,21 +193,21 @@ class OperatorCall:
             raise UnrecordedError(f"{self.value(at)!r} is no list of integers") from None
 
     def integer(self, at: int) -> int:
-        """The value of one integer."""
+        """The value of one integer. Raises UnrecordedError for other values."""
         found = self.integers(at)
         if len(found) != 1:
             raise UnrecordedError(f"{self.value(at)!r} is no integer")
         return found[0]
 
     def flags(self, at: int) -> tuple[bool, ...]:
-        """The value of a bool or a list of them, as `[True, False]`."""
+        """The value of a bool or of a list of bools such as `[True, False]`. Raises UnrecordedError for other values."""
         parts = [part.strip() for part in self.value(at).strip("[]").split(",")]
         if not set(parts) <= {"True", "False"}:
             raise UnrecordedError(f"{self.value(at)!r} is no list of bools")
         return tuple(part == "True" for part in parts)
 
     def flag(self, at: int) -> bool:
-        """The value of one bool."""
+        """The value of one bool. Raises UnrecordedError for other values."""
         return self.flags(at)[0]
 
     def _strides(self, at: int) -> Shape | None:

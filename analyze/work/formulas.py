@@ -1,4 +1,4 @@
-"""Which formula tells an operator's work, and what does it tell of one call?"""
+"""Which formula gives an operator's work, and how much work is one call?"""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from .call import OperatorCall, UnrecordedError
 from .work import Formula, Work
 
 LARGEST = 2**53
-"""More FLOPs or bytes no call has: they would keep the fastest device busy for seconds. A thousand such fit an int64."""
+"""No call has as many FLOPs or bytes as this: they would keep the fastest device busy for seconds.
+
+The sum of a thousand such calls fits into int64.
+"""
 
 FORMULAS: dict[str, Formula] = {**matrix_work.FORMULAS, **vector_work.FORMULAS, **fused_work.FORMULAS}
 
 
 def find_formula(operator: str) -> Formula | None:
-    """The formula of an operator by its name, None for those that have none."""
+    """The formula of an operator by its name, or None if there is none."""
     return fused_work.inductor if operator.startswith(fused_work.INDUCTOR) else FORMULAS.get(operator)
 
 
 def work_of(operator: str, signature: Signature, list_item_bytes: int | None = None) -> Work | None:
-    """The work of one call, None where the operator has no formula or the trace does not tell enough: unknown, not none."""
+    """The work of one call. None means unknown, not zero: the operator has no formula, or the trace records too little."""
     formula = find_formula(operator)
     if formula is None:
         return None

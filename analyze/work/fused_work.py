@@ -1,4 +1,4 @@
-"""How much work is a kernel that fuses several operators: Inductor's, our own, vLLM's?"""
+"""How much work does a kernel do that fuses several operators: Inductor's, our own or vLLM's?"""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from .work import Formula, Work, bytes_of, vector_peak
 POINTWISE = "triton_poi_fused_"
 REDUCTIONS = ("triton_red_fused_", "triton_per_fused_")
 INDUCTOR = (POINTWISE, *REDUCTIONS)
-"""How the names of Inductor's pointwise and reduction kernels begin; its matrix multiplies (`tem`) do not tell their shapes."""
+"""The beginnings of the names of Inductor's pointwise and reduction kernels.
+
+Its matrix multiplies (`tem`) are left out, because the trace does not record their shapes.
+"""
 
 
 def inductor(call: OperatorCall) -> Work:
-    """A generated kernel (its tensors, then the lengths of its loops): bytes alone, as no one tells its FLOPs.
+    """A generated kernel (its tensors, then the lengths of its loops). Only its bytes are known, not its FLOPs.
 
-    It touches no tensor more often than its loops have iterations: of a table it gathers from, or a cache it writes one
-    token to, only that much.
+    It moves at most as many elements of a tensor as its loops have iterations. This limits the bytes of a large table that it
+    gathers from, or of a cache to which it writes one token.
     """
     tensors, iterations = list(call.tensors()), _iterations(call)
     moved = sum(min(tensor.bytes, iterations * tensor.dtype.bytes) for tensor in tensors)
@@ -27,10 +30,11 @@ def inductor(call: OperatorCall) -> Work:
 
 
 def _iterations(call: OperatorCall) -> int:
-    """How often the loops run: once for each element pointwise, and in two loops, outer and inner, in a reduction.
+    """The number of iterations of a generated kernel's loops: the product of the numbers among its arguments.
 
-    Further numbers may be sizes that vary from run to run (dynamic shapes), or loops over two dimensions: those are loops if
-    some tensor has as many elements. Raises UnrecordedError if that cannot be told.
+    A pointwise kernel has one loop with an iteration for each element. A reduction has two, an outer and an inner one. Further
+    numbers may be sizes that vary from run to run (dynamic shapes), or loops over two dimensions. Then the numbers count as
+    loops if some tensor has as many elements as their product. Raises UnrecordedError if that is not so.
     """
     numbers = [call.integer(at) for at in range(len(call)) if call.types[at] == "Scalar"]
     elements = [tensor.elements for tensor in call.tensors()]
@@ -40,12 +44,12 @@ def _iterations(call: OperatorCall) -> int:
     return found
 
 
-# Our own, as kernels/ops.py and kernels/prefill_ops.py have their arguments. Weights may be INT8, with a scale for each output
-# as the last argument: products are then still those of the activations' type.
+# Our own operators; their arguments are those of kernels/ops.py and kernels/prefill_ops.py. Weights may be INT8. The last
+# argument is then a scale for each output, and the products are still computed in the activations' type.
 
 
 def _linear_flops(rows: TensorInput, weight: TensorInput) -> int:
-    """Two for each weight and row."""
+    """FLOPs of a linear layer: two for each weight and row."""
     if len(rows.shape) != 2 or len(weight.shape) != 2:
         raise UnrecordedError("a fused linear layer of other than matrices")
     return 2 * rows.shape[0] * weight.elements
@@ -54,7 +58,7 @@ def _linear_flops(rows: TensorInput, weight: TensorInput) -> int:
 def embed_norm_qkv(call: OperatorCall) -> Work:
     """`embed_norm_qkv` (tokens, position, embeddings of both, gamma, beta, weight, bias, keys, values, scale).
 
-    A row of each embedding is read for a token; hidden state, query, key and value are written.
+    For each token a row of each embedding is read. Hidden state, query, key and value are written.
     """
     tokens, position, table, places, gamma, beta, weight, bias = (call.tensor(at) for at in range(8))
     hidden = TensorInput((tokens.elements, *gamma.shape), gamma.dtype)
@@ -101,7 +105,7 @@ def norm_lm_head(call: OperatorCall) -> Work:
 def embed_layer_norm(call: OperatorCall) -> Work:
     """`embed_layer_norm` (tokens, positions, embeddings of both, gamma, beta): the sum and its layer norm are written.
 
-    A row of the tokens' embedding is read for each token, one of the positions' for each position.
+    For each token a row of the token embedding is read, and for each position a row of the position embedding.
     """
     tokens, positions, _, _, gamma, beta = (call.tensor(at) for at in range(6))
     hidden = TensorInput((tokens.elements, *gamma.shape), gamma.dtype)
@@ -110,7 +114,7 @@ def embed_layer_norm(call: OperatorCall) -> Work:
 
 
 def bias_residual_layer_norm(call: OperatorCall) -> Work:
-    """`bias_residual_layer_norm` (product, bias, hidden, gamma, beta): the sum, in place, and its layer norm are written."""
+    """`bias_residual_layer_norm` (product, bias, hidden, gamma, beta): it writes the sum, in place, and its layer norm."""
     product, bias, hidden, gamma, beta = (call.tensor(at) for at in range(5))
     moved = bytes_of(product, bias, hidden, gamma, beta) + 2 * hidden.size
     return Work((LAYER_NORM_FLOPS + 2) * hidden.elements, moved, vector_peak(hidden.dtype))
@@ -123,7 +127,7 @@ def bias_gelu(call: OperatorCall) -> Work:
 
 
 def flash_attention(call: OperatorCall) -> Work:
-    """`flash_attention` (qkv, keys, values): causal, of whole prompts; what is gathered, keys and values are written."""
+    """`flash_attention` (qkv, keys, values): causal, of whole prompts. It writes its output, the keys and the values."""
     qkv, keys = call.tensor(0), call.tensor(1)
     if len(qkv.shape) != 2 or len(keys.shape) != 4:
         raise UnrecordedError("attention of other than rows and a cache")
@@ -133,7 +137,7 @@ def flash_attention(call: OperatorCall) -> Work:
     return Work(4 * pairs * width, 2 * qkv.size, qkv.dtype.name)
 
 
-# vLLM's
+# vLLM's operators
 
 
 def vllm_rms_norm(call: OperatorCall) -> Work:
@@ -170,4 +174,7 @@ FORMULAS: Mapping[str, Formula] = {
     "_C::fused_add_rms_norm": vllm_add_rms_norm,
     "_C_cache_ops::reshape_and_cache_flash": vllm_cache_store,
 }
-"""By operator. Not `tracekit::decode_attention` and `decode_step`: how much of the cache they read lies on the device."""
+"""The formula of each operator, by name.
+
+`tracekit::decode_attention` and `decode_step` have none: how much of the cache they read is known only on the device.
+"""

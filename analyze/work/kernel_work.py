@@ -20,28 +20,29 @@ from .operator_of_kernel import ancestry, owners, parents
 from .work import Work
 
 TF32 = re.compile(r"tf32|(?<![a-z])s1688(?!b?f16)", re.IGNORECASE)
-"""In a kernel's name: FP32 operands that are rounded to TF32 for the tensor cores."""
+"""A kernel's name that matches has FP32 operands, which are rounded to TF32 for the tensor cores."""
 
 _LIST_ITEM = re.compile(
     r"OpaqueType<(?P<bytes>\d+)"
     r"|(?:CatArray\w*|multi_tensor_apply\w*<.*?Functor\w*)<(?P<dtype>double|float|c10::Half|c10::BFloat16|long|int|bool)\b"
 )
-"""In the name of a kernel that takes lists of tensors: what their elements are."""
+"""The size or type of the elements, in the name of a kernel that takes lists of tensors."""
 
 _TELLING = 1_000
-"""So much of a kernel's name is looked at: what tells its types stands at its beginning."""
+"""How many characters of a kernel's name are searched. Its types stand at the beginning."""
 
 _SAFE_NS = 2**31
-"""The square of a time below this fits into int64."""
+"""The square of a time in ns below this fits into int64."""
 
 
 def kernel_work(trace: Trace) -> Table:
-    """A row for each kernel of `trace.gpu`, in its order: its time, and its work as far as the trace tells it.
+    """A row for each kernel of `trace.gpu`, in the same order: its time, and its work as far as it is known.
 
-    `gpu` (row of `trace.gpu`), `duration_ns`, `operator` (row of `trace.events` that launched it, or -1), `owner` (row whose
-    work it does, or -1), `flops`, `bytes` (int64, 0 where unknown), `has_flops`, `has_bytes` (whether they are known) and
-    `peak` (place in `PEAKS` that its FLOPs are held against, -1 where unknown). Of several kernels of one owner each has the
-    share of its time, to the unit.
+    Columns: `gpu` (row of `trace.gpu`), `duration_ns`, `operator` (row of `trace.events`: the innermost operator that launched
+    it, or -1), `owner` (row of `trace.events`: the operator whose work it does, or -1), `flops`, `bytes` (int64, 0 where
+    unknown), `has_flops`, `has_bytes` (whether they are known) and `peak` (place in `PEAKS` of the peak with which its FLOPs
+    are compared, -1 where unknown). If one owner has several kernels, its work is divided among them in proportion to their
+    times. The parts are integers and add up exactly.
     """
     gpu = trace.gpu_kernels
     rows = trace.gpu["event"][gpu]
@@ -73,9 +74,9 @@ def kernel_work(trace: Trace) -> Table:
 
 
 def _works(trace: Trace, rows: Int64s, list_item: Int64s) -> tuple[list[Work], Int64s]:
-    """The distinct known works of these operators, and for each its place among them, -1 where unknown.
+    """The distinct known works of these operators, and for each operator the place of its work among them, or -1.
 
-    Operators of one name and one signature are one question.
+    The work is computed once for all operators with one name, one signature and one size of list elements.
     """
     name, signature = trace.events["name"][rows].astype(np.int64), trace.events["signature"][rows].astype(np.int64)
     has_formula = np.zeros(len(trace.strings), dtype=np.bool_)
@@ -99,7 +100,7 @@ def _works(trace: Trace, rows: Int64s, list_item: Int64s) -> tuple[list[Work], I
 
 
 def _columns(works: Sequence[Work]) -> tuple[Int64s, Int64s, Int64s]:
-    """FLOPs (-1 where only the bytes are known), bytes and peak of each work, and of what comes last: the unknown."""
+    """The FLOPs (-1 where only the bytes are known), bytes and peak of each work. The last entry stands for unknown work."""
     flops = [-1 if work.flops is None else work.flops for work in works]
     peaks = [PEAKS.index(work.peak) for work in works]
     return (
@@ -110,7 +111,10 @@ def _columns(works: Sequence[Work]) -> tuple[Int64s, Int64s, Int64s]:
 
 
 def _list_items(trace: Trace, rows: Int64s, operator: Int64s) -> Int64s:
-    """For each row of `events` the size of an element in its lists as the kernels it launched tell it, 0 where none does."""
+    """For each row of `events`, the size in bytes of an element in its lists of tensors.
+
+    The names of the kernels that it launched say the size. It is 0 if no name does.
+    """
     by_name = np.zeros(len(trace.strings), dtype=np.int64)
     for code in np.unique(trace.events["name"][rows]).tolist():
         if found := _LIST_ITEM.search(trace.strings[code][:_TELLING]):
@@ -122,7 +126,7 @@ def _list_items(trace: Trace, rows: Int64s, operator: Int64s) -> Int64s:
 
 
 def _tf32(trace: Trace, rows: Int64s, owner: Int64s, peak: Int64s) -> Int64s:
-    """The same peaks, with that of TF32 instead of FP32's where one of the owner's kernels says so in its name."""
+    """The peaks, with FP32 replaced by TF32 for owners that have a kernel whose name says TF32."""
     rounding = np.zeros(len(trace.strings), dtype=np.bool_)
     for code in np.unique(trace.events["name"][rows]).tolist():
         rounding[code] = TF32.search(trace.strings[code][:_TELLING]) is not None
@@ -134,9 +138,10 @@ def _tf32(trace: Trace, rows: Int64s, owner: Int64s, peak: Int64s) -> Int64s:
 
 
 def _apportioned(total: Int64s, duration: Int64s, owner: Int64s) -> Int64s:
-    """Each run's part of its owner's `total`, by its time; the parts add up to it exactly. 0 for runs without an owner.
+    """Each run's part of its owner's `total`, in proportion to its time; 0 for runs without an owner.
 
-    A part is what the shares up to and with its run come to, less what those before it came to, each rounded down.
+    The parts are integers and add up exactly to the total. A part is the difference of two cumulative shares, each rounded
+    down: the one up to and including its run, less the one before it.
     """
     order = np.argsort(owner, kind="stable")
     order = order[owner[order] >= 0]
@@ -148,7 +153,7 @@ def _apportioned(total: Int64s, duration: Int64s, owner: Int64s) -> Int64s:
     runs = np.diff(np.concatenate((first, [len(of)])))
     time = duration[order]
     lasting = np.repeat(np.add.reduceat(time, first), runs)
-    time = np.where(lasting > 0, time, 1)  # where all took no time at all, they share evenly
+    time = np.where(lasting > 0, time, 1)  # if all runs took no time at all, they share evenly
     until = np.cumsum(time)
     until -= np.repeat(until[first] - time[first], runs)
     all_of_it = until[np.repeat(first + runs - 1, runs)]

@@ -1,7 +1,7 @@
 """How much work is a matrix multiply, a convolution or an attention?
 
-A multiplication and an addition are two FLOPs, as in torch.utils.flop_counter; what is added to the products (a bias, a
-softmax) is not counted, as it is a thousandth of them. Arguments stand where PyTorch's native_functions.yaml has them.
+A multiplication and an addition are two FLOPs, as in torch.utils.flop_counter. Work besides the products (a bias, a softmax) is
+not counted: it is about a thousandth of theirs. The places of arguments are those of PyTorch's native_functions.yaml.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ def _require(condition: bool, what: str) -> None:
 def _product(
     left: TensorInput, right: TensorInput, out: Shape, inner: int, added: TensorInput | None = None, result: DType | None = None
 ) -> Work:
-    """The work of `inner` products for each element of `out`; the output has the type `result`, by default the left one's."""
+    """The work of `inner` products for each element of `out`. The output's type is `result`, by default that of `left`."""
     written = prod(out) * (result or left.dtype).bytes
     return Work(2 * prod(out) * inner, bytes_of(left, right, added) + written, _matrix_peak(left.dtype))
 
 
 def _matrices(left: TensorInput, right: TensorInput) -> tuple[Shape, int]:
-    """The shape of the product of two matrices, or of two batches of them, and the length of what is summed."""
+    """The shape of the product of two matrices, or of two batches of matrices, and the length of the summed dimension."""
     a, b = left.shape, right.shape
     _require(len(a) == len(b) >= 2 and a[-1] == b[-2] and a[:-2] == b[:-2], f"{a} and {b} do not multiply")
     return (*a[:-1], b[-1]), a[-1]
 
 
 def _result_dtype(call: OperatorCall, at: int) -> DType | None:
-    """The type that an `out_dtype` argument asks for, None without one."""
+    """The type that an `out_dtype` argument asks for, or None if there is no such argument."""
     if call.is_missing(at) or call.is_tensor(at) or not call.value(at):
         return None
     try:
@@ -57,7 +57,7 @@ def mm(call: OperatorCall) -> Work:
 
 
 def addmm(call: OperatorCall) -> Work:
-    """`addmm` and `baddbmm` (self, mat1, mat2, beta): what is added is not read where beta is 0."""
+    """`addmm` and `baddbmm` (self, mat1, mat2, beta): `self`, which is added, is not read if beta is 0."""
     left, right = call.tensor(1), call.tensor(2)
     ignored = len(call.values) > 3 and call.values[3] in ("0", "0.")
     return _product(left, right, *_matrices(left, right), added=None if ignored else call.tensor(0))
@@ -110,7 +110,7 @@ def matmul(call: OperatorCall) -> Work:
 
 
 def broadcast(*shapes: Shape) -> Shape:
-    """The shape that these broadcast to. Raises UnrecordedError if they do not."""
+    """The shape to which these shapes broadcast. Raises UnrecordedError if they do not."""
     rank = max(map(len, shapes), default=0)
     out = []
     for sizes in zip(*((1,) * (rank - len(shape)) + shape for shape in shapes), strict=True):
@@ -121,7 +121,7 @@ def broadcast(*shapes: Shape) -> Shape:
 
 
 def scaled_mm(call: OperatorCall) -> Work:
-    """`_scaled_mm` (self, mat2, scale_a, scale_b, bias, scale_result, out_dtype): FP8 operands with their scales."""
+    """`_scaled_mm` (self, mat2, scale_a, scale_b, bias, scale_result, out_dtype): FP8 operands and their scales."""
     left, right = call.tensor(0), call.tensor(1)
     out, inner = _matrices(left, right)
     work = _product(left, right, out, inner, call.optional(4), _result_dtype(call, 6))
@@ -142,7 +142,7 @@ def int8_weight_mm(call: OperatorCall) -> Work:
 
 
 def grouped_mm(call: OperatorCall) -> Work:
-    """`_grouped_mm` (self, mat2, offs, bias, out_dtype): rows [m, k] in groups, each by its own of [g, k, n]."""
+    """`_grouped_mm` (self, mat2, offs, bias, out_dtype): rows [m, k] in groups. Each group has its own matrix of [g, k, n]."""
     left, right = call.tensor(0), call.tensor(1)
     a, b = left.shape, right.shape
     _require(len(a) == 2 and len(b) == 3 and a[1] == b[1], "groups whose sizes lie on the device")
@@ -152,7 +152,10 @@ def grouped_mm(call: OperatorCall) -> Work:
 
 @dataclass(frozen=True)
 class Convolution:
-    """Where a convolution has its arguments after input and weight; `transposed` where it tells which it is."""
+    """The places of a convolution's arguments after input and weight.
+
+    `transposed` is the place of the flag that says whether the convolution is transposed, or the value itself.
+    """
 
     stride: int
     padding: int
@@ -163,7 +166,10 @@ class Convolution:
     groups: int | None = None
 
     def __call__(self, call: OperatorCall) -> Work:
-        """Each output element (transposed: input element) meets the kernel of each channel of its group."""
+        """The work of one call. Raises UnrecordedError where the trace records too little.
+
+        Each output element (transposed: input element) is a product with the kernel over the channels of its group.
+        """
         image, weight = call.tensor(0), call.tensor(1)
         spatial = _spatial(image, weight)
         transposed = self.transposed if isinstance(self.transposed, bool) else call.flag(self.transposed)
@@ -191,7 +197,7 @@ class Convolution:
 
 
 def _spatial(image: TensorInput, weight: TensorInput) -> int:
-    """How many spatial dimensions there are."""
+    """The number of spatial dimensions."""
     _require(len(image.shape) == len(weight.shape) >= 3, f"an image of {image.shape} with a kernel of {weight.shape}")
     return len(image.shape) - 2
 
@@ -203,14 +209,15 @@ def _per_dimension(values: Shape, spatial: int) -> Shape:
 
 
 def _convolution_flops(met: Shape, weight: Shape) -> int:
-    """Two for every weight that an element [n, channels, ..] meets: weights a channel times positions."""
+    """Two for every product of a weight and a position, where `met` is the shape [n, channels, ..] of the positions."""
     return 2 * met[0] * prod(met[2:]) * prod(weight)
 
 
 def convolution_backward(call: OperatorCall) -> Work:
     """`convolution_backward` (grad_output, input, weight, .., transposed at 7, .., output_mask at 10).
 
-    Each gradient asked for, that of the input and that of the weight, is as many products as the forward.
+    The mask says which gradients are wanted. The gradient of the input takes as many products as the forward, and so does the
+    gradient of the weight.
     """
     grad, image, weight = (call.tensor(at) for at in range(3))
     _spatial(image, weight)
@@ -223,11 +230,12 @@ def convolution_backward(call: OperatorCall) -> Work:
 
 @dataclass(frozen=True)
 class Attention:
-    """Where a fused attention has its arguments.
+    """The places of a fused attention's arguments.
 
-    `heads` is the dimension of the heads: 1 in [batch, heads, tokens, width], 2 in [batch, tokens, heads, width]. `causal`
-    is a flag; `mask_type` instead is an integer: 0 none, 1 causal from the first query, 2 causal to the last key.
-    `absent` must be None: lengths that lie on the device, a window. A backward has `grad` first, its tensors one later.
+    `heads` is the dimension of the heads: 1 in [batch, heads, tokens, width], 2 in [batch, tokens, heads, width]. `causal` is
+    the place of a flag. Some operators have an integer at `mask_type` instead: 0 for no mask, 1 for causal aligned at the first
+    query and key, 2 for causal aligned at the last query and key. The arguments at `absent` must be None: they are a window, or
+    lengths that are known only on the device. A backward has `grad` as its first argument; query, key and value follow it.
     """
 
     heads: int
@@ -236,10 +244,14 @@ class Attention:
     bias: int | None = None
     absent: tuple[int, ...] = ()
     read_too: tuple[int, ...] | None = None
-    """Of a backward: the other tensors it reads, the output and its log-sum-exp."""
+    """The places of the other tensors that a backward reads: the output and its log-sum-exp. None for a forward."""
 
     def __call__(self, call: OperatorCall) -> Work:
-        """Forward: scores and their product with the values. Backward: the scores again, and four gradients of products."""
+        """The work of one call. Raises UnrecordedError where the trace records too little.
+
+        A forward computes the scores and their product with the values. A backward computes the scores again, and four
+        gradients of these two products.
+        """
         _require(all(call.is_missing(at) for at in self.absent), f"{call.name} with lengths or windows that are not told")
         backward = self.read_too is not None
         query, key, value = (call.tensor(at + backward) for at in range(3))
@@ -260,7 +272,7 @@ class Attention:
         return Work(flops, read + query.size + key.size + value.size, _matrix_peak(query.dtype))
 
     def _pairs(self, call: OperatorCall, queries: int, keys: int) -> int:
-        """How many keys all queries of a head meet."""
+        """The number of pairs of a query and a key for which a head computes a score."""
         if self.mask_type is not None:
             kind = call.integer(self.mask_type)
             _require(kind in (0, 1, 2), f"an unknown kind of mask, {kind}")
@@ -271,9 +283,9 @@ class Attention:
 
 
 def _causal_pairs(queries: int, keys: int, ahead: int) -> int:
-    """The sum of min(keys, max(0, i + 1 + ahead)) over the queries i."""
-    first = min(max(0, -ahead), queries)  # so many see nothing
-    partial = min(max(0, keys - ahead), queries)  # from here on all keys are seen
+    """The number of pairs under a causal mask: the sum of min(keys, max(0, i + 1 + ahead)) over the queries i."""
+    first = min(max(0, -ahead), queries)  # the queries before this one see no key
+    partial = min(max(0, keys - ahead), queries)  # from this query on all keys are seen
     rising = max(0, partial - first)
     lowest = first + 1 + ahead
     return rising * lowest + rising * (rising - 1) // 2 + (queries - max(partial, first)) * keys

@@ -1,15 +1,17 @@
 """How long would a step take in half precision, or replayed as a CUDA graph, on the same device?
 
-Predictions from a trace and the run manifest beside it, by formulas; docs/predictions.md holds them against what was measured.
+Formulas predict it from a trace and the run manifest beside it. docs/predictions.md compares the predictions with measurements.
 
-- On the host's side a step takes what one took without the profiler, if the GPU was not what it waited for: the same operators
-  are dispatched in any precision. On the device's side it takes its busy time. The longer of the two is an eager step.
-- A step that is replayed as one CUDA graph takes its busy time and a gap between each two of its GPU events: no host takes
+- An eager step takes the longer of two times. The host's time is what the step took without the profiler, if that is more than
+  the GPU needs; it does not change with the precision, because the same operators are dispatched. The device's time is its busy
+  time.
+- A step that is replayed as one CUDA graph takes its busy time plus a gap between each two of its GPU events. The host takes no
   part.
-- In half precision a kernel's time changes as its roof does (`roofline`): the bytes of floating-point data halve, and matrix
-  kernels run at the peak of FP16. They are taken to reach the same share of their roof as before. Other kernels that reach
-  little of it wait rather than work: their time stays, and so does that of kernels whose work is not known. The shortest
-  kernel of the trace is what starting one takes, which stays too.
+- In half precision a kernel's time changes as its roof does (`roofline`). The bytes of floating-point data halve, and matrix
+  kernels run at the peak of FP16. Kernels are assumed to reach the same share of their roof as before.
+- Some times stay as they are: the time of kernels whose work is unknown, and of other than matrix kernels that reach only a
+  small share of their roof, because those wait rather than work. The cost of starting a kernel also stays. It is taken to be
+  the time of the shortest kernel in the trace.
 """
 
 from __future__ import annotations
@@ -33,16 +35,18 @@ if TYPE_CHECKING:
     from tracekit.manifest import RunManifest
 
 GRAPH_GAP_NS = 500
-"""Between two nodes of a CUDA graph. Quoted, V100: kernels of 2.9 µs take 3.4 µs each in a graph (NVIDIA Technical Blog,
-"Getting Started with CUDA Graphs", 2019)."""
+"""The gap between two nodes of a CUDA graph.
+
+Quoted, V100: kernels of 2.9 µs take 3.4 µs each in a graph (NVIDIA Technical Blog, "Getting Started with CUDA Graphs", 2019).
+"""
 
 MATRIX_FAMILIES = ("gemm", "convolution", "attention")
-"""Families whose FLOPs matrix cores can do."""
+"""The families of kernels whose FLOPs can run on matrix cores (Tensor Cores)."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Another precision: `peaks` maps the peak of matrix kernels to their new one, bytes shrink to `bytes_ratio`."""
+    """A change of precision. `peaks` maps the peak of matrix kernels to the new one; bytes are multiplied by `bytes_ratio`."""
 
     peaks: Mapping[str, str]
     bytes_ratio: float = 1.0
@@ -55,11 +59,15 @@ FP16_FROM_BF16 = Change({"bf16": "fp16"})
 
 
 def changed_ns(work: Table, matrix: Bools, sheet: Datasheet, change: Change) -> Int64s:
-    """How long each kernel takes after a change, in ns, by its `work` (as of `kernel_work`) and whether it is a `matrix` one.
+    """How long each kernel takes after a change, in ns.
 
-    With r the roof, the longer of FLOPs / peak and bytes / bandwidth, a kernel takes floor + (t - floor) · r' / r if it is a
-    matrix one or reaches `LATENCY_SHARE` of r; every other one takes as long as before, and none longer. Kernels outside the
-    matrix families are taken to be in FP32 (`bytes_ratio` shrinks theirs too): ask for them in runs in FP32 only.
+    `work` is what `kernel_work` returns; `matrix` says for each kernel whether it belongs to a matrix family. The roof r is the
+    longer of FLOPs / peak and bytes / bandwidth, before the change; r' is the roof after it. Let t be the kernel's time and
+    floor that of the shortest kernel. A matrix kernel of known work takes floor + (t - floor) · r' / r, and so does another
+    kernel whose roof is at least `LATENCY_SHARE` of its time. All others take as long as before, and no kernel takes longer.
+
+    Kernels outside the matrix families are assumed to be in FP32, and `bytes_ratio` applies to them too. So use a `bytes_ratio`
+    below 1 only for runs in FP32.
     """
     time = work["duration_ns"]
     floor = int(time.min()) if len(time) else 0
@@ -76,7 +84,7 @@ def changed_ns(work: Table, matrix: Bools, sheet: Datasheet, change: Change) -> 
 
 
 def _compute_ns(work: Table, sheet: Datasheet, peaks: Mapping[str, str]) -> Floats:
-    """The least time that each kernel's FLOPs take, at the peaks they are mapped to."""
+    """The least time in ns that each kernel's FLOPs take, at the peaks that `peaks` maps to."""
     rates = np.array([*(peak_tflops(sheet, peaks.get(peak, peak)) or np.inf for peak in PEAKS), np.inf])
     least: Floats = work["flops"] / (1e3 * rates[work["peak"]])
     return least
@@ -84,10 +92,10 @@ def _compute_ns(work: Table, sheet: Datasheet, peaks: Mapping[str, str]) -> Floa
 
 @dataclass(frozen=True)
 class MeanStep:
-    """A step of one kind, on average over the trace: times in ns.
+    """The mean step of one kind over the trace; times in ns.
 
-    `host_ns` is what the step took without the profiler, where that is more than the device needs: then the host is what it
-    waited for. `known_share` is how much of its kernel time has known work.
+    `host_ns` is the time that the step took without the profiler, if that is more than the device needs, so that the host
+    limits the step. Else it is None. `known_share` is the share of its kernel time whose work is known.
     """
 
     name: str
@@ -98,16 +106,19 @@ class MeanStep:
     known_share: float
 
     def eager_ns(self, busy_ns: float | None = None) -> float | None:
-        """The longer of host and device, with another busy time if one is given; None where the host's is not known."""
+        """The longer of the host's time and the busy time, in ns. None if the host's time is not known.
+
+        `busy_ns` replaces the busy time if it is given.
+        """
         return None if self.host_ns is None else max(self.host_ns, self.busy_ns if busy_ns is None else busy_ns)
 
     def graph_ns(self, busy_ns: float | None = None) -> float:
-        """The step as one CUDA graph, with another busy time if one is given."""
+        """The time of the step as one CUDA graph, in ns. `busy_ns` replaces the busy time if it is given."""
         return (self.busy_ns if busy_ns is None else busy_ns) + max(self.gpu_events - 1, 0) * GRAPH_GAP_NS
 
 
 def mean_steps(trace: Trace, steps: Steps, work: Table, run: RunManifest | None = None) -> list[MeanStep]:
-    """A mean step of each kind, in the order of their first steps; kinds without GPU events are left out."""
+    """The mean step of each kind, in the order of their first steps. Kinds without GPU events are left out."""
     kinds = step_kinds(trace, steps)
     found = []
     for place, (name, count) in enumerate(zip(kinds.names, kinds.counts.tolist(), strict=True)):
@@ -131,14 +142,17 @@ def mean_steps(trace: Trace, steps: Steps, work: Table, run: RunManifest | None 
 
 
 def _host_ns(run: RunManifest | None, kind: str, busy_ns: float) -> float | None:
-    """What a decode step took without the profiler, if the device needs less."""
+    """The time that a decode step took without the profiler, if the device needs less, else None."""
     if run is None or kind != DECODE or run.timings.decode_token.median_ns <= busy_ns:
         return None
     return float(run.timings.decode_token.median_ns)
 
 
 def changed_busy_ns(trace: Trace, steps: Steps, work: Table, changed: Int64s, step: MeanStep) -> float:
-    """A step's busy time after a change, given how long each kernel then takes: what they save together is taken off it."""
+    """A step's busy time after a change, in ns: the busy time before, less what the step's kernels save together.
+
+    `changed` has the time of each kernel after the change, as `changed_ns` returns it.
+    """
     kinds = step_kinds(trace, steps)
     mine = kinds.of_gpu[work["gpu"]] == kinds.names.index(step.name)
     return step.busy_ns - float((work["duration_ns"] - changed)[mine].sum()) / step.count

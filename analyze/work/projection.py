@@ -1,7 +1,8 @@
 """How long would this trace's work take on another device?
 
-A projection, not a measurement: every kernel is given the least time that the roofline model allows on the target, so real
-ones are slower; docs/projection.md says by how much one was. Kernels of unknown work have no projected time, and are said.
+The answer is a projection, not a measurement. Every kernel gets the least time that the roofline model allows on the target
+device, so real kernels are slower; docs/projection.md says by how much they were on one T4. Kernels of unknown work get no
+projected time, and the result says how much time they have.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ if TYPE_CHECKING:
     from tracekit.manifest import RunManifest
 
 KNOWN = 0.95
-"""A step gets a projected time if the work of this share of its kernel time is known."""
+"""A step gets a projected time only if the work is known for at least this share of its kernel time."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a projection reckons with: each figure with where it is from.
+    """The figures that a projection uses, each with its source.
 
-    `memory_gb_s` was measured on such a device where `memory_source` says so; else it is the datasheet's. Launch costs, in
-    ns, are the target's where they were measured, else those of the trace's own host and device, with the profiler's cost.
+    `memory_gb_s` was measured on such a device if `memory_source` says so; else it is the datasheet's. The launch costs, in ns,
+    are the target's if they were measured. Else they are those of the trace's own host and device, including the profiler's
+    cost.
     """
 
     device: str
@@ -51,11 +53,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class DecodeProjection:
-    """One decode step by the model alone (see `decode_model`), for runs whose kernels tell no shapes.
+    """One decode step, projected from the model alone (see `decode_model`), for runs whose kernels have no recorded shapes.
 
-    `kernel_ns` is the roof of its bytes and FLOPs, `gap_ns` the gaps between its `gpu_events`, `host_ns` the host's time for
-    its `launches`; `step_ns` is the longer of the device's and the host's, and `bound` says whose: `memory`, `compute` or
-    `host`.
+    `kernel_ns` is the roof of its bytes and FLOPs, `gap_ns` the gaps after its `gpu_events`, and `host_ns` the host's time for
+    its `launches`. `step_ns` is the longer of the device's time (kernels and gaps) and the host's time. `bound` says what
+    limits the step: `memory`, `compute` or `host`.
     """
 
     model: DecodeStep
@@ -70,7 +72,7 @@ class DecodeProjection:
 
     @property
     def tokens_per_second(self) -> float:
-        """New tokens of the whole batch."""
+        """New tokens a second of the whole batch."""
         return self.batch * 1e9 / max(self.step_ns, 1)
 
 
@@ -78,7 +80,8 @@ class DecodeProjection:
 class Projection:
     """A trace's kernels on another device, times in ns.
 
-    `known_ns` of `kernel_time_ns`, both measured, have a projected time: `projected_ns` together.
+    `kernel_time_ns` is the measured time of all kernels, `known_ns` that of the kernels with a projected time.
+    `projected_ns` is the sum of these projected times.
     """
 
     source: str | None
@@ -92,20 +95,23 @@ class Projection:
 
     @property
     def known_share(self) -> float:
-        """Share of the kernel time that has a projected time."""
+        """The share of the measured kernel time whose kernels have a projected time."""
         return self.known_ns / max(self.kernel_time_ns, 1)
 
 
 def project(
     trace: Trace, steps: Steps, work: Table, family_of: Mapping[str, str], target: Datasheet, run: RunManifest | None = None
 ) -> Projection | None:
-    """Project a trace, whose `work` is as of `kernel_work`, onto a device; None without a kernel.
+    """Project a trace onto a device; `work` is what `kernel_work` returns. None if the trace has no kernels.
 
-    `kernels` has one row a kernel name, by projected time: `name`, `family`, `count`, `time_ns` (measured), `known_ns` (of runs
-    whose work is known), `flops`, `bytes`, `projected_ns` (of those; None where none is) and `bound` on the target. `steps`
-    has one row a kind of step: `step`, `calls` (how many steps), and of one on average `gpu_events`, `host_launches`, `time_ns`
-    (of kernels, measured), `known_share`, `projected_ns` (of kernels), `gap_ns` (all gaps between them), `host_ns` (of all
-    launches) and `step_ns` (the longer of kernels with gaps and host; None where too little is known).
+    `kernels` has one row for each kernel name, the most projected time first: `name`, `family`, `count`, `time_ns` (measured),
+    `known_ns` (measured time of the runs whose work is known), `flops`, `bytes`, `projected_ns` (of these runs; None if there
+    are none) and `bound` on the target.
+
+    `steps` has one row for each kind of step: `step` and `calls` (how many steps). The other columns are means over these
+    steps: `gpu_events`, `host_launches`, `time_ns` (of kernels, measured), `known_share`, `projected_ns` (of kernels), `gap_ns`
+    (all gaps), `host_ns` (of all launches) and `step_ns` (the longer of kernels with gaps and host; None if too little is
+    known).
     """
     if not len(work):
         return None
@@ -145,7 +151,7 @@ def _inputs(trace: Trace, target: Datasheet) -> Inputs:
 
 
 def _least_times(work: Table, inputs: Inputs) -> tuple[Floats, Floats]:
-    """The least time in ns that each run's FLOPs and bytes take on the target; FLOPs of a peak that is not known take none."""
+    """The least time in ns that each run's FLOPs, and its bytes, take on the target. FLOPs with an unknown peak take 0."""
     peaks = np.array([*(inputs.tflops.get(peak, np.inf) for peak in PEAKS), np.inf])
     return work["flops"] / (1e3 * peaks[work["peak"]]), work["bytes"] / inputs.memory_gb_s
 
@@ -179,7 +185,7 @@ def _mean_steps(trace: Trace, steps: Steps, work: Table, projected: Floats, inpu
     of_run = kinds.of_gpu[work["gpu"]]
 
     def mean(places: Int64s, values: npt.NDArray[np.float64]) -> Floats:
-        """The sum of what lies in the steps of each kind, over their number."""
+        """For each kind, the sum of the values in its steps, divided by the number of steps."""
         inside = places >= 0
         return np.bincount(places[inside], weights=values[inside], minlength=len(kinds.names)) / kinds.counts
 
@@ -207,7 +213,10 @@ def _mean_steps(trace: Trace, steps: Steps, work: Table, projected: Floats, inpu
 
 
 def _decode(run: RunManifest, steps: Table, inputs: Inputs) -> DecodeProjection | None:
-    """The decode step of a run whose manifest tells the model and whose trace tells how many kernels and launches it takes."""
+    """The decode step of a run. The manifest describes the model; the trace says how many GPU events and launches it takes.
+
+    None if the run has no such step, or the trace shows none.
+    """
     model = decode_step(run)
     found = np.flatnonzero(steps["step"] == DECODE)
     if model is None or not len(found):
@@ -218,7 +227,10 @@ def _decode(run: RunManifest, steps: Table, inputs: Inputs) -> DecodeProjection 
 
 
 def project_decode(model: DecodeStep, batch: int, gpu_events: float, launches: float, inputs: Inputs) -> DecodeProjection:
-    """A decode step of so many kernels (copies and fills included) and so many launches by the host."""
+    """The projection of a decode step.
+
+    The step has `gpu_events` kernels, including copies and fills, and `launches` launches by the host.
+    """
     compute, memory = model.flops / (1e3 * inputs.tflops.get(model.peak, np.inf)), model.bytes / inputs.memory_gb_s
     kernels, gap, host = max(compute, memory), gpu_events * (inputs.gap_ns or 0), launches * (inputs.launch_ns or 0)
     bound = "host" if host > kernels + gap else "compute" if compute > memory else "memory"
@@ -236,7 +248,7 @@ def project_decode(model: DecodeStep, batch: int, gpu_events: float, launches: f
 
 
 def _whole(values: Floats, known: npt.NDArray[np.bool_]) -> Objects:
-    """Whole nanoseconds, None where not known."""
+    """The values as whole nanoseconds, None where not known."""
     whole: Objects = np.rint(values).astype(np.int64).astype(object)
     whole[~known] = None
     return whole

@@ -1,8 +1,9 @@
 """How close does each kernel and operator come to what the device can do?
 
-The roofline model: work takes at least the time in which the device does its FLOPs at peak, and at least that in which it
-moves its bytes at full bandwidth. The longer of the two is the roof; the share of it that was reached says how much there is
-left to gain, and which of the two it is says by what.
+In the roofline model, work takes at least the time in which the device does its FLOPs at peak. It also takes at least the time
+in which the device moves its bytes at full bandwidth. The longer of the two times is the roof. The share of the roof that was
+reached says how much there is left to gain. Which of the two times is longer says whether less compute or fewer bytes would
+help.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from ..trace.trace import Trace
 from .call import OperatorCall, UnrecordedError
 
 LATENCY_SHARE = 0.25
-"""What reaches less of both roofs than this waits rather than works: it is too small for the device, or badly laid out."""
+"""Below this share of both peak and bandwidth, a kernel waits rather than works.
+
+It is too small for the device, or its data has a bad layout.
+"""
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """The work of a trace's kernels, times in ns; FLOPs and bytes are of those whose work is known.
+    """The work of a trace's kernels, times in ns. FLOPs and bytes are sums over the kernels whose work is known.
 
-    `device` is the datasheet whose peaks the shares are of, None where none is known. `known_ns` is the time of kernels of
-    which at least the bytes are known.
+    `device` is the name of the datasheet with whose peaks the kernels are compared, or None. `known_ns` is the time of the
+    kernels of which at least the bytes are known.
     """
 
     device: str | None
@@ -44,20 +48,23 @@ class Roofline:
 
     @property
     def known_share(self) -> float:
-        """Share of the kernel time whose work is known."""
+        """The share of the kernel time whose work is known."""
         return self.known_ns / max(self.kernel_time_ns, 1)
 
 
 def roofline(trace: Trace, work: Table, family_of: Mapping[str, str], sheet: Datasheet | None) -> Roofline | None:
-    """The roofline of a trace, whose `work` is as of `kernel_work`, against a datasheet; None without a kernel.
+    """The roofline of a trace against a datasheet; `work` is what `kernel_work` returns. None if the trace has no kernels.
 
-    `kernels` has one row a kernel name: `name`, `family`; `operators` one row an operator with inputs of one shape: `operator`
-    (whose work it is; else the one that launched, None where there is none), `shapes` (of its tensors, as
-    `"[9, 768], [768, 3072]"`, None where not recorded). Both, by time: `count` (of runs of kernels), `time_ns`, `share` (of all
-    kernel time), `known_ns` (time of the runs whose work is known; what follows is theirs), `flops`, `bytes`, `peak` (what the
-    FLOPs are held against), `tflops`, `gb_s`, `intensity` (FLOPs a byte), `compute_share` and `memory_share` (of the device's
-    peak and bandwidth), `bound` (`compute`, `memory`, `latency`) and `flag` (`from_cache`: faster than the memory, by work
-    that fits into the cache; `above_peak`: faster than the device can be).
+    `kernels` has one row for each kernel name: `name`, `family`. `operators` has one row for each operator and shapes of its
+    inputs: `operator` (the one whose work it is, else the one that launched the kernels, or None) and `shapes` (of its tensors,
+    as `"[9, 768], [768, 3072]"`, None where not recorded).
+
+    Both tables are sorted by time, and also have `count` (of runs of kernels), `time_ns`, `share` (of all kernel time) and
+    `known_ns` (time of the runs whose work is known). The columns that follow are of these runs: `flops`, `bytes`, `peak` (with
+    which the FLOPs are compared), `tflops`, `gb_s`, `intensity` (FLOPs a byte), `compute_share` and `memory_share` (of the
+    device's peak and bandwidth), `bound` (`compute`, `memory`, `latency` or None) and `flag`. The flag is `from_cache` for work
+    that is faster than the memory and fits into the cache, `above_peak` for work that is faster than the device can be, else
+    None.
     """
     if not len(work):
         return None
@@ -90,7 +97,7 @@ def _by_operator(trace: Trace, work: Table, sheet: Datasheet | None) -> Table:
         (str(trace.strings[n - 1]), _shapes(trace, s - 1)) if n else (None, None)
         for n, s in zip(named.tolist(), written.tolist(), strict=True)
     ]
-    # Calls that differ only in what is not shown of them are one row.
+    # Calls that differ only in inputs that the table does not show are one row.
     places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
     by_label = group(np.array([places[label] for label in labels], dtype=np.int64)[pairs.code])
     columns = {
@@ -102,7 +109,7 @@ def _by_operator(trace: Trace, work: Table, sheet: Datasheet | None) -> Table:
 
 
 def _shapes(trace: Trace, signature: int) -> str | None:
-    """The shapes of a signature's tensors; None where it has none."""
+    """The shapes of a signature's tensors, as text; None if it has none or they were not recorded."""
     if signature < 0:
         return None
     try:
@@ -120,7 +127,7 @@ def _figures(work: Table, groups: Groups, sheet: Datasheet | None) -> dict[str, 
     flops, moved = groups.sum(work["flops"]), groups.sum(work["bytes"])
     has_bytes, has_flops = groups.sum(known.astype(np.int64)) > 0, groups.sum(counted.astype(np.int64)) > 0
     compute, memory = _roofs(work, sheet)
-    # What took no time at all has no rate, and so no share of one.
+    # A run that took no time at all has no rate, and so no share of a peak.
     timed, counted_time = has_bytes & (known_ns > 0), has_flops & (counted_ns > 0)
     compute_share = np.where(counted_time, _over(groups.sum_of_floats(compute), counted_ns), np.nan)
     memory_share = np.where(timed, _over(groups.sum_of_floats(memory), known_ns), np.nan)
@@ -143,7 +150,7 @@ def _figures(work: Table, groups: Groups, sheet: Datasheet | None) -> dict[str, 
 
 
 def _roofs(work: Table, sheet: Datasheet | None) -> tuple[Floats, Floats]:
-    """The least time in ns that each run's FLOPs and bytes take; NaN where no peak is known, 0 where there is nothing to do."""
+    """The least time in ns that each run's FLOPs, and its bytes, take. NaN if the peak is not known, 0 if there are none."""
     if sheet is None:
         return np.full(len(work), np.nan), np.full(len(work), np.nan)
     peaks = np.array([*(peak_tflops(sheet, peak) or np.nan for peak in PEAKS), np.nan])
@@ -152,15 +159,16 @@ def _roofs(work: Table, sheet: Datasheet | None) -> tuple[Floats, Floats]:
 
 
 def peak_tflops(sheet: Datasheet, peak: str) -> float | None:
-    """The peak in 1e12 operations a second; of a type that the hardware lacks, that of FP32, in which it is then computed.
+    """The peak in 1e12 operations a second.
 
-    None where that of FP64 is not known.
+    A type that the hardware lacks is computed in FP32, so FP32's peak is returned for it. None if the peak of FP64 is asked for
+    and not known.
     """
     return sheet.tflops.get(peak) or (None if peak == "fp64" else sheet.tflops.get("fp32"))
 
 
 def _bounds(compute_share: Floats, memory_share: Floats, has_flops: Bools) -> Objects:
-    """What keeps each from being faster; None where that cannot be told. Without FLOPs the bytes alone decide."""
+    """What limits the speed of each group; None if that is not known. Without FLOPs the bytes alone decide."""
     compute, memory = np.where(has_flops, compute_share, 0.0), memory_share
     reached = np.fmax(compute, memory)
     bound = np.where(compute >= memory, "compute", "memory").astype(object)
@@ -180,14 +188,14 @@ def _flags(compute_share: Floats, memory_share: Floats, largest: Int64s, sheet: 
 
 
 def _largest(work: Table, groups: Groups) -> Int64s:
-    """The bytes of each group's largest run."""
+    """The bytes of the run that moves most, for each group."""
     largest = np.zeros(len(groups.keys), dtype=np.int64)
     np.maximum.at(largest, groups.code, work["bytes"])
     return largest
 
 
 def _peaks(work: Table, groups: Groups) -> Objects:
-    """The peak that most of each group's FLOPs are held against; None where there are none."""
+    """The peak with which most of each group's FLOPs are compared; None if the group has no FLOPs."""
     counted = np.flatnonzero(work["flops"] > 0)
     flops = np.zeros((len(groups.keys), len(PEAKS)), dtype=np.int64)
     np.add.at(flops, (groups.code[counted], work["peak"][counted]), work["flops"][counted])
@@ -202,7 +210,7 @@ def _over(value: npt.NDArray[Any], by: npt.NDArray[Any]) -> Floats:
 
 
 def _masked(values: npt.NDArray[Any], known: Bools) -> Objects:
-    """The values as Python's, None where not known."""
+    """The values as Python objects, None where not known."""
     masked: Objects = values.astype(object)
     masked[~known] = None
     return masked

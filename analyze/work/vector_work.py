@@ -1,7 +1,8 @@
 """How much work is an operator that multiplies no matrices: norm, softmax, reduction, elementwise, copy, lookup?
 
-These move bytes; their FLOPs are counted by their definition, a function of one element (an exponential, a GELU) as one.
-Rows that a lookup reads count once each, as if none repeated. Arguments stand where PyTorch's native_functions.yaml has them.
+Such operators mostly move bytes. Their FLOPs are counted by their definition; a function of one element (an exponential, a
+GELU) counts as one. Each row that a lookup reads counts once, as if no row repeated. The places of arguments are those of
+PyTorch's native_functions.yaml.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from .matrix_work import broadcast
 from .work import Formula, Work, bytes_of, vector_peak
 
 LAYER_NORM_FLOPS = 8
-"""An element: mean 1, variance 3, normalising 2, scale and shift 2."""
+"""FLOPs for each element: mean 1, variance 3, normalising 2, scale and shift 2."""
 RMS_NORM_FLOPS = 4
-"""An element: mean of squares 2, normalising 1, scale 1."""
+"""FLOPs for each element: mean of squares 2, normalising 1, scale 1."""
 NORM_BACKWARD_FLOPS = 14
-"""An element: two sums of products 4, the input's gradient 6, those of scale and shift 4."""
+"""FLOPs for each element: two sums of products 4, the input's gradient 6, the gradients of scale and shift 4."""
 SOFTMAX_FLOPS = 5
-"""An element: maximum, subtraction, exponential, sum, division."""
+"""FLOPs for each element: maximum, subtraction, exponential, sum, division."""
 SOFTMAX_BACKWARD_FLOPS = 4
-"""An element: product, sum, subtraction, product."""
+"""FLOPs for each element: product, sum, subtraction, product."""
 
 
 def _vector(flops: int, moved: int, like: TensorInput) -> Work:
@@ -35,18 +36,19 @@ def _vector(flops: int, moved: int, like: TensorInput) -> Work:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """One operation an element of the result, which has the broadcast shape of the first `operands` arguments.
+    """One operation for each element of the result, which has the broadcast shape of the first `operands` arguments.
 
-    The rest are numbers, or a tensor to write into (`out`). A name that ends in `_` writes into its first argument.
+    Later arguments are numbers, or a tensor to write into (`out`). An operator whose name ends in `_` writes into its first
+    argument.
     """
 
     operands: int
     result: DType | None = None
-    """The result's type where it does not follow from the operands'."""
+    """The type of the result, if it does not follow from the types of the operands."""
     floating: bool = False
-    """Whether integers give FP32."""
+    """Whether integer operands give a result in FP32."""
     first: int = 0
-    """The first operand whose type counts: a condition's does not."""
+    """The place of the first operand whose type counts. The type of a condition does not count."""
 
     def __call__(self, call: OperatorCall) -> Work:
         """Every operand is read once, the result written once."""
@@ -66,7 +68,10 @@ class Elementwise:
         return Work(flops, bytes_of(*inputs) + flops * dtype.bytes, vector_peak(dtype))
 
     def _promoted(self, inputs: list[TensorInput]) -> DType:
-        """The type of the result: scalars (tensors without dimensions) count only where they are of a higher kind."""
+        """The type of the result: the highest among the tensors with dimensions, or among all if none has dimensions.
+
+        If the tensors with dimensions are integers and one without dimensions is floating, the result is FP32.
+        """
         arrays = [tensor.dtype for tensor in inputs if tensor.shape]
         scalars = [tensor.dtype for tensor in inputs if not tensor.shape]
         best = max(arrays or scalars, key=lambda dtype: dtype.rank)
@@ -109,7 +114,7 @@ def _elementwise() -> dict[str, Formula]:
 
 
 def copy(call: OperatorCall) -> Work:
-    """`copy_` (self, src), a cast or a change of layout included."""
+    """`copy_` (self, src), which may also cast or change the layout."""
     target, source = call.tensor(0), call.tensor(1)
     return _vector(0, source.bytes + target.size, target)
 
@@ -120,16 +125,17 @@ def fill(call: OperatorCall) -> Work:
 
 
 def cat(call: OperatorCall) -> Work:
-    """`cat` (tensors): all are read and written again."""
+    """`cat` (tensors): all of them are read and written once."""
     elements = sum(map(prod, call.shapes(0)))
     return Work(0, 2 * elements * call.item_bytes(), "fp32")
 
 
 @dataclass(frozen=True)
 class ForEach:
-    """An operation on each of many tensors at once: `flops` an element, `lists` of tensors read, and `written` ones.
+    """One operation on many tensors at once.
 
-    A list's type is not recorded; where the kernel's name tells it, all lists have it.
+    It does `flops` for each element, reads up to `lists` lists of tensors, and writes `written` lists. The trace does not
+    record the type of a list. If the kernel's name says it, all lists are taken to have that type.
     """
 
     flops: int
@@ -137,7 +143,7 @@ class ForEach:
     written: int = 1
 
     def __call__(self, call: OperatorCall) -> Work:
-        """The first list gives the number of elements; an argument that is no list is a number."""
+        """The work of one call. The first list gives the number of elements; an argument that is no list is a number."""
         elements = sum(map(prod, call.shapes(0)))
         read = sum(call.has_list(at) for at in range(self.lists))
         return Work(self.flops * elements, (read + self.written) * elements * call.item_bytes(), "fp32")
@@ -146,7 +152,7 @@ class ForEach:
 def fused_adam(call: OperatorCall) -> Work:
     """`_fused_adam_` and `_fused_adamw_` (self, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs): all but grads are written.
 
-    An element: two moving averages 7, bias corrections and root 4, the step 3.
+    FLOPs for each element: two moving averages 7, bias corrections and root 4, the step 3.
     """
     elements = sum(map(prod, call.shapes(0)))
     kept = 4 if call.has_list(4) else 3
@@ -157,7 +163,10 @@ def fused_adam(call: OperatorCall) -> Work:
 
 
 def layer_norm(call: OperatorCall) -> Work:
-    """`native_layer_norm` and `layer_norm` (input, normalized_shape, weight, bias): mean and deviation of each row kept."""
+    """`native_layer_norm` and `layer_norm` (input, normalized_shape, weight, bias).
+
+    The mean and the deviation of each row are written too.
+    """
     rows, weight = call.tensor(0), call.optional(2)
     inner = weight.elements if weight else prod(call.integers(1))
     if not inner or rows.elements % inner:
@@ -181,7 +190,7 @@ def group_norm(call: OperatorCall) -> Work:
 
 
 def batch_norm(call: OperatorCall) -> Work:
-    """`native_batch_norm` and its like (input, weight, bias, running_mean, running_var, ..): the image read once at best."""
+    """`native_batch_norm` and similar (input, weight, bias, running_mean, running_var, ..). The image counts as read once."""
     image = call.tensor(0)
     small = [call.optional(at) for at in range(1, 5)]
     return _vector(LAYER_NORM_FLOPS * image.elements, bytes_of(image, *small) + image.size, image)
@@ -189,9 +198,9 @@ def batch_norm(call: OperatorCall) -> Work:
 
 @dataclass(frozen=True)
 class NormBackward:
-    """Where a norm's backward has its tensors; `mask` says which of the gradients of input, weight and bias are wanted.
+    """The places of the tensors among the arguments of a norm's backward.
 
-    Without a mask all are.
+    `mask` is the place of the flags that say which gradients are wanted: of input, weight and bias. Without a mask all are.
     """
 
     grad: int = 0
@@ -201,7 +210,7 @@ class NormBackward:
     mask: int | None = None
 
     def __call__(self, call: OperatorCall) -> Work:
-        """The output's gradient, the input and its statistics are read, the gradients wanted are written."""
+        """The gradient of the output, the input, the weight and the statistics are read. The wanted gradients are written."""
         grad, image, weight = call.tensor(self.grad), call.tensor(self.image), call.optional(self.weight)
         wanted = (True, True, True) if self.mask is None else call.flags(self.mask)
         moved = bytes_of(grad, image, weight, *(call.optional(at) for at in self.statistics))
@@ -231,19 +240,19 @@ def softmax_backward(call: OperatorCall) -> Work:
 
 @dataclass(frozen=True)
 class Reduction:
-    """A reduction over the dimensions in its second argument, or over all: `flops` an element."""
+    """A reduction over the dimensions in its second argument, or over all dimensions, with `flops` for each element."""
 
     flops: int = 1
     result: DType | None = None
     results: int = 1
-    """How many tensors come out where a dimension is named."""
+    """How many tensors the operator returns if a dimension is given."""
     total: DType | None = None
-    """The type of a sum of integers."""
+    """The type of the result if integers are summed or multiplied."""
     index: DType | None = None
-    """The type of the second result."""
+    """The type of the second result, the indices."""
 
     def __call__(self, call: OperatorCall) -> Work:
-        """The input is read once; the shape of the result follows from the dimensions."""
+        """The input is read once. The shape of the result follows from the dimensions."""
         rows = call.tensor(0)
         if call.is_tensor(1) and call.tensor(1).shape:
             return Elementwise(2)(call)  # max and min of two tensors
@@ -253,7 +262,7 @@ class Reduction:
         return _vector(self.flops * rows.elements, rows.bytes + written, rows)
 
     def _kept(self, call: OperatorCall, rows: TensorInput) -> tuple[int, bool]:
-        """How many elements come out, and whether nothing says over which dimensions."""
+        """How many elements the result has, and whether the reduction is over all dimensions because none are given."""
         if len(call) > 2 and not call.values:
             raise UnrecordedError(f"the dimensions of {call.name} are not recorded")
         if call.is_missing(1):
@@ -272,7 +281,7 @@ class Reduction:
 
 
 def scan(call: OperatorCall) -> Work:
-    """`cumsum` and `cumprod` (self, dim): as many come out as go in; sums of integers as INT64."""
+    """`cumsum` and `cumprod` (self, dim): the result has as many elements as the input. For integers it is INT64."""
     rows = call.tensor(0)
     dtype = rows.dtype if rows.dtype.is_floating else INT64
     return _vector(rows.elements, rows.bytes + rows.elements * dtype.bytes, rows)
@@ -282,25 +291,25 @@ def scan(call: OperatorCall) -> Work:
 
 
 def lookup(table: TensorInput, index: TensorInput, elements: int) -> Work:
-    """So many elements of a table, by an index, written somewhere else."""
+    """Read `elements` elements of a table at the places in an index, and write them elsewhere."""
     return _vector(0, 2 * elements * table.dtype.bytes + index.bytes, table)
 
 
 def embedding(call: OperatorCall) -> Work:
-    """`embedding` (weight, indices): a row an index."""
+    """`embedding` (weight, indices): one row for each index."""
     table, index = call.tensor(0), call.tensor(1)
     return lookup(table, index, index.elements * prod(table.shape[1:]))
 
 
 def embedding_backward(call: OperatorCall) -> Work:
-    """`embedding_dense_backward` (grad_output, indices, num_weights): the whole table's gradient is written."""
+    """`embedding_dense_backward` (grad_output, indices, num_weights): it writes the gradient of the whole table."""
     grad, index, rows = call.tensor(0), call.tensor(1), call.integer(2)
     written = rows * grad.shape[-1] * grad.dtype.bytes if grad.shape else 0
     return _vector(grad.elements, bytes_of(grad, index) + written, grad)
 
 
 def index_select(call: OperatorCall) -> Work:
-    """`index_select` (self, dim, index): the other dimensions whole."""
+    """`index_select` (self, dim, index): for each index, all elements of the other dimensions."""
     table, index = call.tensor(0), call.tensor(2)
     return lookup(table, index, index.elements * _others(table.shape, call.integer(1)))
 
@@ -312,19 +321,19 @@ def _others(shape: Shape, dim: int) -> int:
 
 
 def gather(call: OperatorCall) -> Work:
-    """`gather` (self, dim, index): an element an index."""
+    """`gather` (self, dim, index): one element for each index."""
     table, index = call.tensor(0), call.tensor(2)
     return lookup(table, index, index.elements)
 
 
 def index_copy(call: OperatorCall) -> Work:
-    """`index_copy_` (self, dim, index, source): the source is read, and written to its places."""
+    """`index_copy_` (self, dim, index, source): the source is read, and written to the places in the index."""
     table, index, source = call.tensor(0), call.tensor(2), call.tensor(3)
     return _vector(0, source.bytes + source.elements * table.dtype.bytes + index.bytes, table)
 
 
 def index_add(call: OperatorCall) -> Work:
-    """`index_add_` and `scatter_add_` (self, dim, index, source): the places are read as well."""
+    """`index_add_` and `scatter_add_` (self, dim, index, source): the elements that are added to are read as well."""
     table, index, source = call.tensor(0), call.tensor(2), call.tensor(3)
     return _vector(source.elements, source.bytes + 2 * source.elements * table.dtype.bytes + index.bytes, table)
 
@@ -333,7 +342,7 @@ def index_add(call: OperatorCall) -> Work:
 
 
 def max_pool(call: OperatorCall) -> Work:
-    """`max_pool2d_with_indices` (self, kernel, stride, padding, dilation, ceil_mode): values and INT64 places come out."""
+    """`max_pool2d_with_indices` (self, kernel, stride, padding, dilation, ceil_mode): values and INT64 indices are written."""
     image = call.tensor(0)
     kernel, padding, dilation = _pair(call, 1), _pair(call, 3), _pair(call, 4)
     stride = _pair(call, 2) if call.integers(2) else kernel
@@ -365,7 +374,7 @@ def _pair(call: OperatorCall, at: int) -> Shape:
 
 
 def _pooled(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, ceil: bool) -> int:
-    """How many elements come out; with `ceil`, a window may reach over the edge if it begins before it."""
+    """How many elements the result has. With `ceil`, a window may reach beyond the edge if it begins before the edge."""
     if len(shape) < 3 or 0 in stride:
         raise UnrecordedError(f"pooling of {shape}")
     out = []
@@ -379,7 +388,7 @@ def _pooled(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation
 
 
 def dropout(call: OperatorCall) -> Work:
-    """`native_dropout` (input): the result and its mask come out."""
+    """`native_dropout` (input): the result and its mask are written."""
     rows = call.tensor(0)
     return _vector(2 * rows.elements, rows.bytes + rows.size + rows.elements * BOOL.bytes, rows)
 

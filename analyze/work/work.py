@@ -1,4 +1,4 @@
-"""How much work is it: arithmetic, and bytes that must move at least?"""
+"""What is the work of an operator: how much arithmetic, and how many bytes must at least move?"""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MATRIX_PEAKS = frozenset({"fp64", "fp32", "fp16", "bf16", "fp8", "int8"})
 
 @dataclass(frozen=True)
 class Work:
-    """FLOPs (None where only the bytes are known), bytes, and the peak of a datasheet that the FLOPs are held against.
+    """FLOPs (None if only the bytes are known), bytes, and the datasheet's peak with which the FLOPs are compared.
 
-    The bytes are a minimum: every input read once, every output written once, as if the caches lost nothing.
+    The bytes are a minimum: every input is read once and every output is written once, as if the caches lost nothing.
     """
 
     flops: int | None
@@ -23,14 +23,14 @@ class Work:
 
 
 Formula = Callable[[OperatorCall], Work]
-"""A call's work. Raises UnrecordedError where the trace does not tell enough."""
+"""A function that returns a call's work. It raises UnrecordedError if the trace records too little."""
 
 
 def bytes_of(*tensors: TensorInput | None) -> int:
-    """What reading these tensors moves."""
+    """The bytes that reading these tensors moves."""
     return sum(tensor.bytes for tensor in tensors if tensor is not None)
 
 
 def vector_peak(dtype: DType) -> str:
-    """The peak that arithmetic outside matrix cores is held against: half precision and integers as fast as FP32."""
+    """The peak with which arithmetic outside matrix cores is compared. Half precision and integers count as FP32."""
     return "fp64" if dtype == FP64 else "fp32"

@@ -1,4 +1,4 @@
-"""Fresh random tensors for the fused kernels, scaled like a model's: nothing is zero, nothing grows."""
+"""Makes random tensors for the fused kernels, scaled as in a model, so that no value is zero and none grows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tracekit.kernels.reference import quantize
 
 
 class Inputs:
-    """Tensors of one width and batch on a device, FP16."""
+    """Makes tensors of one width and batch on a device, in FP16."""
 
     def __init__(self, width: int, heads: int, batch: int, length: int, device: str, seed: int, vocabulary: int = 1013) -> None:
         self.generator = torch.Generator().manual_seed(seed)
@@ -27,7 +27,7 @@ class Inputs:
         return self.normal(self.width, scale=0.2, mean=1.0), self.normal(self.width, scale=0.2)
 
     def linear(self, weights: str, outputs: int, inputs: int = 1, scale: float = 1.0) -> Linear:
-        """Sizes in widths; `weights` is fp16 or int8."""
+        """A linear layer. `outputs` and `inputs` are multiples of the width; `weights` is fp16 or int8."""
         fan = inputs * self.width
         weight, bias = (
             self.normal(outputs * self.width, fan, scale=scale * fan**-0.5),
@@ -39,7 +39,7 @@ class Inputs:
         return _stored(weights, self.normal(vocabulary, self.width, scale=self.width**-0.5), None)
 
     def cache(self, position: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of the tokens up to and with `position`; NaN beyond."""
+        """The keys and values of the tokens up to and including `position`. Beyond it they are NaN."""
         shape = (self.batch, self.heads, self.length, self.width // self.heads)
         keys, values = self.normal(*shape), self.normal(*shape)
         keys[:, :, position + 1 :] = values[:, :, position + 1 :] = float("nan")

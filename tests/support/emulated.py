@@ -1,6 +1,7 @@
-"""CUDA sources on a CPU: compiled as C++ around emulator/cuda.h, launched as `tracekit.kernels.launch.Kernels` are.
+"""Runs CUDA sources on a CPU: compiled as C++ with emulator/cuda.h, launched like `tracekit.kernels.launch.Kernels`.
 
-That tests all of a kernel but its inline assembly, and its launch: sizes, indices, barriers. It takes g++ 12 on Linux.
+This tests a kernel's launch (sizes, indices, barriers) and all of the kernel except its inline assembly. It needs g++ 12 on
+Linux.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _HERE = Path(__file__).resolve().parent / "emulator"
 
 
 def available() -> bool:
-    """Whether there is a compiler that knows _Float16."""
+    """Whether there is a compiler that supports _Float16."""
     found = shutil.which("g++")
     return found is not None and int(subprocess.check_output([found, "-dumpversion"], text=True).split(".")[0]) >= 12
 
@@ -30,7 +31,7 @@ def available() -> bool:
 @cache
 def _library(source: str, macros: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as directory:
-        for name in (source, "half.cuh"):  # which do not find the room's own instructions.cuh there
+        for name in (source, "half.cuh"):  # without the room's own instructions.cuh
             shutil.copy(Path(compiler.__file__).parent / name, directory)
         shutil.copy(_HERE / "instructions.cuh", directory)
         text = f'#include "{_HERE / "cuda.h"}"\n#include "{source}"\n'
@@ -41,7 +42,7 @@ def _library(source: str, macros: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
 
 
 class EmulatedKernels:
-    """In the place of `Kernels`."""
+    """Takes the place of `Kernels` in tests."""
 
     multiprocessors = 40  # a T4's
 
@@ -49,7 +50,7 @@ class EmulatedKernels:
         self._library = _library(source, tuple(sorted(macros.items())))
 
     def launch(self, name: str, grid: tuple[int, int], threads: int, arguments: Sequence[Tensor | int]) -> None:
-        """Run it, block by block."""
+        """Run the kernel, block by block."""
         values = [one.data_ptr() if isinstance(one, Tensor) else one for one in arguments]
         kernel = ctypes.cast(getattr(self._library, name), ctypes.c_void_p)
         self._library.emulate(kernel, *grid, threads, (ctypes.c_long * 12)(*values))

@@ -1,4 +1,4 @@
-"""Weights of a model in which nothing is neutral: norms have factors, linear layers biases, as a trained model's have."""
+"""Makes weights of a model in which nothing is neutral: norms have factors and layers have biases, as in a trained model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tracekit.collect.weights import State, random_state
 
 
 def lively_state(config: GPT2Config, seed: int = 0) -> State:
-    """`random_state`, whose norms have factors around 1 and whose biases are not zeros."""
+    """The weights of `random_state`, but with factors around 1 in the norms and with biases that are not zero."""
     generator = torch.Generator().manual_seed(seed)
     state = random_state(config, seed)
     for name, tensor in state.items():

@@ -1,4 +1,4 @@
-"""Tensors that an operator must refuse, each made from one that fits, and what the refusal says of it."""
+"""Makes tensors that an operator must refuse, each from a tensor that fits, and says how the error must read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import torch
 
 
 def strided(tensor: Any) -> Any:
-    """The same numbers, every second one in memory."""
+    """A tensor of the same numbers that is not contiguous: in memory every number stands twice, and one of the two is skipped."""
     return tensor.repeat_interleave(2, -1)[..., ::2]
 
 
 def misfits(dtype: str, size: str) -> list[Any]:
-    """Parameters `spoil` and `reason`: a function of a tensor, and a pattern of the error; two of these are the operators' own."""
+    """The test parameters `spoil` and `reason`: a function that makes a misfit of a tensor, and a pattern of the error.
+
+    `dtype` and `size` are the patterns of the tested operators for a wrong type and a wrong size.
+    """
     spoils: dict[str, tuple[Callable[[Any], Any], str]] = {
         "dtype": (lambda tensor: tensor.double() if tensor.is_floating_point() else tensor.int(), dtype),
         "dimensions": (lambda tensor: tensor[None], "must (be|have)"),

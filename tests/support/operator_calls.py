@@ -1,10 +1,10 @@
-"""Makes up what the profiler records of an operator's inputs, one readable argument each.
+"""Makes the inputs of an operator as the profiler records them, from one readable value for each argument.
 
     call("aten::addmm", t(3072), t(9, 768), t(768, 3072), 1, 1)
     builder.operator(0, 50, "aten::mm", **recorded(t(9, 768), t(768, 3072)))
 
-`t(…)` is a tensor, a number or a bool a scalar, a list of them a list, a list of tensors a list of those, and None an argument
-left out.
+`t(…)` stands for a tensor. A number or a bool stands for a scalar, and a list of these for a list of scalars. A list of tensors
+stands for a list of tensors, and None for an argument that was left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEYS = ("Input Dims", "Input type", "Input Strides", "Concrete Inputs")
 
 @dataclass(frozen=True)
 class T:
-    """A tensor as it is recorded."""
+    """A tensor as the profiler records it."""
 
     shape: tuple[int, ...]
     dtype: str = "float"
@@ -31,7 +31,7 @@ class T:
 
     @property
     def steps(self) -> list[int]:
-        """The strides, of a contiguous tensor if none are given."""
+        """The strides. If none are given, they are those of a contiguous tensor."""
         if self.strides is not None:
             return list(self.strides)
         steps, step = [], 1
@@ -46,7 +46,7 @@ def t(*shape: int, dtype: str = "float", strides: tuple[int, ...] | None = None)
 
 
 def recorded(*arguments: Any) -> dict[str, list[Any]]:
-    """The event's arguments, as Kineto writes them."""
+    """The arguments of the operator's event, as Kineto writes them."""
     return dict(zip(KEYS, map(list, zip(*map(_argument, arguments), strict=True)), strict=True))
 
 
@@ -61,7 +61,7 @@ def _argument(value: Any) -> tuple[Any, str, Any, str]:
 
 
 def signature(*arguments: Any) -> Signature:
-    """The same as the loader keeps it."""
+    """The inputs of an operator, as the loader keeps them."""
     dims, types, strides, values = (json.dumps(part).encode() for part in recorded(*arguments).values())
     return dims, types, strides, values
 

@@ -1,7 +1,9 @@
-"""Makes up the traces of a run of several ranks that train in step: compute, an all-reduce that waits for the last, an update.
+"""Makes the traces of a run of several ranks that train together.
+
+In each step a rank computes, takes part in an all-reduce that waits for the last rank, and runs an update.
 
 job = Job(ranks=2, steps=4)
-job.late[0, 1] = 30_000           # rank 1 computes so much longer in step 0
+job.late[0, 1] = 30_000           # rank 1 computes 30 µs longer in step 0
 traces = job.traces()
 """
 
@@ -26,11 +28,11 @@ GEMM = "ampere_sgemm_128x64_tn"
 
 @dataclass
 class Job:
-    """What is different from rank to rank; times in ns.
+    """A run, and how its ranks differ; times in ns.
 
-    `late[step, rank]` is how much longer a rank computes, `offset[rank]` how far its clock is ahead, `overlap` how long another
-    kernel runs on while the collective does. `details` are what is recorded of each collective, `sequences` whether that holds
-    sequence numbers, `info` whether the trace says which rank it is.
+    `late[step, rank]` is how much longer a rank computes, and `offset[rank]` how far its clock is ahead. `overlap` is how long
+    another kernel runs at the same time as the collective. `details` says whether each collective is described in the trace,
+    and `sequences` whether the description has sequence numbers. `info` says whether the trace says which rank it is.
     """
 
     ranks: int = 2
@@ -83,11 +85,11 @@ class Job:
         return told | ({"Seq": 100 + step} if self.sequences else {})
 
     def traces(self) -> list[Trace]:
-        """All ranks, loaded from files named by their rank."""
+        """The traces of all ranks, loaded from files that are named by their rank."""
         with tempfile.TemporaryDirectory() as folder:
             return [load(path) for path in self.write(Path(folder))]
 
     def write(self, folder: Path) -> list[Path]:
-        """All ranks as files of a folder."""
+        """Write the traces of all ranks into a folder. Return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         return [self.builder(rank).write(folder / f"job_rank{rank}.json") for rank in range(self.ranks)]

@@ -1,4 +1,4 @@
-"""Where the repository and what it ships lie, wherever a test lies."""
+"""Where are the repository and the traces that it ships? A test in any folder can ask."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Makes up traces for the rules: kernels of known operators, in order, that were all queued before the first one began.
+"""Makes traces for the rules: kernels of known operators, in order, all queued before the first one began.
 
-The GPU is never late for the host's sake in them, so what kernels take less shortens the whole by as much.
+In these traces the GPU never waits for the host. So if a kernel takes less time, the whole gets shorter by as much.
 
     queued(K("gemm", 5_000, "aten::mm", (t(1, 64), t(64, 64))), K("add", 1_000)).trace()
 """
@@ -32,12 +32,12 @@ SHEET = Datasheet(
     cache_mb=1,
     tflops={"fp32": 10, "tf32": 100, "fp16": 200, "bf16": 200},
 )
-"""A byte takes a picosecond; a FLOP 0.1 ps in FP32, 0.01 ps in TF32, 0.005 ps in FP16."""
+"""A datasheet with simple figures: a byte takes 1 ps, a FLOP 0.1 ps in FP32, 0.01 ps in TF32 and 0.005 ps in FP16."""
 
 
 @dataclass(frozen=True)
 class K:
-    """A kernel: name, duration in ns, and the operator and its inputs that launched it."""
+    """A kernel: its name, its duration in ns, and the operator that launched it, with the operator's inputs."""
 
     name: str
     duration: int = 1_000
@@ -47,13 +47,13 @@ class K:
 
 
 def device(capability: tuple[int, int] | None = (9, 0), name: str = "Test GPU") -> list[dict[str, Any]]:
-    """The metadata of a device."""
+    """The `deviceProperties` of a trace with one device."""
     known = {} if capability is None else {"computeMajor": capability[0], "computeMinor": capability[1]}
     return [{"id": 0, "name": name, **known}]
 
 
 def queued(*kernels: K, capability: tuple[int, int] | None = (9, 0), name: str = "Test GPU", **metadata: Any) -> TraceBuilder:
-    """The trace of these kernels, back to back, after all were launched."""
+    """A trace in which these kernels run back to back, after all of them were launched."""
     builder = TraceBuilder(deviceProperties=device(capability, name), **metadata)
     begin = 100 * len(kernels)
     for place, kernel in enumerate(kernels):
@@ -64,17 +64,17 @@ def queued(*kernels: K, capability: tuple[int, int] | None = (9, 0), name: str =
 
 
 def analysed(builder: TraceBuilder | Trace, sheet: Datasheet = SHEET) -> Analysis:
-    """The trace's analysis, with this datasheet alone."""
+    """The analysis of the trace, with only this datasheet."""
     return Analysis(builder if isinstance(builder, Trace) else builder.trace(), TAXONOMY, (sheet,))
 
 
 def asked(rule: Rule, builder: TraceBuilder, sheet: Datasheet = SHEET) -> Finding | CannotTell | None:
-    """What one rule answers."""
+    """The answer of one rule."""
     return rule(analysed(builder, sheet).facts)
 
 
 def told(rule: Rule, builder: TraceBuilder, sheet: Datasheet = SHEET) -> Finding:
-    """The finding of one rule."""
+    """The finding of one rule, which must find something."""
     answer = asked(rule, builder, sheet)
     assert isinstance(answer, Finding), answer
     assert answer.code == rule.__name__
@@ -82,7 +82,7 @@ def told(rule: Rule, builder: TraceBuilder, sheet: Datasheet = SHEET) -> Finding
 
 
 def reason(rule: Rule, builder: TraceBuilder, sheet: Datasheet = SHEET) -> str:
-    """Why one rule cannot tell."""
+    """The reason why one rule cannot tell."""
     answer = asked(rule, builder, sheet)
     assert isinstance(answer, CannotTell), answer
     assert answer.code == rule.__name__

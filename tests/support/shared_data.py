@@ -1,6 +1,6 @@
-"""Real traces and their reference figures, where a checkout has them beside it.
+"""Finds real traces and their reference figures in a folder `shared` beside the checkout.
 
-The project does not own them, so it holds no copy: tests that need them are skipped without them.
+The project does not own these files, so it holds no copy. Tests that need them are skipped without them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ SHARED = ROOT.parent / "shared"
 
 
 def traces() -> list[Path]:
-    """All of them; empty without the folder."""
+    """The paths of all real traces; empty without the folder."""
     return sorted(path for path in SHARED.glob("traces/*") if ".json" in path.name)
 
 
 def needed(name: str) -> Path:
-    """The path of one file; skips the test without it."""
+    """The path of one file. Skips the test if the file does not exist."""
     path = SHARED / name
     if not path.exists():
         pytest.skip(f"needs ../shared/{name}")
@@ -31,12 +31,12 @@ def needed(name: str) -> Path:
 
 
 def script(name: str) -> ModuleType:
-    """One of the scripts there as a module; skips the test without it."""
+    """One of the folder's scripts, as a module. Skips the test if the script does not exist."""
     spec = importlib.util.spec_from_file_location(f"shared_{name}", needed(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(SHARED))  # they import each other by name
+    sys.path.insert(0, str(SHARED))  # the scripts import each other by name
     try:
         spec.loader.exec_module(module)
     finally:
@@ -45,6 +45,6 @@ def script(name: str) -> ModuleType:
 
 
 def labels() -> dict[str, dict[str, str]]:
-    """The kernel names labelled by hand, by name; skips the test without them."""
+    """The rows of the kernel names that were labelled by hand, by name. Skips the test if the file does not exist."""
     with needed("kernel_labels.tsv").open(encoding="utf-8") as file:
         return {row["name"]: row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)}

@@ -1,4 +1,4 @@
-"""Makes up traces of a loop: a prefill and decode steps, or training steps, with or without anything that marks them."""
+"""Makes traces of a loop: a prefill and decode steps, or training steps, with or without marks of the steps."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ LAYERS = 4
 LAYER = ("norm", "qkv", "attention", "output", "mlp")
 STEP_KERNELS = 2 + LAYERS * len(LAYER) + 1
 LENGTH = 1_000
-"""Of a kernel, in ns, as of the launch of it; the first of a step is launched PAUSE later."""
+"""The time in ns from one launch to the next. A kernel takes half of it, and so does its launching call."""
 PAUSE = 5_000
+"""The time in ns between two steps of a loop."""
 
 
 def decode_names() -> list[str]:
-    """The kernels of a decode step."""
+    """The names of the kernels of a decode step."""
     return ["embedding", "position", *LAYER * LAYERS, "sampling"]
 
 
 def prefill_names() -> list[str]:
-    """The same of a prefill, whose kernels are others in part."""
+    """The names of the kernels of a prefill, which are partly different ones."""
     return ["embedding", "position", *(f"{name}_large" for name in LAYER * LAYERS), "argmax"]
 
 
@@ -47,7 +48,7 @@ class Loop:
 
 
 def generation(steps: int = 6, marked: bool = True) -> Loop:
-    """A prefill and so many decode steps."""
+    """A prefill and `steps` decode steps."""
     loop = Loop()
     loop.step(prefill_names(), "prefill" if marked else None)
     for _ in range(steps):
@@ -56,9 +57,10 @@ def generation(steps: int = 6, marked: bool = True) -> Loop:
 
 
 class Periodic:
-    """Equal steps with some of everything: operators with shapes, layers, copies, a graph, compiled code, a collective.
+    """Equal steps that hold something of every kind.
 
-    A fill before the first step, on a stream of its own, lets that step have the same gap before it as all others.
+    They have operators with shapes, layers, copies, a graph, compiled code and a collective. Before the first step a fill runs
+    on its own stream, so that the first step has the same gap before it as all others.
     """
 
     PERIOD = 200_000
@@ -74,7 +76,7 @@ class Periodic:
         return (number + 1) * self.PERIOD
 
     def _end(self, number: int) -> int:
-        """When a step's last GPU event ends."""
+        """The time at which a step's last GPU event ends."""
         return self._begin(number) + 161_000
 
     def _step(self, at: int, number: int) -> None:

@@ -1,11 +1,11 @@
-"""Makes up Kineto traces, exact to the nanosecond, one readable line an event.
+"""Makes Kineto traces, exact to the nanosecond, with one readable line for each event.
 
     builder = TraceBuilder()
     builder.operator(0, 50, "aten::mm")
     builder.launch(call=(10, 5), kernel=(100, 20), name="gemm")
     builder.trace()            # a loaded Trace; or .json(), .json_gz(), .write(path)
 
-Spans are `start, duration` in integer nanoseconds; they are written as microseconds with three decimals, as Kineto does.
+Spans are `start, duration` in integer nanoseconds. The file holds microseconds with three decimals, as Kineto writes them.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ Span = tuple[int, int]
 
 
 class Ns(int):
-    """A time in nanoseconds, to be written as microseconds."""
+    """A time in nanoseconds that is written as microseconds."""
 
 
 class TraceBuilder:
-    """Collects events; `entries` is open to whatever else a test wants to do to them."""
+    """Collects events. A test may change `entries` as it likes."""
 
     def __init__(self, *, base_ns: int = 0, old_format: bool = False, **metadata: Any) -> None:
-        """Count times from `base_ns`; the old format has whole microseconds and capitalised categories."""
+        """Times count from `base_ns`. The old format has whole microseconds and capitalised categories."""
         self.base_ns = base_ns
         self.old_format = old_format
         self.metadata = metadata
@@ -53,7 +53,7 @@ class TraceBuilder:
     # --- Events ------------------------------------------------------------------------------------------------
 
     def event(self, start: int, duration: int, **fields: Any) -> dict[str, Any]:
-        """Add any complete event; return the entry."""
+        """Add any complete event. Return its entry."""
         entry = {"ph": "X", **fields, "ts": Ns(self.base_ns + start), "dur": Ns(duration)}
         self.entries.append(entry)
         return entry
@@ -77,7 +77,7 @@ class TraceBuilder:
         correlation: int | None = None,
         driver: bool = False,
     ) -> dict[str, Any]:
-        """A runtime call, or one of the driver."""
+        """Add a runtime call, or a driver call. Return its entry."""
         args = {} if correlation is None else {"correlation": correlation}
         category = "cuda_driver" if driver else "cuda_runtime"
         return self._host(category, start, duration, name, thread, args=args)
@@ -85,7 +85,7 @@ class TraceBuilder:
     def operator(
         self, start: int, duration: int, name: str = "aten::add", *, thread: int | str = THREAD, **args: Any
     ) -> dict[str, Any]:
-        """A host operator; `args` are what was recorded of its inputs."""
+        """Add a host operator. `args` are its recorded inputs. Return its entry."""
         return self._host("cpu_op", start, duration, name, thread, **({"args": args} if args else {}))
 
     def annotation(self, start: int, duration: int, name: str = "step", *, thread: int | str = THREAD) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class TraceBuilder:
         stream: int = STREAM,
         **args: Any,
     ) -> int:
-        """Add a launching call and its kernel; return the correlation that they share."""
+        """Add a launching call and its kernel. Return the correlation that they share."""
         correlation = next(self._correlations)
         self.call(*call, call_name, thread=thread, correlation=correlation)
         self.kernel(*kernel, name, stream=stream, correlation=correlation, **args)
@@ -120,7 +120,7 @@ class TraceBuilder:
         thread: int | str = THREAD,
         stream: int = STREAM,
     ) -> int:
-        """Add one graph launch and its kernels (`node0`, `node1`, … unless named); return the correlation that all share."""
+        """Add one graph launch and its kernels (`node0`, `node1`, … unless named). Return the correlation that all share."""
         correlation = next(self._correlations)
         self.call(*call, "cudaGraphLaunch", thread=thread, correlation=correlation)
         for span, name in zip(kernels, names or [f"node{number}" for number in range(len(kernels))], strict=True):
@@ -153,7 +153,7 @@ class TraceBuilder:
     # --- The file ----------------------------------------------------------------------------------------------
 
     def json(self, *, bare: bool = False) -> bytes:
-        """The file's bytes; bare is the list of events alone."""
+        """The file's bytes. If `bare`, the file is only the list of events."""
         events = "[" + ",\n".join(map(self._entry, self.entries)) + "]"
         if bare:
             return events.encode()
@@ -164,12 +164,12 @@ class TraceBuilder:
         return gzip.compress(self.json(), 1, mtime=0)
 
     def write(self, path: Path) -> Path:
-        """Write the file, packed if its name says so."""
+        """Write the file, compressed with gzip if its name ends in `.gz`. Return its path."""
         path.write_bytes(self.json_gz() if path.suffix == ".gz" else self.json())
         return path
 
     def trace(self, name: str = "trace.json") -> Trace:
-        """The trace, loaded."""
+        """The trace, as the loader reads it from a file of this name."""
         return load_bytes(self.json(), name)
 
     def _entry(self, entry: Any) -> str:
@@ -183,7 +183,7 @@ class TraceBuilder:
 
 
 def microseconds(ns: int, *, whole: bool = False) -> str:
-    """Nanoseconds as Kineto's text: microseconds with three decimals, or whole ones."""
+    """Nanoseconds as Kineto writes them: as microseconds with three decimals, or as whole microseconds."""
     sign, (us, rest) = "-" if ns < 0 else "", divmod(abs(ns), 1000)
     if whole:
         assert not rest, f"{ns} ns is no whole number of microseconds"

@@ -1,5 +1,6 @@
-// One CUDA block at a time on a CPU: each thread is a fiber, which runs until it must wait for others. Warps take turns in a
-// random order, now for a moment, now for as long as they can go on: what depends on the order of warps comes out wrong.
+// Runs one CUDA block at a time on a CPU. Each thread is a fiber, which runs until it must wait for others. Warps take turns in
+// a random order. A turn lasts for a moment, or for as long as the warp can go on. So a kernel that depends on the order of warps
+// gives a wrong result.
 
 #include <ucontext.h>
 
@@ -48,7 +49,7 @@ struct Fiber {
   bool done = false;
 };
 
-struct Meeting {  // of so many threads, any number of times
+struct Meeting {  // a barrier for a number of threads, which can be used any number of times
   int arrived = 0;
   long round = 0;
 };
@@ -80,7 +81,8 @@ inline void meet(Meeting& meeting, int threads) {
 
 inline void meet_warp() { meet(warps[threadIdx.x / 32], 32); }
 
-// Every lane of a warp leaves something, reads what it wants of the others' (`lanes[l]` is lane l's), and goes on with all.
+// Every lane of a warp leaves three values, reads what it needs of the other lanes' values (`lanes[l]` is lane l's), and goes on
+// together with all others.
 template <class Read>
 inline void exchange(unsigned long long first, unsigned long long second, unsigned long long third, Read read) {
   auto& own = deposits[threadIdx.x];
@@ -91,7 +93,7 @@ inline void exchange(unsigned long long first, unsigned long long second, unsign
 }
 
 inline void begin() {
-  const long* a = arguments;  // where a kernel has fewer parameters, the rest is ignored
+  const long* a = arguments;  // a kernel with fewer parameters ignores the rest
   kernel(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11]);
   fibers[threadIdx.x].done = true;
   yield();
@@ -134,7 +136,7 @@ inline float __shfl_xor_sync(unsigned, float value, int step) {
   return value;
 }
 
-// Pointers and ints alike are passed as longs, of which a callee reads as much as it needs.
+// Pointers and ints are all passed as longs. A callee reads as many bytes of each as it needs.
 extern "C" void emulate(void* kernel, int blocks_x, int blocks_y, int threads, const long* arguments) {
   std::mt19937 random(blocks_x + blocks_y);
   emulator::kernel = reinterpret_cast<emulator::Kernel>(kernel);

@@ -1,4 +1,4 @@
-// What kernels/instructions.cuh does, in plain C++ as NVIDIA's PTX manual describes it.
+// The functions of kernels/instructions.cuh in plain C++, as NVIDIA's PTX manual describes the instructions.
 
 inline float half_to_float(unsigned bits) {
   const unsigned short half = static_cast<unsigned short>(bits);
@@ -26,7 +26,7 @@ inline unsigned pack(float low, float high) { return float_to_half(low) | float_
 
 #define exp2(x) std::exp2f(x)
 
-// Lanes 8 m to 8 m + 7 give the rows of matrix m.
+// Lanes 8 m to 8 m + 7 give the addresses of the rows of matrix m.
 inline void load_matrices(const uint4* row, bool transposed, unsigned (&found)[4]) {
   emulator::exchange(reinterpret_cast<unsigned long long>(row), 0, 0, [&](unsigned long long (*lanes)[3]) {
     const int group = threadIdx.x % 32 / 4, pair = threadIdx.x % 4 * 2;
