@@ -59,10 +59,10 @@ class Budget:
 
 
 def choose_budgets(path: Path | None, regression: str | None, old: Side | None) -> tuple[Budget, ...]:
-    """The budgets that a check uses. Raises TracekitError if there are none.
+    """The budgets that a check uses: those of the file, if there is one, and perhaps the default ones.
 
-    If a file is given, its budgets apply. If a regression is given, or no file is, the default budgets apply as well; these
-    need an old trace.
+    The default budgets apply if no file is given, or if a regression is. They need an old trace. Raises TracekitError if they
+    apply and there is none, or if the file or the regression cannot be read.
     """
     budgets = read_budgets(path) if path is not None else ()
     if path is not None and regression is None:
