@@ -113,7 +113,7 @@ def alone_on(device: torch.device) -> Iterator[None]:
     """
     gpu = device.type == "cuda"
     try:
-        # The device must be the current one for code that does not look at its tensors, such as compiled kernels and the profiler.
+        # Code that does not look at its tensors needs the current device: compiled kernels and the profiler.
         with (
             warnings.catch_warnings(),
             torch.cuda.device(device) if gpu else nullcontext(),

@@ -286,8 +286,7 @@ def _load_tokenizer(source: str | Path, **options: bool) -> Any:
 
 
 def _from_hub(load: Callable[..., Any], sources: tuple[str, ...], where: str, mend: str) -> Any:
-    """Load from the first source that is on this machine. If none is, load the first source from the hub, if the hub answers
-    soon.
+    """Load from the first source that is on this machine; else load the first source from the hub, if the hub answers soon.
 
     transformers tries for minutes before it reports that it is offline. A probe with a time limit finds out first.
     """

@@ -87,8 +87,7 @@ def left_padded(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 def generate(
     step: Step, prompt: Tensor, new_tokens: int, annotate: Annotate = nullcontext, mark: Mark | None = None
 ) -> Generation:
-    """Prefill the prompt, int64 [batch, prompt tokens] on the model's device. Then decode token by token, with the model's
-    cache.
+    """Prefill the prompt, int64 [batch, prompt tokens] on the model's device, and decode token by token with the cache.
 
     The host waits for the device twice: when the first token is ready, and at the end. In between it queues ahead, because
     nothing here looks at a token. `annotate` wraps the prefill and each decode step. Under the profiler it is
