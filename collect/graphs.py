@@ -18,13 +18,12 @@ _WARMUP_STEPS = 3
 
 
 class CapturedStep:
-    """A step whose decode is one CUDA graph and whose prefill is another. A decode takes int64 [batch, 1] tokens at one
-    position.
+    """A step whose decode is one CUDA graph and whose prefill is another.
 
-    Each graph is captured at its first call. The decode's graph serves that batch only. The prefill's graph serves prompts of
-    that shape only; other prompts run without a graph. The results are buffers of this step. A caller that passes token and
-    position back unchanged, as every workload does, saves their copies. The model's cache and weights must stay where they are.
-    Call it in `torch.inference_mode`, as the workloads do.
+    A decode takes int64 [batch, 1] tokens at one position. Each graph is captured at its first call. The decode's graph serves
+    that batch only. The prefill's graph serves prompts of that shape only; other prompts run without a graph. The results are
+    buffers of this step. A caller that passes token and position back unchanged, as every workload does, saves their copies.
+    The model's cache and weights must stay where they are. Call it in `torch.inference_mode`, as the workloads do.
     """
 
     def __init__(self, step: Step) -> None:
