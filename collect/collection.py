@@ -25,7 +25,8 @@ from .variants import BASELINE, Variant
 from .weights import detokenize
 from .workload import Generation
 
-# One of so many runs is repeated with events. Events slow the host a little, and one run gives the latency of every token.
+# There are this many times fewer runs with events than timed runs. Each gives the latency of every token, so a few are enough.
+# They are separate because events slow the host down a little.
 _EVENT_SHARE = 4
 
 

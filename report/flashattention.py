@@ -40,8 +40,7 @@ _OURS = {
 
 @dataclass(frozen=True)
 class FlashAttentionView:
-    """The section: an answer in one or two sentences, what the hardware has, the study's statements, and two tables of shares.
-    """
+    """The section: an answer in one or two sentences, what the hardware has, the study's statements, and two tables of shares."""
 
     answer: str
     hardware: TableView

@@ -101,8 +101,8 @@ def _unknown(side: Side, new: set[str]) -> set[str]:
 def _has_no_others(operator: _Row, own: list[_Row]) -> bool:
     """Whether the operator and its kernels belong to each other alone.
 
-    `own` are the kernels that the operator launched more often than any other operator did. The operator must have launched no
-    other kernels, and no other operator may have launched these.
+    `own` are the kernels of which this operator launched the largest part, by time. It must have launched no other kernels,
+    and no other operator may have launched these.
     """
     counted, timed = sum(row["count"] for row in own), sum(row["time_ns"] for row in own)
     return bool((counted, timed) == (operator["kernels"], operator["kernel_time_ns"]))

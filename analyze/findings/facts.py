@@ -30,12 +30,12 @@ class Thresholds:
     """The limits from which on the rules report a finding. Idle time and communication are shares of the GPU's span.
 
     `work` is the share of kernel time that a kind of work must have; `gemv` is that share for matrix-vector products. A layer
-    must have at least `layer_host` of the host time of the layer around it, and at least `layer_ratio` times as large a share
-    of that host time as of that layer's GPU time. A matrix product of fewer than `gemv_rows` rows counts as a matrix-vector
-    product, because it reads all its weights for only a few tokens. Two matrix products with a softmax between them count as
-    attention if at most `attention_steps` kernels run between them. Communication counts as well hidden if at least the share
-    `overlap` of it runs beside other work. A rank is a straggler if it computes longer than the median rank by at least the
-    share `straggling`. From the factor `inflation` on, profiled steps are so slow that they do not represent the real ones.
+    must have at least the share `layer_host` of the host time of the layer around it. This share must be at least `layer_ratio`
+    times its share of that layer's GPU time. A matrix product of fewer than `gemv_rows` rows counts as a matrix-vector product,
+    because it reads all its weights for only a few tokens. Two matrix products with a softmax between them count as attention
+    if at most `attention_steps` kernels run between them. Communication counts as well hidden if at least the share `overlap`
+    of it runs beside other work. A rank is a straggler if it computes longer than the median rank by at least the share
+    `straggling`. From the factor `inflation` on, profiled steps are so slow that they do not represent the real ones.
     """
 
     launch_overhead: float = 0.20
