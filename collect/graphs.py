@@ -69,7 +69,7 @@ class _Graph:
                 self.next = Next(self.tokens.copy_(token), self.positions.copy_(position), logits)
 
     def replay(self, tokens: Tensor, positions: Tensor) -> Next:
-        """Run the step once more, at any position. Raises ValueError if the tokens have another shape than the captured ones."""
+        """Run the step once more, at any position. Raises ValueError if the tokens have another shape than at capture."""
         if tokens is not self.tokens:
             if tokens.shape != self.tokens.shape:
                 raise ValueError(f"the graph was captured for a batch of {len(self.tokens)}, not {len(tokens)}")

@@ -92,7 +92,7 @@ def eager(model: GPT2, demand: Demand) -> Step:
 
 
 def compiled(model: GPT2, demand: Demand) -> Step:
-    """The step through torch.compile in its default mode. Prefill and decode are compiled separately, each for its own shape."""
+    """The step through torch.compile in its default mode. Prefill and decode are compiled separately, for their own shapes."""
     return _compile(eager(model, demand), demand, {})
 
 

@@ -124,7 +124,7 @@ def _check_residual(product, bias, hidden, gamma, beta) -> None:
 
 
 def _check_gelu(x, bias) -> int:
-    """The width of the model whose MLP is as wide inside as `x`. Raises ValueError if there is none, or if tensors do not fit."""
+    """The width of the model whose MLP is as wide inside as `x`. Raises ValueError if there is none or tensors do not fit."""
     op, columns = "bias_gelu", _length("bias_gelu", "bias", bias)
     if columns % 4:
         raise ValueError(f"{op}: {columns} columns are not four times a width")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from tracekit.errors import ManifestError
+from tracekit.manifest import RunManifest, from_json
 from tracekit.saved import read_document, read_tables
 from tracekit.schema import RUN_TABLES, TABLES, TableSchema
 
@@ -29,9 +33,20 @@ class TraceBundle:
         return self.document.get("gpu") or None
 
     @property
-    def manifest(self) -> Mapping[str, Any]:
-        manifest = self.document.get("manifest")
-        return manifest if isinstance(manifest, dict) else {}
+    def has_manifest(self) -> bool:
+        """Whether a run manifest lay beside the trace, readable or not."""
+        found = self.document.get("manifest")
+        return isinstance(found, dict) and bool(found)
+
+    @cached_property
+    def manifest(self) -> RunManifest | None:
+        """The run manifest, or None where there is none that this version can read."""
+        if not self.has_manifest:
+            return None
+        try:
+            return from_json(json.dumps(self.document["manifest"]))
+        except (ManifestError, ValueError):
+            return None
 
     @property
     def device(self) -> Mapping[str, Any]:

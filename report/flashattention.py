@@ -15,7 +15,6 @@ from tracekit.manifest import Model
 from tracekit.quoted import quoted
 from tracekit.wording import MISSING, counted, three_digits
 
-from . import run
 from .bundle import TraceBundle
 from .nonbreaking import binary_size, operations, percent, size
 from .tables import Cell, Column, TableView, count_cell, share_cell
@@ -40,7 +39,7 @@ _OURS = {
 
 @dataclass(frozen=True)
 class FlashAttentionView:
-    """The section: an answer in one or two sentences, what the hardware has, the study's statements, and two tables of shares."""
+    """The section: an answer in one or two sentences, the hardware, the study's statements, and two tables of shares."""
 
     answer: str
     hardware: TableView
@@ -54,7 +53,7 @@ def flash_attention(traces: Sequence[TraceBundle]) -> FlashAttentionView | None:
 
     It is shown for a trace of a Turing device, and for a run of the model that the quoted study is about.
     """
-    models = [found.model for trace in traces if (found := run.manifest(trace)) is not None]
+    models = [found.model for trace in traces if (found := trace.manifest) is not None]
     turing = any(str(trace.device.get("compute_capability")) == "7.5" for trace in traces)
     if not turing and not any(model.name == quoted().source.model for model in models):
         return None

@@ -15,7 +15,7 @@ from tracekit.quoted import Layer as QuotedLayer
 from tracekit.quoted import quoted
 from tracekit.wording import counted, form
 
-from . import figures, run
+from . import figures
 from .budget import figure
 from .bundle import TraceBundle
 from .nonbreaking import duration, percent
@@ -280,7 +280,7 @@ def _chart(wholes: Sequence[Layer]) -> dict[str, Any] | None:
 
 def _notes(trace: TraceBundle, has_steps: bool, on_gpu: bool) -> Iterator[str]:
     if has_steps:
-        source, manifest = quoted().source, run.manifest(trace)
+        source, manifest = quoted().source, trace.manifest
         yield f"Quoted, T4: {source.line} ({source.title}). {source.method}"
         if manifest is not None and manifest.model.name != source.model:
             yield f"This model is {manifest.model.name}, the quoted one {source.model}: their shares need not agree."

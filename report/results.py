@@ -46,7 +46,7 @@ def results(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Results | N
     """The results of all runs that have a manifest. None if no run has one."""
     groups: dict[tuple[str, ...], list[MeasuredRun]] = defaultdict(list)
     for at, (trace, label) in enumerate(zip(traces, labels, strict=True)):
-        manifest = run.manifest(trace)
+        manifest = trace.manifest
         if manifest is not None:
             groups[_conditions(trace, manifest)].append(MeasuredRun(label, f"t{at}", manifest))
     if not groups:
@@ -58,7 +58,7 @@ def results(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Results | N
 
 def fastest(traces: Sequence[TraceBundle]) -> str:
     """A sentence about the fastest run that was timed against a baseline; empty if there is no such run."""
-    runs = [(trace, manifest) for trace in traces if (manifest := run.manifest(trace)) is not None]
+    runs = [(trace, manifest) for trace in traces if (manifest := trace.manifest) is not None]
     against = [(trace, manifest) for trace, manifest in runs if manifest.timings.reduction_percent is not None]
     if not against:
         return ""

@@ -65,7 +65,7 @@ def _headline(found: Mapping[str, Any]) -> str:
 
 
 def _chart(trace: TraceBundle) -> tuple[dict[str, Any] | None, str]:
-    """The chart of kernels by arithmetic intensity and rate under the device's roof, and a caption that says what is missing."""
+    """The chart of kernels by arithmetic intensity and rate under the device's roof, and a caption about what is missing."""
     rows = [row for row in trace.rows("roofline_kernels") if row["flops"] and row["bytes"] and row["tflops"]]
     sheet = trace.device.get("datasheet")
     if not rows or not isinstance(sheet, dict):

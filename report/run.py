@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tracekit.errors import ManifestError
-from tracekit.manifest import RunManifest, from_json
+from tracekit.manifest import RunManifest
 from tracekit.wording import counted, number, scientific
 
 from .budget import figure
@@ -33,32 +31,22 @@ class Slowdown:
     inflation: float
 
 
-def manifest(trace: TraceBundle) -> RunManifest | None:
-    """The run manifest. None if there is none, or none that this version can read."""
-    if not trace.manifest:
-        return None
-    try:
-        return from_json(json.dumps(trace.manifest))
-    except (ManifestError, ValueError):
-        return None
-
-
 def device_name(trace: TraceBundle) -> str:
     """The name of the device that the trace was recorded on: from the trace, or else from the manifest."""
     name = trace.device.get("name")
     if name:
         return str(name)
-    run = manifest(trace)
+    run = trace.manifest
     return run.device.name if run else "not recorded"
 
 
 def facts(trace: TraceBundle) -> list[Fact]:
     """What was run and where, in the order in which it is read."""
-    run = manifest(trace)
+    run = trace.manifest
     found = [*_place(trace, run)]
     if run is not None:
         found += [*_work(run), *_versions(run)]
-    elif trace.manifest:
+    elif trace.has_manifest:
         found.append(Fact("Run manifest", "present, but not one that this version can read"))
     found.append(Fact("Trace", counted(figure(trace.document, "events"), "event")))
     return found
@@ -66,7 +54,7 @@ def facts(trace: TraceBundle) -> list[Fact]:
 
 def slowdown(trace: TraceBundle) -> Slowdown | None:
     """A decode step with and without the profiler. None unless the run was timed both ways."""
-    run = manifest(trace)
+    run = trace.manifest
     if run is None or run.profile is None or not run.profile.decode_tokens:
         return None
     return Slowdown(
@@ -76,7 +64,7 @@ def slowdown(trace: TraceBundle) -> Slowdown | None:
 
 def conditions(trace: TraceBundle) -> str:
     """A run's conditions for a comparison, in one line; empty without a manifest."""
-    run = manifest(trace)
+    run = trace.manifest
     if run is None:
         return ""
     return ", ".join((run.variant, run.dtype, f"batch {run.workload.batch}", _tokens(run), f"{run.weights.source} weights"))

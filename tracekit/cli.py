@@ -1,4 +1,4 @@
-"""Where is the `tracekit` command? It is here, with one thin module for each command in `commands/`.
+"""The `tracekit` command, with one thin module for each command in `commands/`.
 
 Each command imports its stage only when it runs. So `--help` is instant, and analysing a trace never imports torch.
 """

@@ -510,7 +510,7 @@ def write_bundle(directory: Path, *parts: Parts) -> Path:
         folder = f"{at:02}-trace"
         (directory / folder).mkdir(parents=True)
         for name, rows in tables.items():
-            columns = {key: pa.array([row[key] for row in rows], kind) for key, kind in SCHEMAS[name].items()}
+            columns = {key: pa.array([row.get(key) for row in rows], kind) for key, kind in SCHEMAS[name].items()}
             pq.write_table(pa.table(columns), directory / folder / f"{name}.parquet")
         entries.append(document | {"folder": folder})
     document = {"schema_version": 1, "tracekit_version": "0.1.0", "traces": entries}

@@ -10,8 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from repository import TRACES
 
+from tracekit.analyze import analyze
 from tracekit.errors import BundleError, TracekitError
+from tracekit.manifest import RunManifest, from_json
+from tracekit.report import bundle
 from tracekit.report.bundle import read_bundle
 from tracekit.report.render import render
 
@@ -129,3 +133,17 @@ def test_a_failed_render_leaves_the_old_page(bundle: Callable[..., Path], tmp_pa
 def test_an_output_that_is_a_directory(bundle: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(TracekitError, match="cannot be written"):
         render(bundle(), tmp_path)
+
+
+def test_each_manifest_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page asks for it in many places, and decoding checks every field."""
+    written = analyze([TRACES]).write(tmp_path / "out")
+    decoded = []
+
+    def counting(text: str) -> RunManifest:
+        decoded.append(text)
+        return from_json(text)
+
+    monkeypatch.setattr(bundle, "from_json", counting)
+    render(written, tmp_path / "report.html")
+    assert len(decoded) == len(set(decoded)) == len(list(TRACES.glob("*.run.json")))

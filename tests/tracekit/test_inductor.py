@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from tracekit.inductor import Operators, is_generated
 
@@ -87,7 +88,7 @@ def test_what_inductor_joins_is_split_again(operators: set[str], kind: str, numb
 
 
 @given(st.text() | st.lists(st.sampled_from(["_", "add", "to", "copy", "0", "zz"])).map("".join))
-@settings(max_examples=300)
+@examples(300)
 def test_nothing_of_a_name_is_lost(text: str) -> None:
     found = OPERATORS.fused_in(f"triton_poi_fused_{text}_0")
     if re.match(r"\D.*\Z", text):

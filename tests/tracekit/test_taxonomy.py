@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from shared_data import SHARED
 
 from tracekit.errors import TracekitError
@@ -796,7 +797,7 @@ def test_any_text_gets_the_same_label_twice(name: str, operator: str | None) -> 
     assert isinstance(short_name(name), str)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(PIECES, min_size=1, max_size=6).map("".join), st.booleans())
 def test_long_names_are_quick(piece: str, mangled: bool) -> None:
     name = ("_ZN" if mangled else "") + piece * (100_000 // len(piece))

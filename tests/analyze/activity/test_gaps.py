@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.gaps import LONGEST, gap_groups, longest_gaps
@@ -104,7 +105,7 @@ kernels = st.tuples(st.integers(0, 300), st.integers(0, 20), st.sampled_from("ab
     st.lists(kernels, min_size=1, max_size=15),
     st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40), st.sampled_from("xyz")), max_size=6),
 )
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_both_tables_add_up_to_the_idle_time(launched, operators):
     builder = TraceBuilder()
     for start, duration, name, call_start, known in launched:

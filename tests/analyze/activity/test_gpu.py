@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.gpu import GpuSummary, copies, gpu, streams
@@ -97,7 +98,7 @@ def test_copies_by_time_with_their_bytes():
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.integers(0, 3), st.booleans()), min_size=1, max_size=12))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_busy_and_streams_by_the_nanosecond(events):
     builder = TraceBuilder()
     for start, duration, stream, is_kernel in events:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.gpu import gpu
@@ -384,7 +385,7 @@ def scenes(draw: st.DrawFn) -> Scene:
 
 
 @given(scenes())
-@settings(max_examples=600, deadline=None)
+@examples(600)
 def test_causes_equal_the_plain_reading(scene):
     found = idle(scene.trace())
 
@@ -392,7 +393,7 @@ def test_causes_equal_the_plain_reading(scene):
 
 
 @given(scenes())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_nothing_is_lost_and_nothing_invented(scene):
     trace = scene.trace()
     summary, found, table = gpu(trace), idle(trace), gaps(trace)
@@ -409,7 +410,7 @@ def test_nothing_is_lost_and_nothing_invented(scene):
 
 
 @given(scenes(), st.integers(-(10**18), 10**18))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_when_it_happened_does_not_matter(scene, base):
     def moved(host: Host) -> Host:
         return Host(host.start + base, host.end + base, host.thread, host.name, host.correlation, host.driver)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.kernels import families, kernels
@@ -128,7 +129,7 @@ names = st.sampled_from(["sgemm", "dgemm", "elementwise_kernel", "mystery", "<sc
 
 
 @given(st.lists(st.tuples(names, st.integers(0, 10**15)), min_size=1, max_size=15))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_families_add_up_to_all_kernel_time(runs):
     builder = TraceBuilder()
     for place, (name, duration) in enumerate(runs):

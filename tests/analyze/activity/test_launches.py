@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.launches import Latency, launch_latencies, launches
@@ -112,7 +113,7 @@ def test_latencies_are_told_apart_by_call_the_most_frequent_first():
 
 
 @given(st.lists(st.integers(-50, 10**6), min_size=1, max_size=250))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_percentiles_are_latencies_that_occurred(latencies):
     builder = TraceBuilder()
     for number, latency in enumerate(latencies):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.operators import HostSummary, calls, host, operators
@@ -120,7 +121,7 @@ spans = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 30), st.sampled_fr
 
 
 @given(spans)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_self_times_of_nested_operators_by_the_nanosecond(drawn):
     nested: list[tuple[int, int, str, int]] = []
     for start, length, name, thread in drawn:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.overlap import busy_ns
@@ -50,7 +51,7 @@ KERNELS = st.lists(st.tuples(st.integers(0, 80), st.integers(0, 40), st.integers
 
 
 @given(KERNELS)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_it_adds_up_to_the_union(kernels):
     builder = TraceBuilder()
     builder.operator(0, 1)

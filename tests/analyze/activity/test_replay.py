@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.gpu import gpu
@@ -81,7 +82,7 @@ def test_without_gpu_events():
     assert saved(builder) == 0
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30), st.integers(1, 80), st.integers(0, 80)), min_size=1, max_size=25)
 )

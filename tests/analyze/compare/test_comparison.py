@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import shared_data
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from repository import ROOT, TRACES
 from synthetic import TraceBuilder
 
@@ -149,7 +150,7 @@ def built(events: list[Any], steps: list[tuple[int, int]]) -> Side:
 
 
 @given(EVENTS, STEPS, EVENTS, STEPS)
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_any_two_traces(events_a, steps_a, events_b, steps_b):
     a, b = built(events_a, steps_a), built(events_b, steps_b)
     there, back = compare(a, b), compare(b, a)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
@@ -102,7 +103,7 @@ def built(events: list[tuple[tuple[int, int], int, str, tuple[int, int] | None]]
 
 
 @given(EVENTS, EVENTS)
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_the_parts_add_up_to_the_difference_of_any_traces(one, other):
     a, b = side(built(one)), side(built(other))
     for section in ("gpu", "host"):

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from properties import examples
 from rich.cells import cell_len
 from rich.console import Console
 from synthetic import TraceBuilder
@@ -202,7 +203,7 @@ def test_names_are_no_markup_in_markdown(name):
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_any_name_at_all(name):
     of = view(compare(*pair(name, manifest=name, missing=(name,))))
 

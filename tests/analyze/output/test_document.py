@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from operator_calls import recorded, t
+from properties import examples
 from synthetic import TraceBuilder, load_bytes
 
 from tracekit import __version__
@@ -328,7 +329,7 @@ ARGS = (
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.sampled_from(FIELDS + ARGS + ARGS), VALUES), min_size=1, max_size=5))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_whatever_loads_can_be_analysed(changes):
     builder = full()
     for place, key, value in changes:

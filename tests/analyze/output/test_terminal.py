@@ -6,9 +6,10 @@ import io
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from operator_calls import recorded, t
+from properties import examples
 from rank_traces import Job
 from rich.cells import cell_len
 from rich.console import Console
@@ -264,7 +265,7 @@ def test_control_characters_never_reach_the_terminal(char):
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_any_names_at_all(name, operator):
     text = shown(full(name, operator=operator, device=operator))
 

@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.path import hta_graph
@@ -270,7 +271,7 @@ def test_events_that_cross_are_cut() -> None:
 spans = st.tuples(st.integers(0, 3000), st.integers(0, 400))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     operators=st.lists(st.tuples(spans, st.integers(1, 2)), max_size=8),
     launches=st.lists(st.tuples(spans, spans, st.integers(1, 2), st.integers(0, 2)), min_size=1, max_size=8),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
@@ -156,7 +157,7 @@ NAMES = st.sampled_from([POINTWISE, REDUCTION, GEMM, "copy"])
     st.lists(st.tuples(st.sampled_from(["0/0", "1/0"]), st.sampled_from([None, "fa", "fb"])), max_size=4),
     st.lists(st.tuples(st.integers(0, 550), NAMES, st.integers(1, 50)), max_size=8),
 )
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_nothing_is_counted_twice(regions, launches):
     builder = TraceBuilder()
     builder.operator(0, 1)

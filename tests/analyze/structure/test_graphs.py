@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
@@ -130,7 +131,7 @@ LAUNCH = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30)), min_size=1,
 
 
 @given(st.lists(LAUNCH, max_size=5))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_busy_and_gaps_make_up_each_span(launches):
     """As the union of a launch's own events says, whatever overlaps, in however many launches at once."""
     builder = TraceBuilder()

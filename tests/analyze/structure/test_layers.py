@@ -8,8 +8,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from rich.cells import cell_len
 from rich.console import Console
 from synthetic import TraceBuilder
@@ -354,7 +355,7 @@ LAUNCHES = st.lists(st.tuples(st.integers(0, 130), st.integers(1, 50), st.sample
 
 
 @given(ANNOTATIONS, LAUNCHES)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_rows_of_a_level_add_up_to_what_they_are_part_of(annotations, launches):
     """For any annotations, crossing ones too: to the nanosecond in both times, so that no part exceeds its whole."""
     builder = TraceBuilder()
@@ -390,7 +391,7 @@ def test_the_rows_of_a_level_add_up_to_what_they_are_part_of(annotations, launch
 
 
 @given(ANNOTATIONS)
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_nested_annotations_keep_their_whole_wall_clock(annotations):
     """Where nothing crosses, as record_function guarantees, host time is what a stopwatch shows."""
     builder = TraceBuilder()

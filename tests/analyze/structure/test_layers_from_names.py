@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from rich.console import Console
 from synthetic import TraceBuilder
 
@@ -381,7 +382,7 @@ ANNOTATED = st.sampled_from(((), ("decode",), ("decode", "blocks"), ("decode", "
 
 
 @given(st.lists(st.tuples(NAMES, st.booleans(), ANNOTATED, st.booleans()), max_size=5))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_the_rows_of_a_level_still_add_up(steps):
     """Whatever runs in whatever order, in graphs or not, annotated, labelled or not: no time is lost or counted twice."""
     builder, total = TraceBuilder(), 0
@@ -421,7 +422,7 @@ def test_the_rows_of_a_level_still_add_up(steps):
 
 
 @given(NAMES)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_what_is_told_of_a_sequence_holds_of_two_in_a_row(names):
     """Paths depend on what lies around them alone: a step's own are the same in two steps as in one."""
     one = tell(["gpt2_embed_norm", *names, "gpt2_argmax"], PARTS)

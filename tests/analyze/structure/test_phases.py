@@ -7,8 +7,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import shared_data
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from step_traces import STEP_KERNELS, Loop, decode_names, generation
 from synthetic import TraceBuilder
 
@@ -66,7 +67,7 @@ EVENT = st.tuples(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(EVENT, max_size=25), st.lists(st.integers(1, 500), min_size=0, max_size=5))
 def test_they_are_the_whole_whatever_overlaps(events: list[tuple[int, int, int, int, int, bool]], lengths: list[int]) -> None:
     builder = TraceBuilder()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from tracekit.analyze.trace.group import earliest_by_key, is_first_of_key
 
@@ -13,7 +14,7 @@ keys = st.integers(0, 4) | st.just(MISSING) | st.sampled_from([-1, 2**62])
 
 
 @given(st.lists(keys, max_size=8), st.lists(st.tuples(keys, st.integers(0, 3)), max_size=8))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_earliest_by_key(asked, table):
     rows = [10 * place for place in range(len(table))]
     found = earliest_by_key(
@@ -32,7 +33,7 @@ def test_earliest_by_key(asked, table):
 
 
 @given(st.lists(keys, max_size=10))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_is_first_of_key(values):
     expected = [value not in values[:place] for place, value in enumerate(values)]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from tracekit.analyze.trace.group import group
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-(2**58), 2**58)), min_size=1, max_size=12))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_groups(rows):
     expected: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for place, (key, value) in enumerate(rows):

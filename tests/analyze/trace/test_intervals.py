@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from tracekit.analyze.trace.intervals import Forest, merge, nest
 
-PROPERTY = settings(max_examples=300, deadline=None)
+PROPERTY = examples(300)
 
 spans = st.lists(st.tuples(st.integers(-5, 40), st.integers(0, 15)).map(lambda s: (s[0], s[0] + s[1])), max_size=10)
 Spans = list[tuple[int, int]]

@@ -9,16 +9,17 @@ import time
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from operator_calls import recorded, t
+from properties import examples
 from synthetic import TraceBuilder, load_bytes
 
 from tracekit.analyze.trace.loader import load
 from tracekit.analyze.trace.trace import Category, Signature, Trace
 from tracekit.errors import TraceError
 
-FUZZ = settings(max_examples=150, deadline=None)
+FUZZ = examples(150)
 
 
 def small() -> TraceBuilder:
@@ -188,7 +189,7 @@ starts = st.one_of(
 
 
 @given(st.lists(st.tuples(starts, durations), min_size=1, max_size=8))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_times_are_exact_to_the_nanosecond(spans):
     builder = TraceBuilder()
     for start, duration in spans:
@@ -202,7 +203,7 @@ def test_times_are_exact_to_the_nanosecond(spans):
     st.integers(0, 2_000_000_000 * 10**9),
     st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**5)), min_size=1, max_size=5),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_the_base_of_times_does_not_matter(base, spans):
     here, there = TraceBuilder(), TraceBuilder(base_ns=base)
     for start, duration in spans:
@@ -213,7 +214,7 @@ def test_the_base_of_times_does_not_matter(base, spans):
 
 
 @given(st.lists(st.tuples(st.integers(0, 2 * 10**15), st.integers(0, 10**7)), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_whole_microseconds_are_exact(spans_us):
     builder = TraceBuilder(old_format=True)
     for start, duration in spans_us:
@@ -531,7 +532,7 @@ ARGS = (
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from(KEYS + ARGS), json_values), min_size=1, max_size=4))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_fuzz_fields(changes):
     builder = small()
     for place, key, value in changes:
@@ -544,7 +545,7 @@ def test_fuzz_fields(changes):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_fuzz_damage(data):
     content = bytearray(small().json() if data.draw(st.booleans()) else small().json_gz())
     for _ in range(data.draw(st.integers(1, 3))):

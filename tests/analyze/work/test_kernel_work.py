@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from operator_calls import recorded, t
+from properties import examples
 from synthetic import TraceBuilder
 
 from tracekit.analyze.work.kernel_work import kernel_work
@@ -119,7 +120,7 @@ TIMES = st.one_of(st.integers(0, 5), st.integers(0, 10**7), st.integers(2**40, 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), TIMES), min_size=1, max_size=12), st.integers(1, 10**7))
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_parts_add_up_to_the_unit_whatever_the_times(launches: list[tuple[int, int]], width: int) -> None:
     """Kernels of up to four operators in any order, of any length; each operator's work is all handed out, and no more."""
     builder = TraceBuilder()

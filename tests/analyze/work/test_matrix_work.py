@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from operator_calls import call, t, work
+from properties import examples
 from repository import TRACES
 from shared_data import traces
 
@@ -272,7 +273,7 @@ SIZES = st.integers(1, 9)
 
 
 @given(SIZES, SIZES, SIZES, SIZES)
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_flops_are_those_of_pytorchs_own_counter(batch: int, rows: int, inner: int, columns: int) -> None:
     counter = pytest.importorskip("torch.utils.flop_counter")
     left, right = (batch, rows, inner), (batch, inner, columns)
@@ -292,7 +293,7 @@ def test_flops_are_those_of_pytorchs_own_counter(batch: int, rows: int, inner: i
     st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 3),
     st.integers(1, 3), st.integers(0, 2), st.integers(1, 2), st.booleans(),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_convolutions_are_those_of_pytorch(
     batch: int, inputs: int, outputs: int, groups: int, kernel: int, stride: int, padding: int, dilation: int, transposed: bool
 ) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from operator_calls import recorded, t
+from properties import examples
 from repository import TRACES
 from shared_data import needed, traces
 from synthetic import TraceBuilder
@@ -254,6 +255,6 @@ def nested(draw: st.DrawFn) -> TraceBuilder:
 
 
 @given(nested())
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_both_tables_add_up_whatever_nests_in_what(builder: TraceBuilder) -> None:
     check(analysed(builder))
