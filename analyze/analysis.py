@@ -50,17 +50,20 @@ Result = TypeVar("Result")
 
 
 class of_all_ranks(cached_property[Result]):  # noqa: N801 (used as a decorator)
-    """A cached property that depends on the other ranks of the run too, so that `of_run` leaves it to be computed anew."""
+    """A cached property that also depends on the other ranks of the run.
+
+    So `of_run` does not copy its value: it is computed again.
+    """
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """A trace and what the analyses say about it; each is computed when first asked for.
+    """A trace and what the analyses say about it. Each result is computed when it is first asked for.
 
-    `datasheets` are what the device is looked up in; onto `target`, if any, the trace's kernels are projected. `selection`
-    tells the steps that the trace was restricted to, if it was; `divided`, whether `table` and `tables` have columns per step;
-    `ranks`, what is known of all ranks of the trace's run (see `DistributedRun.ranks`), if there are several.
-    The critical path is looked for within `scope`, if there is one.
+    The device is looked up in `datasheets`. The trace's kernels are projected onto `target`, if there is one. `selection` tells
+    the steps that the trace was restricted to, if it was. `divided` says whether `table` and `tables` have columns per step.
+    `ranks` is what is known of all ranks of the trace's run (see `DistributedRun.ranks`), if there are several. The critical
+    path is looked for within `scope`, if there is one.
     """
 
     trace: Trace
@@ -73,7 +76,10 @@ class Analysis:
     ranks: Table | None = None
 
     def of_run(self, ranks: Table) -> Analysis:
-        """The same analysis, of a rank among these; what does not depend on the others stays computed."""
+        """The same analysis, with what is known of all ranks of its run.
+
+        Results that do not depend on the other ranks are kept.
+        """
         known = replace(self, ranks=ranks)
         for name, value in self.__dict__.items():
             kind = type(getattr(type(self), name, None))
@@ -88,22 +94,22 @@ class Analysis:
 
     @cached_property
     def idle(self) -> idle_time.IdleCauses:
-        """Where its idle time went."""
+        """The GPU's idle time by cause."""
         return idle_time.idle(self.trace)
 
     @cached_property
     def launches(self) -> launching.Launches:
-        """What launching cost."""
+        """How many launches there are, and how long they take to reach the GPU."""
         return launching.launches(self.trace)
 
     @cached_property
     def warnings(self) -> tuple[TraceWarning, ...]:
-        """What to know before trusting a figure."""
+        """What a reader should know before trusting a figure."""
         return warnings(self.trace, self.launches)
 
     @property
     def complete(self) -> bool:
-        """Whether nothing that ran is known to be missing."""
+        """Whether the trace contains all events, as far as we can tell."""
         return is_complete(self.warnings)
 
     @cached_property
@@ -118,12 +124,12 @@ class Analysis:
 
     @cached_property
     def datasheet(self) -> Datasheet | None:
-        """What its maker promises of the device that ran the kernels."""
+        """The datasheet of the device that ran the kernels; None if no entry matches it."""
         return find_datasheet(self.trace.device.name, self.datasheets) if self.trace.device else None
 
     @cached_property
     def work(self) -> Table:
-        """The work of each run of a kernel."""
+        """The FLOPs and bytes of each run of a kernel."""
         return kernel_work(self.trace)
 
     @cached_property
@@ -142,7 +148,7 @@ class Analysis:
 
     @cached_property
     def critical_path(self) -> CriticalPath | NoCriticalPath | None:
-        """The chain of events that the time depended on, or why there is none; None where it was not asked for."""
+        """The chain of events that determined the time, or why there is none. None if it was not asked for."""
         if self.scope is None:
             return None
         from .path.critical_path import critical_path
@@ -151,7 +157,7 @@ class Analysis:
 
     @cached_property
     def manifest(self) -> RunManifest | None:
-        """The run manifest beside the trace; None where there is none that this version can read."""
+        """The run manifest beside the trace. None if there is none, or none that this version can read."""
         from tracekit.manifest import find_manifest, read_manifest
 
         found = find_manifest(Path(self.trace.path))
@@ -167,7 +173,7 @@ class Analysis:
 
     @cached_property
     def host(self) -> host_time.HostSummary | None:
-        """The host's side."""
+        """The host's span, threads and operators; None without host events."""
         return host_time.host(self.trace)
 
     @cached_property
@@ -181,7 +187,7 @@ class Analysis:
 
     @property
     def layer_sources(self) -> layering.LayerSources:
-        """What told the layers."""
+        """What told the layers: how many annotations, modules, labels in graphs and names of kernels."""
         return self._layers.sources
 
     @cached_property
@@ -191,17 +197,20 @@ class Analysis:
 
     @cached_property
     def phases(self) -> phasing.Phases:
-        """The steps of the trace, or those that were chosen, and how they differ."""
+        """The steps of the trace, or those that were chosen, and how they differ from each other."""
         return phasing.phases(self.trace, self.steps)
 
     @cached_property
     def steps(self) -> Steps:
-        """The steps of the trace, or those that were chosen: the one notion of a step that everything else uses."""
+        """The steps of the trace, or those that were chosen.
+
+        Everything else uses these steps.
+        """
         return self.selection.steps if self.selection else find_steps(self.trace)
 
     @cached_property
     def communication(self) -> communicating.Communication | None:
-        """How long it communicates, and whether it computes meanwhile; None without a GPU event."""
+        """How long communication runs, and how much of it runs beside computing. None without GPU events."""
         return communicating.communication(self.trace, self._family_of)
 
     @cached_property
@@ -211,18 +220,18 @@ class Analysis:
         return communicating.collective_groups(found.collectives) if found else Table.empty(TABLES["collectives"].columns)
 
     def whole(self, name: str) -> Table:
-        """A table of the schema by its name, without columns per step. Raises KeyError for any other name."""
+        """A table of the schema by its name, without columns per step. Raises KeyError if there is no table of that name."""
         return _TABLES[name](self) or Table.empty(SCHEMA[name].columns)
 
     def table(self, name: str) -> Table:
-        """A table of the schema as it is shown: with a column per step for each sum, if that was asked for."""
+        """A table of the schema as it is shown. If columns per step were asked for, it has one for each column of sums."""
         whole = self.whole(name)
         if not self.divided:
             return whole
         return phasing.per_step(whole, SCHEMA[name].sums, len(self.phases.steps) - 1)
 
     def tables(self) -> dict[str, Table]:
-        """All tables of a bundle by name, as they are shown."""
+        """All tables of a bundle by name, in the form in which they are shown."""
         return {name: self.table(name) for name in TABLES}
 
     @cached_property
@@ -241,7 +250,7 @@ class Analysis:
 
     @cached_property
     def compiled_regions(self) -> Table:
-        """Compiled graphs by the region that calls them."""
+        """Compiled graphs by the compiled region that calls them."""
         return compiling.compiled_regions(self.trace, self._compiled)
 
     @cached_property
@@ -251,12 +260,12 @@ class Analysis:
 
     @cached_property
     def gap_groups(self) -> Table:
-        """Idle gaps by what ends them."""
+        """Idle gaps, grouped by what ends them."""
         return gap_tables.gap_groups(self.trace)
 
     @of_all_ranks
     def facts(self) -> Facts:
-        """All of this as the rules see it."""
+        """All results in the form in which the rules see them."""
         return Facts(
             trace=self.trace,
             gpu=self.gpu,
@@ -280,22 +289,22 @@ class Analysis:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What to do, the largest saving first."""
+        """What to do, with the largest saving first."""
         return self._judged.found
 
     @property
     def undecided(self) -> tuple[CannotTell, ...]:
-        """What the rules could not tell, each with its reason."""
+        """The rules that could not decide, each with its reason."""
         return self._judged.undecided
 
     @cached_property
     def _family_of(self) -> dict[str, str]:
-        """Each kernel name's family."""
+        """The family of each kernel name."""
         return dict(zip(self.kernels["name"].tolist(), self.kernels["family"].tolist(), strict=True))
 
 
 def among_ranks(analyses: Sequence[Analysis], runs: Sequence[DistributedRun]) -> list[Analysis]:
-    """The same analyses, each knowing all ranks of its run."""
+    """The same analyses. Each one that belongs to a run now knows all ranks of that run."""
     found = list(analyses)
     for run in runs:
         for place in run.traces:
@@ -304,7 +313,7 @@ def among_ranks(analyses: Sequence[Analysis], runs: Sequence[DistributedRun]) ->
 
 
 def _path_table(analysis: Analysis, name: str) -> Table | None:
-    """A table of the critical path; None where nobody asked for it or there is none."""
+    """A table of the critical path. None if the path was not asked for, or if there is none."""
     path = analysis.critical_path
     return getattr(path, name, None)
 
@@ -336,4 +345,4 @@ _TABLES: Mapping[str, Callable[[Analysis], Table | None]] = {
     "critical_path_events": lambda one: _path_table(one, "events"),
     "timeline": lambda one: timelines.timeline(one.trace, one._family_of),
 }
-"""How each table of the schema is computed; None where it has no rows for this trace."""
+"""How each table of the schema is computed. The function returns None if the table has no rows for this trace."""

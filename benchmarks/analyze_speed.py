@@ -38,7 +38,7 @@ def run(trace: Path) -> tuple[float, int]:
 
 
 def measure(traces: list[Path], runs: int) -> list[dict[str, object]]:
-    """One row a trace, after a run of each that is not counted."""
+    """One row for each trace. The first run of each trace is not counted."""
     taken: dict[Path, list[tuple[float, int]]] = {trace: [] for trace in traces}
     for number in range(runs + 1):
         for trace in traces:
@@ -61,7 +61,7 @@ def measure(traces: list[Path], runs: int) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Measure, print a table, and keep it if asked."""
+    """Measure and print a table; write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("traces", nargs="*", type=Path, help="default: the shipped traces")
     parser.add_argument("--runs", type=int, default=7)

@@ -56,11 +56,11 @@ HALF_BYTES = 2
 
 Runnable = Callable[[], object]
 Times = dict[str, dict[str, float]]
-"""By contender: what was measured of it, in microseconds."""
+"""For each contender, what was measured of it; times are in microseconds."""
 
 
 def captured(run: Runnable) -> Runnable:
-    """`CALLS` of it as one CUDA graph, to be replayed."""
+    """`CALLS` calls of `run` as one CUDA graph. Returns the function that replays it."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -75,7 +75,7 @@ def captured(run: Runnable) -> Runnable:
 
 
 def microseconds(run: Runnable) -> float:
-    """The device's time of one run."""
+    """The time of one run on the device, in microseconds."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
     run()
@@ -85,7 +85,7 @@ def microseconds(run: Runnable) -> float:
 
 
 def in_turns(runs: dict[str, Runnable], calls: int) -> Times:
-    """Median and spread of each, in microseconds a call, after three rounds that do not count."""
+    """Median and standard deviation of each contender, in microseconds per call. Three rounds before are not counted."""
     turns = {name: partial(microseconds, run) for name, run in runs.items()}
     take_turns(turns, 3, lambda done, total: None)
     times = take_turns(turns, ROUNDS, lambda done, total: None)
@@ -96,7 +96,7 @@ def in_turns(runs: dict[str, Runnable], calls: int) -> Times:
 
 
 def attention(batch: int, tokens: int, ours: dict[str, FlashAttention]) -> Times:
-    """The time of each backend that runs here, and of ours."""
+    """The time of each backend that runs on this device, and of our kernels."""
     qkv = torch.randn(batch * tokens, 3 * WIDTH, device="cuda", dtype=torch.float16)
     query, key, value = (one.contiguous() for one in qkv.view(batch, tokens, 3, HEADS, -1).permute(2, 0, 3, 1, 4))
     keys, values, out = torch.empty_like(key), torch.empty_like(value), qkv.new_empty((batch * tokens, WIDTH))
@@ -113,7 +113,7 @@ def attention(batch: int, tokens: int, ours: dict[str, FlashAttention]) -> Times
 
 
 def prefill(batch: int, tokens: int, state: dict[str, torch.Tensor]) -> Times:
-    """The time of each variant's captured prefill, and how far its logits are from the first one's."""
+    """The time of each variant's captured prefill, and how far its logits are from those of the first variant."""
     config = PRESETS["gpt2"]
     prompt, positions = random_prompt(config, batch, tokens, 0).cuda(), torch.arange(tokens, device="cuda")
     with torch.inference_mode():
@@ -125,7 +125,7 @@ def prefill(batch: int, tokens: int, state: dict[str, torch.Tensor]) -> Times:
 
 
 def steps_from(step: Step, batch: int, position: int) -> Runnable:
-    """`STEPS` of a captured step from a position on."""
+    """A function that runs `STEPS` captured steps in a row, beginning at a position."""
     token, at = torch.full((batch, 1), 17, device="cuda"), torch.tensor([position], device="cuda")
 
     def run() -> None:
@@ -137,7 +137,10 @@ def steps_from(step: Step, batch: int, position: int) -> Runnable:
 
 
 def step_bytes(batch: int, position: int, is_int8: bool) -> float:
-    """What a step of GPT-2 at this position must move: weights, and keys and values of the tokens up to its own."""
+    """The bytes that a step of GPT-2 at this position must move at least.
+
+    These are the weights, and the keys and values of all tokens up to the present one.
+    """
     model = PRESETS["gpt2"]
     weights = weight_bytes(model.layers, model.width, model.vocab_size, batch, HALF_BYTES, is_int8)
     return weights + cache_bytes(model.layers, model.width, batch, HALF_BYTES, position + 1)
@@ -145,7 +148,7 @@ def step_bytes(batch: int, position: int, is_int8: bool) -> float:
 
 @torch.inference_mode()
 def decode(batch: int, position: int, state: dict[str, torch.Tensor]) -> Times:
-    """The time of a step by each of our decoders, its floor, and the share that the floor is of it."""
+    """The time of a step by each of our decoders, the floor of that time, and the floor as a share of the time."""
     model = build_model(PRESETS["gpt2"], state)
     model.allocate_cache(batch, PRESETS["gpt2"].context)
     source = torch.empty(COPY_BYTES, dtype=torch.uint8, device="cuda")
@@ -165,7 +168,7 @@ def decode(batch: int, position: int, state: dict[str, torch.Tensor]) -> Times:
 
 
 def attentions() -> dict[str, Times]:
-    """The times by batch and tokens."""
+    """The times of attention, by batch and tokens."""
     device = torch.device("cuda", torch.cuda.current_device())
     ours = {"ours": FlashAttention(device)}
     with mock.patch.dict(os.environ, {compiler.VARIABLE: "compute_75"}):
@@ -174,13 +177,13 @@ def attentions() -> dict[str, Times]:
 
 
 def prefills() -> dict[str, Times]:
-    """The times by batch and tokens."""
+    """The times of prefills, by batch and tokens."""
     state = {name: one.cuda().half() for name, one in random_state(PRESETS["gpt2"], 0).items()}
     return {f"{batch} x {tokens}": prefill(batch, tokens, state) for batch, tokens in PREFILLS}
 
 
 def decodes() -> dict[str, Times]:
-    """The times by batch and position."""
+    """The times of decode steps, by batch and position."""
     state = {name: one.cuda().half() for name, one in random_state(PRESETS["gpt2"], 0).items()}
     return {f"{batch} x {position}": decode(batch, position, state) for batch, position in DECODES}
 
@@ -189,7 +192,7 @@ MEASURES = {"attention": attentions, "prefill": prefills, "decode": decodes}
 
 
 def show(title: str, rows: dict[str, Times]) -> None:
-    """A table of medians and spreads, and of shares where there are floors."""
+    """Print a table of medians and standard deviations. Where there are floors, it shows their shares as well."""
     names = list(next(iter(rows.values())))
     print(
         f"\n{title}: us by batch x {'position' if title == 'decode' else 'tokens'}\n{'':>10}"
@@ -201,13 +204,13 @@ def show(title: str, rows: dict[str, Times]) -> None:
 
 
 def cell(one: dict[str, float]) -> str:
-    """What is shown of one measurement."""
+    """The text of one measurement in the table."""
     share = f" ({one['share']:.0%})" if "share" in one else ""
     return f"{one['median_us']:.1f} ± {one['std_us']:.1f}{share}"
 
 
 def keep(title: str, rows: dict[str, Times], commit: str | None) -> None:
-    """Write a table with what it was measured on."""
+    """Write a table as JSON, with the device and the versions it was measured on."""
     name = torch.cuda.get_device_name()
     kept = {
         "what": " ".join(str(__doc__).split("\n\n")[2].split()),
@@ -223,7 +226,7 @@ def keep(title: str, rows: dict[str, Times], commit: str | None) -> None:
 
 
 def main() -> None:
-    """Print the tables, and keep them if asked."""
+    """Print the tables; write them as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=MEASURES, help="one of the tables")
     parser.add_argument("--commit", help="the commit that is measured")

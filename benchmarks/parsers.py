@@ -35,7 +35,7 @@ print(wall, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 
 
 def run(before: str, measured: str, trace: str) -> tuple[float, int]:
-    """Seconds that `measured` takes in a fresh process, imports included, and the process's peak in MiB."""
+    """How many seconds `measured` takes in a new process, including imports, and the peak memory of that process in MiB."""
     code = TEMPLATE.format(before=before, measured=measured)
     out = subprocess.run([sys.executable, "-c", code, trace], capture_output=True, text=True, check=True, env=os.environ)
     wall, peak = out.stdout.split()

@@ -27,15 +27,15 @@ CHANGES: dict[tuple[str, str], Change | None] = {
     ("float32", "bfloat16"): BF16,
     **{(dtype, dtype): None for dtype in ("float32", "float16", "bfloat16")},
 }
-"""From which precision to which there is a prediction, and what changes."""
+"""The pairs of precisions, from one to another, for which there is a prediction, and what changes."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A decode step of one run, predicted from another one's trace; times in ns.
+    """A decode step of one run, predicted from the trace of another run. Times are in ns.
 
-    `measured_ns` is the median of the runs without the profiler, `busy_ns` the GPU's busy time in the trace of the run that
-    is predicted, profiler on. `known_share` is how much of the source's kernel time has known work.
+    `measured_ns` is the median of the runs without the profiler. `busy_ns` is the GPU's busy time in the trace of the predicted
+    run, with the profiler. `known_share` is the share of the source's kernel time whose work is known.
     """
 
     source: str
@@ -52,7 +52,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class DecodeRun:
-    """A decode step by its trace, and the manifest beside it."""
+    """The mean decode step of a trace, and the manifest beside the trace."""
 
     analysis: Analysis
     manifest: RunManifest
@@ -65,20 +65,20 @@ class DecodeRun:
 
     @property
     def kernels(self) -> str:
-        """Who made its kernels: a prediction takes them for given."""
+        """Who made the kernels of the run: `compiled`, `fused` or empty. A prediction does not change the kernels."""
         made = {"compiled", "fused"} & set(self.manifest.variant.split("-"))
         return " ".join(sorted(made))
 
     @property
     def conditions(self) -> tuple[object, ...]:
-        """What two runs must have in common."""
+        """Everything that two runs must have in common to be compared."""
         run = self.manifest
         shape = (run.workload.kind, run.workload.batch, run.workload.prompt_tokens, run.workload.new_tokens)
         return (run.device.name, run.host.cpu, run.model, shape, run.attention, run.versions.torch, self.kernels)
 
 
 def runs(directory: Path) -> Iterator[DecodeRun]:
-    """The runs with a decode step on a GPU."""
+    """The runs that have a decode step on a GPU."""
     taxonomy = Taxonomy.default()
     for path in sorted(directory.glob("*.json.gz")):
         analysis = Analysis(load(path), taxonomy)
@@ -92,7 +92,7 @@ def runs(directory: Path) -> Iterator[DecodeRun]:
 
 
 def pairs(found: list[DecodeRun]) -> Iterator[Pair]:
-    """Every prediction that can be held against a measurement."""
+    """Every prediction that can be compared with a measurement."""
     for source in found:
         for target in found:
             key = (source.manifest.dtype, target.manifest.dtype)
@@ -150,7 +150,7 @@ def line(one: Pair) -> str:
 
 
 def main() -> None:
-    """Print the table, and keep it if asked."""
+    """Print the table; write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, nargs="?", default=HERE.parent / "traces")
     parser.add_argument("--keep", action="store_true")

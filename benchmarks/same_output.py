@@ -17,17 +17,17 @@ from collections.abc import Iterator
 from typing import Any
 
 EXAMPLES = 2
-"""So many pairs of values are shown of each place."""
+"""How many pairs of values are shown for each place."""
 
 
 def document(tracekit: str, trace: str, options: list[str]) -> Any:
-    """What a version prints about a trace; its error message where it refuses."""
+    """What a version prints about a trace, or its error message if it refuses the trace."""
     done = subprocess.run([tracekit, "analyze", trace, "--json", *options], capture_output=True, text=True)
     return json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr.strip()}
 
 
 def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The place of each value that differs, with both values; `absent` stands for what one of them lacks."""
+    """The place of each value that differs, with both values. `absent` stands for a value that only one document has."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys((*old, *new)):
             yield from differences(old.get(key, "absent"), new.get(key, "absent"), f"{place}.{key}" if place else key)
@@ -39,7 +39,7 @@ def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any,
 
 
 def main() -> None:
-    """Compare, print, and exit."""
+    """Compare the outputs, print the differences, and exit with 1 if there are any."""
     arguments, options = sys.argv[1:], []
     if "--" in arguments:
         at = arguments.index("--")

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def row(manifest: RunManifest) -> dict[str, object]:
-    """What one run amounts to; times in ns."""
+    """The results of one run. Times are in ns."""
     timings, accuracy = manifest.timings, manifest.accuracy
     return {
         "run": manifest.run,
@@ -46,7 +46,7 @@ def row(manifest: RunManifest) -> dict[str, object]:
 
 
 def main() -> None:
-    """Print a table for each device and workload, and keep it if asked."""
+    """Print a table for each device and workload; write it as JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, nargs="?", default=HERE.parent / "traces")
     parser.add_argument("--commit", help="the commit that collected them, where the manifests cannot tell")
@@ -72,14 +72,14 @@ def main() -> None:
 
 
 def place(manifest: RunManifest) -> tuple[str, str]:
-    """The device, and what the workload has that is not collected by default."""
+    """The device, and how the workload differs from the default one."""
     work = manifest.workload
     kind = "" if work.kind == "generate" else f"{work.kind} {work.prompt_tokens}"
     return manifest.device.name, " ".join(filter(None, (kind, f"batch {work.batch}" if work.batch > 1 else "")))
 
 
 def keep(runs: list[RunManifest], rows: list[dict[str, object]], commit: str | None, name: str) -> None:
-    """Write rows with what they have in common to a file of that name, as far as a file can have it."""
+    """Write rows to a file whose name is derived from `name`, together with what all of them have in common."""
     first = runs[0]
     versions = {key: value for key, value in vars(first.versions).items() if value is not None}
     kept = {

@@ -1,4 +1,7 @@
-"""Does a variant still compute GPT-2? Its logits beside those of the plain FP32 model, step by step of the same run."""
+"""Does a variant still compute GPT-2?
+
+Its logits are compared with those of the plain FP32 model, step by step of the same run.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,20 @@ from .environment import tf32
 from .workload import Next
 
 REFERENCE = "baseline: float32, eager, sdpa attention, TF32 off"
-# Of INT8 weights it is what they cost, not what the kernels lose: see docs/kernels.md.
+# The bound of INT8 allows for the error of the weights themselves, not for errors of the kernels: see docs/kernels.md.
 BOUNDS: Mapping[str, float] = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 3e-2, "int8": 4e-2}
-_TF32_BOUND = 5e-3  # which keeps as many bits of each factor as FP16 does
+_TF32_BOUND = 5e-3  # TF32 keeps as many bits of each factor as FP16 does
 
 
 def bound(dtype: str, tf32_allowed: bool) -> float:
-    """The most that ‖logits − reference‖ / ‖reference‖ may be in a dtype, or with weights in one."""
+    """The largest allowed ‖logits − reference‖ / ‖reference‖ for a dtype, or for weights in that dtype."""
     return _TF32_BOUND if dtype == "float32" and tf32_allowed else BOUNDS[dtype]
 
 
 def compare(candidate: Candidate, reference: Candidate, new_tokens: int, allowed: float) -> Accuracy:
-    """Run the candidate's workload once, and give the reference the very tokens that the candidate sees.
+    """Run the candidate's workload once. The reference gets exactly the tokens that the candidate sees.
 
-    It is the candidate that leads: what it feeds back to itself, in a captured step, is checked along with the rest.
+    The candidate leads. So what a captured step feeds back to itself is checked as well.
     """
     device = candidate.assignment.prompt.device
     squares = torch.zeros(2, dtype=torch.float64, device=device)
@@ -37,7 +40,7 @@ def compare(candidate: Candidate, reference: Candidate, new_tokens: int, allowed
     greedy = candidate.assignment.sampling is None
 
     def both(tokens: Tensor, positions: Tensor) -> Next:
-        # The reference first: a captured step overwrites the tokens and the position that it was given.
+        # The reference runs first, because a captured step overwrites the tokens and the position that it was given.
         with tf32(False):
             wanted, _, expected = reference.step(tokens, positions)
         expected = expected.double()
@@ -60,10 +63,13 @@ def compare(candidate: Candidate, reference: Candidate, new_tokens: int, allowed
 
 
 def require(accuracy: Accuracy, variant: str) -> None:
-    """Raise TracekitError, naming the variant, its error and the bound, if the error is over it or is no number."""
+    """Raise TracekitError if the error is above its bound, or is not a number.
+
+    The message names the variant, its error and the bound.
+    """
     if not accuracy.relative_error <= accuracy.bound:
         error = accuracy.relative_error
-        off = scientific(error) if is_number(error) else str(error)  # not a number at all is the worst of errors: say so
+        off = scientific(error) if is_number(error) else str(error)  # a NaN is the worst error, so it is shown as it is
         raise TracekitError(
             f"its logits are {off} off the FP32 baseline's, {scientific(accuracy.bound)} is the bound",
             where=f"variant {variant}",

@@ -1,4 +1,7 @@
-"""How long does it take? The protocol: start-up, warm-up, then runs that take turns, without the profiler."""
+"""How long does a run take?
+
+The protocol is: start-up, warm-up, then timed runs in which the variants take turns, all without the profiler.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,10 @@ _NO_STATISTICS = Statistics(0, 0, 0, 0, 0)
 def take_turns(
     turns: Mapping[str, Callable[[], Result]], rounds: int, advance: Callable[[int, int], None]
 ) -> dict[str, list[Result]]:
-    """Let each take its turn in every round, A B C A B C, so that no drift favours one; its results by name, in order.
+    """Let each variant run once in every round, A B C A B C, so that no drift favours one.
 
-    `advance` is told how many of how many turns are over, from 0 on.
+    Returns the results by name, in order. `advance` is called with the number of finished turns, from 0 on, and the number of
+    all turns.
     """
     results: dict[str, list[Result]] = {name: [] for name in turns}
     total = rounds * len(turns)
@@ -40,7 +44,7 @@ def take_turns(
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Keep Python from stopping for it in the middle of a timed run."""
+    """Keep the garbage collector from interrupting a timed run."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -52,8 +56,11 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 def event_latencies(run: Callable[[Mark], Generation], tokens: int) -> list[float]:
-    """Nanoseconds from each token to the next, by CUDA events that `run` records as it queues `tokens` of them."""
-    new_event: Callable[..., Any] = torch.cuda.Event  # which some releases of torch leave untyped
+    """Nanoseconds from each token to the next, on the GPU.
+
+    `run` records a CUDA event after it has queued each of `tokens` tokens.
+    """
+    new_event: Callable[..., Any] = torch.cuda.Event  # some releases of torch leave it untyped
     events = [new_event(enable_timing=True) for _ in range(tokens)]
     unused = iter(events)
     run(lambda: next(unused).record())
@@ -62,7 +69,7 @@ def event_latencies(run: Callable[[Mark], Generation], tokens: int) -> list[floa
 
 
 def extra_memory(run: Callable[[], Generation], device: torch.device) -> int | None:
-    """Bytes that torch's allocator held at most during a run, beyond those before it; None on a CPU: nobody counts."""
+    """The most bytes that torch's allocator held during a run, beyond those before it. None on a CPU, where nobody counts."""
     if device.type != "cuda":
         return None
     before = torch.cuda.memory_allocated(device)
@@ -77,7 +84,7 @@ def held_memory(device: torch.device) -> int:
 
 
 def summarise(runs: Sequence[Generation], *, startup_ns: int, warmup_runs: int, prompt_tokens: int) -> Timings:
-    """What the timed runs, at least one, amount to. Runs of a single new token count the prompt's instead."""
+    """The timings of the timed runs, of which there is at least one. Runs with one new token count the tokens of the prompt."""
     batch, new_tokens = runs[0].tokens.shape
     total = describe([run.total_ns for run in runs])
     counted = new_tokens if new_tokens > 1 else prompt_tokens
@@ -93,12 +100,12 @@ def summarise(runs: Sequence[Generation], *, startup_ns: int, warmup_runs: int, 
 
 
 def reduction_percent(timings: Timings, baseline: Timings) -> float:
-    """How much less time the median run takes than the baseline's, in percent; below 0 where it takes more."""
+    """How much less time the median run takes than the baseline's, in per cent; below 0 if it takes more."""
     return round(100 * (1 - timings.total.median_ns / baseline.total.median_ns), 2)
 
 
 def describe(sample: Sequence[float]) -> Statistics:
-    """A sample's statistics, rounded to whole nanoseconds; the deviation of a single value is 0."""
+    """The statistics of a sample, rounded to whole nanoseconds. The standard deviation of a single value is 0."""
     ordered = sorted(sample)
     return Statistics(
         median_ns=round(statistics.median(ordered)),

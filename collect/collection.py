@@ -1,4 +1,8 @@
-"""In which order does a collection go? Build, start up, judge; warm up and time in turns; then profile and write."""
+"""In which order does a collection work?
+
+It builds each variant, starts it up and checks its accuracy. It warms all of them up and times them in turns. Then it profiles
+each one and writes its files.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +25,16 @@ from .variants import BASELINE, Variant
 from .weights import detokenize
 from .workload import Generation
 
-# Events slow the host down a little, and each run of theirs tells the latency of every token: a few are enough.
+# There are this many times fewer runs with events than timed runs. Each gives the latency of every token, so a few are enough.
+# They are separate because events slow the host down a little.
 _EVENT_SHARE = 4
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A candidate that ran once and computes the right thing.
+    """A candidate that ran once and computes the right result.
 
-    `held_bytes` is what lies on the device for it alone and between runs: its weights, its cache, whatever a compiler keeps.
+    `held_bytes` is what stays on the device for it between runs: its weights, its cache, and whatever a compiler keeps.
     """
 
     candidate: Candidate
@@ -44,10 +49,11 @@ class Ready:
 
 
 def collect(session: Session, variants: Sequence[Variant]) -> list[Path]:
-    """Measure the variants in turns, then write each one's files, both or neither. Returns the traces, in order.
+    """Measure the variants in turns, then write the files of each: both or neither. Returns the traces, in order.
 
-    A variant that cannot be built, compiled or trusted drops out, and the others go on; the first such failure is raised
-    at the end. Whatever else goes wrong ends the collection; either way a notice says which variants are done.
+    A variant that cannot be built or compiled, or is not accurate enough, drops out, and the others continue. The first such
+    failure is raised at the end. Any other error ends the collection. If the collection ends with an error, a notice says which
+    variants are done.
     """
     done: dict[str, Path] = {}
     with _accounted(session, variants, done), environment.alone_on(session.device), environment.tf32(session.options.tf32):
@@ -58,7 +64,7 @@ def collect(session: Session, variants: Sequence[Variant]) -> list[Path]:
 
 
 def _collect(session: Session, variants: Sequence[Variant], done: dict[str, Path]) -> list[TracekitError]:
-    """Put each variant's trace into `done` once it is written; return what made the others drop out."""
+    """Put each variant's trace into `done` once it is written. Returns the errors of the variants that dropped out."""
     ready, failures = _prepare(session, variants)
     for measured in _measure(session, ready) if ready else []:
         variant = measured.candidate.variant
@@ -71,7 +77,7 @@ def _collect(session: Session, variants: Sequence[Variant], done: dict[str, Path
 
 @contextmanager
 def _accounted(session: Session, variants: Sequence[Variant], done: Mapping[str, Path]) -> Iterator[None]:
-    """Say which variants are done, and which not, when the block is left by an error or by Ctrl-C."""
+    """If an error or Ctrl-C leaves the block, say which variants are done and which are not."""
     try:
         yield
     except BaseException:
@@ -82,7 +88,10 @@ def _accounted(session: Session, variants: Sequence[Variant], done: Mapping[str,
 
 
 def _prepare(session: Session, variants: Sequence[Variant]) -> tuple[list[Ready], list[TracekitError]]:
-    """Build each variant, run it once and judge it; why the others fail is told to the user, and returned."""
+    """Build each variant, run it once and check its accuracy.
+
+    The errors of those that fail are shown to the user, and returned.
+    """
     ready: list[Ready] = []
     failures: list[TracekitError] = []
     weights = SharedWeights(session.spec.config, session.weights.state, session.device)
@@ -97,13 +106,13 @@ def _prepare(session: Session, variants: Sequence[Variant]) -> tuple[list[Ready]
             _forget_frames(error)
             if len(variants) > 1:
                 session.console.notice(f"{error}; {variant.name} drops out")
-    del reference, weights  # each model keeps the tensors that it needs
+    del reference, weights  # each model keeps the tensors that it still needs
     environment.free_memory(session.device)
     return ready, failures
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Let go of what the functions that failed held, above all of a model that did not fit."""
+    """Release what the failed functions held in memory, above all a model that did not fit."""
     cause: BaseException | None = error
     while cause is not None:
         traceback.clear_frames(cause.__traceback__)
@@ -128,7 +137,7 @@ def _start(session: Session, variant: Variant, weights: SharedWeights, reference
 
 
 def _measure(session: Session, ready: Sequence[Ready]) -> list[Measured]:
-    """Time all of them in turns, and then what would disturb the timed runs, each in runs of its own."""
+    """Time all candidates in turns. Then take the measurements that would disturb the timed runs, in separate runs."""
     timed = {one.name: partial(one.candidate.run, session.options.new_length) for one in ready}
     _in_turns(session, "warm-up", timed, session.warmup)
     with bench.without_garbage_collection():
@@ -160,7 +169,10 @@ def _in_turns(
 
 
 def _latencies(session: Session, ready: Sequence[Ready]) -> dict[str, list[float]]:
-    """Nanoseconds from token to token of each, by CUDA events; empty where there are no events or no second token."""
+    """Nanoseconds from one token to the next for each candidate, by CUDA events.
+
+    Empty if there are no events or no second token.
+    """
     tokens = session.options.new_length
     if session.device.type != "cuda" or tokens < 2:
         return {}
@@ -179,7 +191,7 @@ def _peak_memory(session: Session, one: Ready) -> int | None:
 
 
 def _compared(session: Session, one: Ready, timings: Mapping[str, Timings]) -> Timings:
-    """The timings along with what they are compared to, in the same collection."""
+    """The timings of a candidate, together with what they are compared to in the same collection."""
     others = tuple(name for name in timings if name != one.name)
     own = replace(timings[one.name], interleaved_with=others)
     if BASELINE.name not in others:
@@ -192,5 +204,5 @@ def _compared(session: Session, one: Ready, timings: Mapping[str, Timings]) -> T
 
 
 def _text(session: Session, generation: Generation) -> str | None:
-    """What the batch's first sequence says; None where the prompt was no text."""
+    """The text of the batch's first sequence; None if the prompt was not a text."""
     return None if session.options.prompt is None else detokenize(session.spec, generation.tokens[0].cpu())

@@ -1,4 +1,7 @@
-"""Where did it run? The device, the host and the software, as the manifest keeps them."""
+"""Where did a run take place?
+
+This module describes the device, the host and the software for the manifest.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def describe_device(device: torch.device) -> Device:
-    """What the model runs on."""
+    """The device that the model runs on."""
     if device.type != "cuda":
         return Device(kind="cpu", name=_cpu_name())
     properties = torch.cuda.get_device_properties(device)
@@ -57,7 +60,7 @@ def describe_device(device: torch.device) -> Device:
 
 
 def describe_host() -> Host:
-    """The machine around the device."""
+    """The machine that holds the device."""
     return Host(
         cpu=_cpu_name(),
         cores=os.cpu_count() or 1,
@@ -67,8 +70,8 @@ def describe_host() -> Host:
 
 
 def describe_versions() -> Versions:
-    """The software that runs."""
-    backends: Any = torch.backends  # which torch leaves untyped
+    """The versions of the software that runs."""
+    backends: Any = torch.backends  # torch leaves it untyped
     cudnn = backends.cudnn.version() if torch.cuda.is_available() else None
     return Versions(
         tracekit=__version__,
@@ -82,7 +85,7 @@ def describe_versions() -> Versions:
 
 
 def describe_tf32() -> Tf32:
-    """What the switches say now; call it while the collection's own are set."""
+    """The current state of the TF32 switches. Call it while the collection has set them."""
     return Tf32(
         matmul=torch.get_float32_matmul_precision() != "highest",
         cudnn=bool(torch.backends.cudnn.allow_tf32),
@@ -91,7 +94,7 @@ def describe_tf32() -> Tf32:
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Set both TF32 switches for the block and put them back."""
+    """Set both TF32 switches for the block, and restore them afterwards."""
     matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if allowed else "highest")
     torch.backends.cudnn.allow_tf32 = allowed
@@ -104,10 +107,13 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 @contextmanager
 def alone_on(device: torch.device) -> Iterator[None]:
-    """Make the device the current one for the block, keep its random numbers apart, and drop what it leaves behind."""
+    """Make the device the current one for the block, and keep its random numbers separate.
+
+    At the end, free what the block left on the device.
+    """
     gpu = device.type == "cuda"
     try:
-        # The current device: for what does not look at its tensors, as compiled kernels and the profiler do.
+        # Code that does not look at its tensors needs the current device: compiled kernels and the profiler.
         with (
             warnings.catch_warnings(),
             torch.cuda.device(device) if gpu else nullcontext(),
@@ -121,19 +127,22 @@ def alone_on(device: torch.device) -> Iterator[None]:
 
 
 def free_memory(device: torch.device) -> None:
-    """Hand back what no object of ours holds any more; a CPU's memory, which nobody counts, finds its own way back."""
+    """Return the device memory that no object of ours holds any more.
+
+    A CPU's memory needs no such call, and nobody measures it.
+    """
     if device.type == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
 
 
 def device_slug(device: Device) -> str:
-    """The device's name as a part of a file's name: `cpu`, `tesla-t4`, `h100-80gb-hbm3`."""
+    """The device's name as part of a file name: `cpu`, `tesla-t4`, `h100-80gb-hbm3`."""
     return slug(device.name.removeprefix("NVIDIA ")) if device.kind == "cuda" else device.kind
 
 
 def slug(text: str) -> str:
-    """Lower-case letters, digits, dots and single dashes; `model` if nothing is left."""
+    """A text reduced to lower-case letters, digits, dots and single dashes; `model` if nothing is left."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "model"
 
 
@@ -153,7 +162,10 @@ def _distribution(name: str) -> str | None:
 
 
 def _commit(source: Path) -> str | None:
-    """The commit of the checkout that `source` belongs to; None where it is installed, in whosever repository."""
+    """The commit of the checkout that `source` belongs to.
+
+    None if `source` is installed and no repository tracks it, even if it lies inside one.
+    """
     git = ("git", "-C", str(source.parent))
     if _output(*git, "ls-files", "--error-unmatch", source.name) is None:
         return None
@@ -161,7 +173,7 @@ def _commit(source: Path) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    """The first line that a command prints; None if there is none, or no such command, or it fails."""
+    """The first line that a command prints. None if it prints none, fails, or does not exist."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):

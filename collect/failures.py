@@ -1,4 +1,7 @@
-"""What did the machine run out of, or lack? Errors of torch that the user can mend, each in one line."""
+"""What did the machine lack, or run out of?
+
+Errors of torch that the user can correct become one line each.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from .weights import first_line
 
 @contextmanager
 def explained(variant: Variant, device: torch.device) -> Iterator[None]:
-    """Raise what the user can mend as a TracekitError of one line, and everything else as it is."""
+    """Raise errors that the user can correct as a TracekitError of one line, and all other errors unchanged."""
     try:
         yield
     except Exception as error:
@@ -26,7 +29,10 @@ def explained(variant: Variant, device: torch.device) -> Iterator[None]:
 
 
 def explain(error: Exception, variant: Variant, device: torch.device) -> TracekitError | None:
-    """The one line for running out of memory or for a failed compilation; None for what is our own fault."""
+    """The error for lack of memory or for a failed compilation, as one line.
+
+    None if the error is a fault of ours.
+    """
     where = f"variant {variant.name}"
     if _out_of_memory(error):
         return TracekitError(

@@ -1,4 +1,7 @@
-"""How do our own kernels take the place of a model's steps? Prompts and decodes, over the same weights and cache."""
+"""How do our own kernels replace a model's steps?
+
+They run prompts and decode steps, over the same weights and the same cache.
+"""
 
 from __future__ import annotations
 
@@ -19,47 +22,47 @@ from .gpt2 import GPT2, Block
 from .workload import Next, Step
 
 Convert = Callable[[Tensor, Tensor | None], Linear]
-"""From the weight and the bias of a linear layer to what the kernels take."""
+"""A function from the weight and the bias of a linear layer to the layer that the kernels take."""
 
 Decode = Callable[[Tensor, Tensor], Tensor]
-"""A decode step as `Decoder` is one."""
+"""A decode step that works as a `Decoder` does."""
 
 
 def in_fp16(weight: Tensor, bias: Tensor | None) -> Linear:
-    """A linear layer as the model has it."""
+    """A linear layer with its weights as the model has them."""
     return Linear(weight, bias)
 
 
 def in_int8(weight: Tensor, bias: Tensor | None) -> Linear:
-    """A linear layer with its weight in INT8; the bias stays as it is."""
+    """A linear layer with its weight in INT8. The bias stays as it is."""
     numbers, scale = quantize(weight)
     return Linear(numbers, bias, scale)
 
 
 def by_layers(model: GPT2) -> Decode:
-    """Five kernels a layer, which any device can run."""
+    """A decode step with five kernels for each layer, which every device can run."""
     return Decoder(model_tensors(model, in_fp16))
 
 
 def by_layers_int8(model: GPT2) -> Decode:
-    """The same, with the linear layers and the LM head in INT8."""
+    """A decode step with five kernels for each layer, with the linear layers and the LM head in INT8."""
     return Decoder(model_tensors(model, in_int8))
 
 
 def fastest(model: GPT2) -> Decode:
-    """One kernel a step where the device and the model's shape allow it, else five a layer."""
+    """A decode step in one kernel if the device and the model's shape allow it; else in five kernels for each layer."""
     tensors = model_tensors(model, in_fp16)
     return Decoder(tensors) if hopper.obstacle(tensors) else hopper.PersistentDecoder(tensors)
 
 
 def fused_step(model: GPT2, step: Step, temperature: float, top_k: int | None, build: Callable[[GPT2], Decode]) -> Step:
-    """`step` by the fused kernels: every prompt from position 0 on, and every decode of one token a sequence as of `build`.
+    """A step that replaces `step` by the fused kernels, for whole prompts and for decode steps of one token per sequence.
 
-    A model without a cache has prompts alone. Padded prompts, and prompts of one token without a cache, are `step`'s. The
-    model must keep its weights and cache. Raises TracekitError if the kernels cannot be compiled, or cannot run a model
-    of this shape.
+    Prompts begin at position 0. `build` makes the decode step. A model without a cache has prompts only. `step` itself still
+    runs padded prompts, and prompts of one token without a cache. The model must keep its weights and its cache. Raises
+    TracekitError if the kernels cannot be compiled, or cannot run a model of this shape.
     """
-    cuda_core()  # the quickest to be missing
+    cuda_core()  # raises at once if it is missing, which is the quickest check
     decoder = build(model) if model.blocks()[0].attn.cache is not None else None
     prefill: Prefill | None = None
 
@@ -83,9 +86,9 @@ def fused_step(model: GPT2, step: Step, temperature: float, top_k: int | None, b
 
 
 def model_tensors(model: GPT2, convert: Convert, caches: Sequence[KeyValueCache] | None = None) -> ModelTensors:
-    """What the kernels read of a model, with its own cache or another.
+    """Everything that the kernels read of a model, with its own caches or with others.
 
-    Raises TracekitError if its shape is none of theirs, and ValueError if there is no cache.
+    Raises TracekitError if the kernels do not support its shape, and ValueError if there is no cache.
     """
     config = model.config
     own = caches or [block.attn.cache for block in model.blocks() if block.attn.cache is not None]
@@ -103,7 +106,10 @@ def model_tensors(model: GPT2, convert: Convert, caches: Sequence[KeyValueCache]
 
 
 def _prefill(model: GPT2, tokens: Tensor) -> Prefill:
-    """For prompts of that shape. Without a cache every layer's keys and values go where the last one's went."""
+    """The prefill for prompts of this shape.
+
+    Without a cache, all layers write their keys and values to the same memory, each over those of the layer before.
+    """
     blocks = model.blocks()
     if blocks[0].attn.cache is not None:
         return Prefill(model_tensors(model, in_fp16), tokens.shape[1])

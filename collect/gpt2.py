@@ -1,7 +1,8 @@
-"""What is GPT-2? The whole model, any size, with a static KV cache.
+"""What is GPT-2?
 
-Parameter names are those of transformers' GPT2Model, so that its checkpoints map name by name. What a table of layers
-may show is a submodule or a method of its own, for `layers.annotated` to wrap.
+This is the whole model in any size, with a static KV cache. Parameters have the names of transformers' GPT2Model, so that its
+checkpoints can be loaded name by name. Everything that a table of layers may show is a submodule or a method of its own, which
+`layers.annotated` can wrap.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 
 from .attention import ATTENTION_FORMS, FORMS, Attention
 
-# A cache length that is a multiple of this keeps the mask's rows aligned: SDPA would pad them anew in every layer.
+# A multiple of this as cache length keeps the rows of the mask aligned. Else SDPA would pad them again in every layer.
 CACHE_MULTIPLE = 8
 
 
 @dataclass(frozen=True)
 class GPT2Config:
-    """The shape of a GPT-2: `width` is the embedding's, shared out over `heads`; `context` is in tokens."""
+    """The shape of a GPT-2. `width` is the width of the embedding, divided among `heads`. `context` is in tokens."""
 
     vocab_size: int = 50257
     context: int = 1024
@@ -46,7 +47,7 @@ PRESETS: Mapping[str, GPT2Config] = {
 
 
 class MLP(nn.Module):
-    """Two linear layers around GELU, in its tanh form as GPT-2 was trained with."""
+    """Two linear layers with GELU between them, in the tanh form that GPT-2 was trained with."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
@@ -54,17 +55,17 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(4 * config.width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, tokens, width] to the same."""
+        """From [batch, tokens, width] to the same shape."""
         x = self.c_proj(self.activate(self.c_fc(x)))
         return x
 
     def activate(self, x: Tensor) -> Tensor:
-        """GELU, elementwise."""
+        """GELU of each element, in its tanh form."""
         return F.gelu(x, approximate="tanh")
 
 
 class Block(nn.Module):
-    """One transformer block: attention and MLP, each behind a layer norm and around a residual connection."""
+    """One transformer block: attention and MLP, each with a layer norm before it and a residual connection around it."""
 
     def __init__(self, config: GPT2Config, attention: type[Attention]) -> None:
         super().__init__()
@@ -74,21 +75,22 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
-        """[batch, tokens, width] to the same."""
+        """From [batch, tokens, width] to the same shape."""
         x = self.add_attention(x, self.attn(self.ln_1(x), positions, mask))
         return self.add_mlp(x, self.mlp(self.ln_2(x)))
 
     def add_attention(self, x: Tensor, y: Tensor) -> Tensor:
-        """A residual connection."""
+        """The residual connection: the sum of both tensors."""
         return x + y
 
-    add_mlp = add_attention  # each by a name of its own, as they are layers apart
+    add_mlp = add_attention  # two names, because they are two layers
 
 
 class GPT2(nn.Module):
     """GPT-2 with its LM head, whose weight is the token embedding's.
 
-    Without a cache each call sees only its own tokens; after `allocate_cache` it also sees what earlier calls stored.
+    Without a cache, each call sees only its own tokens. After `allocate_cache` it also sees the tokens that earlier calls
+    stored.
     """
 
     causal: Tensor | None
@@ -119,19 +121,20 @@ class GPT2(nn.Module):
         self.cache_length = -(-length // CACHE_MULTIPLE) * CACHE_MULTIPLE
         for block in self.blocks():
             block.attn.allocate_cache(batch, self.cache_length)
-        self.set_padding(self.padding)  # which makes the mask anew
+        self.set_padding(self.padding)  # makes a new mask
 
     def drop_cache(self) -> None:
-        """Go back to calls that see only their own tokens."""
+        """Remove the cache, so that each call sees only its own tokens again."""
         for block in self.blocks():
             block.attn.cache = None
         self.cache_length, self.causal = 0, None
 
     def set_padding(self, padding: Tensor | None) -> None:
-        """Say how many tokens at the left of each prompt are padding, int64 [batch] on the weights' device; None: none.
+        """Set how many tokens at the left of each prompt are padding: int64 [batch] on the weights' device, or None for none.
 
-        Callers' positions stay column numbers; each row counts its own from its first real token. What comes out at
-        padding means nothing. In force, cache or not, until set anew; set it before a step is compiled or captured.
+        Callers still pass column numbers as positions. Each row counts its own positions from its first real token. Outputs at
+        padding mean nothing. The setting holds with and without a cache, until it is set again. Set it before a step is
+        compiled or captured.
         """
         self.padding = padding
         if self.cache_length:
@@ -139,13 +142,13 @@ class GPT2(nn.Module):
             self.causal = causal_mask(every, every, padding, self.wte.weight.dtype)
 
     def blocks(self) -> list[Block]:
-        """The transformer blocks in order."""
+        """The transformer blocks, in order."""
         return [block for block in self.h if isinstance(block, Block)]
 
     def mask(self, positions: Tensor) -> Tensor | None:
-        """What each new token may see, additive, [tokens, length] or, padded, [batch, 1, tokens, length].
+        """What each new token may see, as a mask to add: [tokens, length], or [batch, 1, tokens, length] with padding.
 
-        The length is the cache's; without one, that of `positions`. None where attention is causal by itself.
+        `length` is that of the cache; without one, it is that of `positions`. None if attention is causal without a mask.
         """
         causal = self.causal
         if causal is not None:
@@ -155,7 +158,7 @@ class GPT2(nn.Module):
         return causal_mask(positions, positions, self.padding, self.wte.weight.dtype)
 
     def embed_positions(self, positions: Tensor) -> Tensor:
-        """[tokens, width], or [batch, tokens, width] where the prompts are padded."""
+        """The position embeddings: [tokens, width], or [batch, tokens, width] if the prompts are padded."""
         padding = self.padding
         if padding is not None:
             positions = (positions - padding[:, None]).clamp_min(0)
@@ -166,59 +169,61 @@ class GPT2(nn.Module):
         return tokens + positions
 
     def run_blocks(self, x: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
-        """[batch, tokens, width] to the same, through every block."""
+        """Run all blocks: from [batch, tokens, width] to the same shape."""
         for block in self.h:
             x = block(x, positions, mask)
         return x
 
     def hidden(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """What the last block leaves, normalised: [batch, tokens, width]. Arguments as of `forward`."""
+        """The output of the last block after the final norm: [batch, tokens, width]. The arguments are those of `forward`."""
         x: Tensor = self.add_embeddings(self.wte(tokens), self.embed_positions(positions))
         x = self.ln_f(self.run_blocks(x, positions, self.mask(positions)))
         return x
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits, [..., vocab_size], of hidden states, [..., width]."""
+        """The logits, [..., vocab_size], for hidden states, [..., width]."""
         return F.linear(hidden, self.wte.weight)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Logits, [batch, tokens, vocab_size] in the weights' dtype.
+        """The logits, [batch, tokens, vocab_size], in the dtype of the weights.
 
-        `tokens` is int64 [batch, tokens]; `positions` int64 [tokens], ascending, on the same device: a tensor, not a
-        number, so that a step can be captured once and replayed at another position.
+        `tokens` is int64 [batch, tokens]. `positions` is int64 [tokens], ascending, on the same device. It is a tensor and not
+        a number, so that a step can be captured once and replayed at another position.
         """
         return self.head(self.hidden(tokens, positions))
 
     def choose(self, logits: Tensor, temperature: float = 0.0, top_k: int | None = None) -> Tensor:
-        """A token of each row of logits, [..., vocab_size]: int64 [...], drawn by torch's generator.
+        """Choose a token for each row of logits, from [..., vocab_size] to int64 [...]. torch's generator draws it.
 
-        `temperature` divides the logits, 0 is greedy; only the `top_k` most likely tokens can come, or any if it is None.
+        The logits are divided by `temperature`; 0 means greedy. Only the `top_k` most likely tokens can be drawn, or all if it
+        is None.
         """
         if temperature:
             logits = logits.float() / temperature
             if top_k is not None:
                 least = logits.topk(min(top_k, self.config.vocab_size)).values[..., -1:]
                 logits = logits.masked_fill(logits < least, float("-inf"))
-            # Minus such a logarithm is Gumbel noise, and the maximum of x + noise falls on each index as often as
-            # softmax(x) says: a draw that never asks the host, unlike multinomial.
+            # The negative logarithm of an exponential sample is Gumbel noise. The maximum of x + noise falls on each index as
+            # often as softmax(x) says. Unlike multinomial, such a draw does not need the host.
             logits = logits - torch.empty_like(logits).exponential_().log()
         return logits.argmax(-1)
 
 
 def causal_mask(rows: Tensor, columns: Tensor, padding: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """0 where the token at a row's position may see that of a column, else -inf: [rows, columns].
+    """0 where the token of a row may see the token of a column, else -inf: [rows, columns].
 
-    With `padding`, as of `GPT2.set_padding`, [batch, 1, rows, columns].
+    `rows` and `columns` are the positions of the tokens. With `padding`, as in `GPT2.set_padding`, it is [batch, 1, rows,
+    columns].
     """
     hidden = columns > rows[:, None]
     if padding is not None:
-        # Padding still sees itself: with nothing to see its softmax is NaN, which no mask keeps from the later layers.
+        # Padding still sees itself. If it saw nothing, its softmax would be NaN, and no mask would keep that from later layers.
         hidden = hidden | ((columns < padding[:, None, None, None]) & (columns != rows[:, None]))
-    # Additive, in the weights' dtype: SDPA would convert a boolean mask anew in every layer.
+    # The mask is added and has the weights' dtype, because SDPA would convert a boolean mask again in every layer.
     return torch.zeros_like(hidden, dtype=dtype).masked_fill(hidden, float("-inf"))
 
 
 def parameter_count(config: GPT2Config) -> int:
-    """How many parameters a GPT-2 of this shape has, the tied head counted once."""
+    """The number of parameters of a GPT-2 of this shape. The tied head counts once."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in GPT2(config).parameters())

@@ -1,4 +1,7 @@
-"""How is a whole step launched at once? Captured by hand into a CUDA graph, and replayed for every token or prompt."""
+"""How is a whole step launched at once?
+
+The step is captured by hand into a CUDA graph, and replayed for every token or prompt.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from torch import Tensor
 
 from .workload import Next, Step
 
-# Before a capture everything lazy must have happened: cuBLAS handles, Triton's tuning, the allocator's first blocks.
+# Before a capture, everything lazy must have run: cuBLAS handles, Triton's tuning, the first blocks of the allocator.
 _WARMUP_STEPS = 3
 
 
 class CapturedStep:
-    """A step whose decode, int64 [batch, 1] tokens at one position, is a CUDA graph, and its prefill another.
+    """A step whose decode is one CUDA graph and whose prefill is another.
 
-    Each is captured at its first call. The decode's serves that batch alone, the prefill's prompts of that shape: others
-    run as they would without a graph. What it returns are its own buffers: whoever passes token and position back, as every
-    workload does, spares their copies. The model's cache and weights must stay where they are. Call it in
-    `torch.inference_mode`, as the workloads do.
+    A decode takes int64 [batch, 1] tokens at one position. Each graph is captured at its first call. The decode's graph serves
+    that batch only. The prefill's graph serves prompts of that shape only; other prompts run without a graph. The results are
+    buffers of this step. A caller that passes token and position back unchanged, as every workload does, saves their copies.
+    The model's cache and weights must stay where they are. Call it in `torch.inference_mode`, as the workloads do.
     """
 
     def __init__(self, step: Step) -> None:
@@ -29,7 +32,7 @@ class CapturedStep:
         self._graph: _Graph | None = None
 
     def __call__(self, tokens: Tensor, positions: Tensor) -> Next:
-        """As of `Step`. Raises ValueError for a decode of another batch than the captured one."""
+        """Works as a `Step` does. Raises ValueError for a decode whose batch is not the captured one."""
         if tokens.shape[1] != 1:
             if self._prefill is None:
                 self._prefill = _Graph(self._step, tokens, positions)
@@ -42,20 +45,23 @@ class CapturedStep:
 
 
 class _Graph:
-    """The captured step and its buffers. A decode's token and position are fed back inside the graph, not by the host."""
+    """A captured step and its buffers.
+
+    After a decode, the graph itself writes the next token and position to its inputs, without the host.
+    """
 
     def __init__(self, step: Step, tokens: Tensor, positions: Tensor) -> None:
         self.tokens = tokens.clone()
         self.positions = positions.clone()
-        new_stream: Callable[..., Any] = torch.cuda.Stream  # which some releases of torch leave untyped
+        new_stream: Callable[..., Any] = torch.cuda.Stream  # some releases of torch leave it untyped
         stream = new_stream(tokens.device)
         stream.wait_stream(torch.cuda.current_stream(tokens.device))
         with torch.cuda.stream(stream):
-            for _ in range(_WARMUP_STEPS):  # each from copies, as a step may write what comes next over what it was given
+            for _ in range(_WARMUP_STEPS):  # on copies, because a step may overwrite its arguments
                 step(tokens.clone(), positions.clone())
         torch.cuda.current_stream(tokens.device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        # Only this thread's calls may break the capture: a profiler's or a progress bar's thread is none of its business.
+        # Only calls of this thread may break the capture, not those of a profiler's or a progress bar's thread.
         with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
             self.next = step(self.tokens, self.positions)
             if tokens.shape[1] == 1:
@@ -63,7 +69,7 @@ class _Graph:
                 self.next = Next(self.tokens.copy_(token), self.positions.copy_(position), logits)
 
     def replay(self, tokens: Tensor, positions: Tensor) -> Next:
-        """Run the step once more, at any position."""
+        """Run the step once more, at any position. Raises ValueError if the tokens have another shape than at capture."""
         if tokens is not self.tokens:
             if tokens.shape != self.tokens.shape:
                 raise ValueError(f"the graph was captured for a batch of {len(self.tokens)}, not {len(tokens)}")

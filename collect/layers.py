@@ -1,4 +1,7 @@
-"""Which piece of the model is at work? Marks all of them, for a profiler's trace or a graph's kernels."""
+"""Which layer of the model is running?
+
+This module marks all layers, for the trace of a profiler or for the kernels of a graph.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from .workload import Annotate
 
 @dataclass(frozen=True)
 class Layer:
-    """A name in the trace, what it marks, and the layers that run inside it.
+    """A layer: its name in the trace, what it marks, and the layers that run inside it.
 
-    `piece` is a dotted attribute of the model, or of the nearest submodule around: a method, a submodule or several.
+    `piece` is a dotted attribute of the model, or of the nearest submodule around it: a method, a submodule, or several
+    submodules.
     """
 
     name: str
@@ -61,18 +65,18 @@ LAYERS = (
     Layer("lm_head", "head"),
     Layer("sampling", "choose"),
 )
-"""What a step's annotations are called and how they nest; the workload puts `prefill` and `decode` around them.
+"""The names of a step's annotations, and how they nest. The workload puts `prefill` and `decode` around them.
 
-A form of attention has `sdpa` or the four from `scores` to `values`; without a cache there is no `kv_cache`.
+A form of attention has either `sdpa` or the four from `scores` to `values`. Without a cache there is no `kv_cache`.
 """
 
 
 @contextmanager
 def annotated(model: GPT2, annotate: Annotate) -> Iterator[None]:
-    """Run every piece of the model inside `annotate(name)` as long as the context is open, by the names of LAYERS.
+    """While the context is open, run every layer of the model inside `annotate(name)`, with the names of LAYERS.
 
-    For eager steps, or while one is captured into a graph: the pieces themselves are replaced, on this model alone, so
-    that a step outside pays nothing. The model must have its cache by then.
+    It works for eager steps, and while a step is captured into a graph. The methods of this one model are replaced, so a step
+    outside of the context costs nothing more. The model must have its cache before.
     """
     with ExitStack() as stack:
         for owner, attribute, name in _pieces(model, LAYERS):
@@ -82,13 +86,13 @@ def annotated(model: GPT2, annotate: Annotate) -> Iterator[None]:
 
 
 def _pieces(owner: nn.Module, layers: tuple[Layer, ...]) -> Iterator[tuple[nn.Module, str, str]]:
-    """The owner, attribute and name of every method that is a layer, the parts after their whole."""
+    """The owner, attribute and name of every method that is a layer. A layer comes before the layers inside it."""
     for layer in layers:
         *path, last = layer.piece.split(".")
         holder = functools.reduce(getattr, path, owner)
         piece = getattr(holder, last, None)
         if piece is None:
-            continue  # the other form of attention has it, or there is no cache
+            continue  # only the other form of attention has it, or there is no cache
         if not isinstance(piece, nn.Module):
             yield holder, last, layer.name
             yield from _pieces(owner, layer.parts)
@@ -107,7 +111,10 @@ def _inside(call: Callable[..., Any], name: str, annotate: Annotate) -> Callable
 
 
 def _restorer(owner: nn.Module, attribute: str) -> Callable[[], None]:
-    """A function that puts the attribute back as it is now: usually the class's method, with nothing on the instance."""
+    """A function that restores the attribute as it is now.
+
+    Usually the instance has no such attribute, so the method of the class takes effect again.
+    """
     before = vars(owner).get(attribute)
 
     def restore() -> None:

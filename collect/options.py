@@ -1,4 +1,7 @@
-"""What can be asked of a collection? Nothing here needs torch."""
+"""What can a user ask of a collection?
+
+Nothing in this module needs torch.
+"""
 
 from __future__ import annotations
 
@@ -21,39 +24,44 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 class Console(Protocol):
-    """Where a collection tells a person how it goes: never standard output, which belongs to results."""
+    """Tells a person how a collection proceeds. It never writes to standard output, which is for results."""
 
     def notice(self, message: str) -> None:
-        """Show one line that the reader must not miss; what concerns a result is in its manifest as well."""
+        """Show one line that the reader must not miss. If it is about a result, the manifest has it as well."""
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """Show that `done` of `total` steps of what `label` names are over; called with 0 when it begins."""
+        """Show that `done` of `total` steps of the work `label` are finished. It is called with 0 when the work begins."""
 
     def result(self, trace: Path, manifest: RunManifest) -> None:
-        """Show what a variant came to, once its files are written."""
+        """Show a variant's result, once its files are written."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn: from the `top_k` most likely, or from all, their logits divided by `temperature`."""
+    """How tokens are drawn: from the `top_k` most likely ones, or from all if it is None.
+
+    The logits are divided by `temperature`.
+    """
 
     temperature: float
     top_k: int | None = None
 
     def __str__(self) -> str:
-        """Return it as the manifest says it."""
+        """Return the text that the manifest holds."""
         return f"temperature {self.temperature:g}" + ("" if self.top_k is None else f", top-k {self.top_k}")
 
 
 @dataclass(frozen=True)
 class CollectOptions:
-    """What to run and where to put it.
+    """What to run, and where to write it.
 
-    `model` is a preset's name or the path of a transformers checkpoint directory or config.json; `weights` is `auto`,
-    `pretrained`, `random` or a path. `all_variants` runs those that the device supports instead of `variants`. None
-    stands for a default that depends on the rest: `prompt_tokens` is 16, or what `prompt` amounts to; `new_tokens` 100,
-    or the one of a prefill; `repeats` and `warmup` are fewer on a CPU; without `temperature` and `top_k` each token is
-    the most likely one.
+    `model` is the name of a preset, or the path of a transformers checkpoint directory or of a config.json. `weights` is
+    `auto`, `pretrained`, `random` or a path. With `all_variants`, all variants run that the device supports, instead of
+    `variants`.
+
+    None stands for a default that depends on the other options. `prompt_tokens` is 16, or the length of `prompt`. `new_tokens`
+    is 100, or 1 for a prefill. `repeats` and `warmup` are lower on a CPU. Without `temperature` and `top_k`, each token is the
+    most likely one.
     """
 
     variants: tuple[str, ...] = ("baseline",)
@@ -79,7 +87,7 @@ class CollectOptions:
     resume: bool = False
 
     def check(self) -> None:
-        """Raise TracekitError, one line naming the argument, if a value cannot be right whatever the machine."""
+        """Raise TracekitError, one line that names the argument, if a value would be wrong on any machine."""
         if not self.variants and not self.all_variants:
             raise TracekitError("names no variant", where="--variant", mend="name at least one, such as baseline")
         if not _DEVICE.fullmatch(self.device):
@@ -110,7 +118,7 @@ class CollectOptions:
             )
 
     def command(self, *, variant: str, layers: bool, device: str, weights: str, repeats: int, warmup: int) -> str:
-        """The command line that runs one variant so, with every default spelled out."""
+        """The command line that runs one variant with these settings. Every default is written out."""
         words: list[object] = ["tracekit", "collect", "--variant", variant, "--device", device, "--model", self.model]
         words += ["--weights", weights, "--workload", self.workload, "--batch", self.batch]
         words += ["--prompt", self.prompt] if self.prompt is not None else ["--prompt-tokens", self.prompt_length]
@@ -124,24 +132,24 @@ class CollectOptions:
 
     @property
     def prompt_length(self) -> int:
-        """How many random token ids the prompt has where no text is given."""
+        """How many random token ids the prompt has if no text is given."""
         return DEFAULT_PROMPT_TOKENS if self.prompt_tokens is None else self.prompt_tokens
 
     @property
     def new_length(self) -> int:
-        """How many tokens a timed run yields."""
+        """How many new tokens a timed run generates."""
         if self.workload == "prefill":
             return 1
         return DEFAULT_NEW_TOKENS if self.new_tokens is None else self.new_tokens
 
     @property
     def profiled_length(self) -> int:
-        """How many tokens the profiled window yields: one from the prefill, one from each decode step."""
+        """How many new tokens the profiled window generates: one in the prefill, and one in each decode step."""
         return 1 if self.workload == "prefill" else self.profile_tokens + 1
 
     @property
     def sampling(self) -> Sampling | None:
-        """How tokens are drawn; None where each is the most likely one."""
+        """How tokens are drawn. None if each is the most likely one."""
         if self.temperature is None and self.top_k is None:
             return None
         return Sampling(1.0 if self.temperature is None else self.temperature, self.top_k)

@@ -1,4 +1,7 @@
-"""What happens inside a few tokens? A torch.profiler window over the workload."""
+"""What happens while a few tokens are generated?
+
+torch.profiler records a window of the workload.
+"""
 
 from __future__ import annotations
 
@@ -22,26 +25,26 @@ GPU_EVENT = b'"cat": "kernel"'
 
 
 def activities(device: torch.device) -> list[ProfilerActivity]:
-    """What to record: the host, and the GPU where the model runs on one."""
+    """What to record: the host, and the GPU if the model runs on one."""
     host = [ProfilerActivity.CPU]
     return [*host, ProfilerActivity.CUDA] if device.type == "cuda" else host
 
 
 def record_window(candidate: Candidate, tokens: int, layers: bool, device: torch.device, trace: Path) -> Generation:
-    """Profile a run of so many new tokens, a prefill and the decode steps, and write the gzipped Chrome trace to `trace`.
+    """Profile a run of `tokens` new tokens: a prefill and the decode steps. Write the gzipped Chrome trace to `trace`.
 
-    `layers` marks the layers as well as the steps. Returns the generation as timed under the profiler, the export not
-    counted.
+    With `layers`, the trace marks the layers as well as the steps. Returns the generation as it was timed under the profiler,
+    without the time of the export.
     """
-    # torch 2.13 prints lines of its own probes to standard error below this level.
+    # Below this level, torch 2.13 prints lines about its own probes to standard error.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     if device.type == "cuda":
-        # As torch does for the graphs that it captures itself: these outlive a window, and CUPTI must as well.
+        # torch sets these for the graphs that it captures itself. Such graphs outlive a window, so CUPTI must outlive it too.
         os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
         os.environ.setdefault("TEARDOWN_CUPTI", "0")
-    # The profiler loads CUPTI and fills its pools on first use; let a window that nobody keeps pay for that.
+    # On first use, the profiler loads CUPTI and fills its pools. A first window, which is not kept, takes that time.
     with warnings.catch_warnings(), candidate.layers(annotation) if layers else nullcontext():
-        # Some releases warn at every profile that it has one cycle only, as ours are meant to.
+        # Some releases warn at every profile that it has only one cycle. Ours have one on purpose.
         warnings.filterwarnings("ignore", message=".*clears events at the end of each cycle", category=UserWarning)
         with profile(activities=activities(device), record_shapes=True):
             candidate.run(min(2, tokens), annotation)
@@ -55,7 +58,7 @@ def record_window(candidate: Candidate, tokens: int, layers: bool, device: torch
 
 
 def summarise(trace: Path, profiled: Generation, timings: Timings, layers: bool) -> Profile:
-    """The manifest's account of a window, against the timings without the profiler."""
+    """The description of a window for the manifest, compared with the timings without the profiler."""
     decode_tokens = profiled.tokens.shape[1] - 1
     if decode_tokens:
         inflation = profiled.decode_ns / decode_tokens / max(timings.decode_token.median_ns, 1)
@@ -72,18 +75,18 @@ def summarise(trace: Path, profiled: Generation, timings: Timings, layers: bool)
 
 
 def has_kernels(trace: Path) -> bool:
-    """Whether the profiler recorded any GPU kernel: it stays silent where CUPTI is out of reach."""
+    """Whether the profiler recorded any GPU kernel. If it cannot use CUPTI, it records none and says nothing."""
     with gzip.open(trace) as file:
         return any(GPU_EVENT in line for line in file)
 
 
 def annotation(name: str) -> record_function:
-    """A user annotation of the trace, which the analysis groups kernels by."""
+    """A user annotation in the trace. The analysis groups kernels by such annotations."""
     return record_function(name)
 
 
 def _compress(plain: Path, target: Path) -> None:
-    # No name and no time in the header, so that equal traces are equal files.
+    # The header has no name and no time, so that equal traces give equal files.
     with (
         plain.open("rb") as source,
         target.open("wb") as raw,

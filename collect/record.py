@@ -1,4 +1,7 @@
-"""How is a run kept? Its name, its two files, and the manifest that one of them is."""
+"""How is a run kept?
+
+It has a name and two files: the trace and the manifest.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ from .variants import Variant
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of a candidate when its timed runs are over; `text` is what it generated, if that can be told."""
+    """What is known of a candidate after its timed runs. `text` is the text that it generated, if its prompt was a text."""
 
     candidate: Candidate
     accuracy: Accuracy
@@ -40,18 +43,18 @@ class Measured:
 
 
 def run_name(session: Session, variant: Variant) -> str:
-    """The name of a run: model, variant, whatever sets it apart from the default, and the device."""
+    """The name of a run: model, variant, everything that differs from the default, and device."""
     parts = [environment.slug(session.spec.name), variant.name, *_marks(session, variant)]
     return "-".join([*parts, environment.device_slug(session.description)])
 
 
 def trace_path(session: Session, variant: Variant) -> Path:
-    """Where the trace of a run lies."""
+    """The path of the trace of a run."""
     return session.options.output / f"{run_name(session, variant)}{TRACE_SUFFIX}"
 
 
 def kept(session: Session, variant: Variant) -> Path | None:
-    """The trace of an earlier run with these very settings, on this device and torch; None if there is none."""
+    """The trace of an earlier run with exactly these settings, on this device and with this torch. None if there is none."""
     trace = trace_path(session, variant)
     try:
         manifest = read_manifest(manifest_path(trace))
@@ -66,7 +69,7 @@ def kept(session: Session, variant: Variant) -> Path | None:
 
 
 def command(session: Session, variant: Variant) -> str:
-    """The command that repeats the run, whatever the defaults and the hub then say."""
+    """The command that repeats the run, even if the defaults or the hub change later."""
     origin = session.weights.origin
     return session.options.command(
         variant=variant.name,
@@ -79,10 +82,10 @@ def command(session: Session, variant: Variant) -> str:
 
 
 def write(session: Session, measured: Measured) -> tuple[Path, RunManifest]:
-    """Profile the candidate and write its trace and its manifest, both or neither.
+    """Profile the candidate and write its trace and its manifest: both or neither.
 
-    Both are replaced at the end: what is interrupted before leaves an earlier run's files as they were. Raises
-    TracekitError if a file cannot be written.
+    Both files are replaced at the end, so an interruption leaves the files of an earlier run as they were. Raises TracekitError
+    if a file cannot be written.
     """
     variant = measured.candidate.variant
     trace = trace_path(session, variant)

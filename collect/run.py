@@ -1,4 +1,7 @@
-"""How is a collection started? The one entry, which imports torch only once it is asked to run."""
+"""How is a collection started?
+
+This module is the only entry. It imports torch only when it is asked to run.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,14 @@ __all__ = ["CollectOptions", "Console", "run"]
 
 
 def run(options: CollectOptions, console: Console) -> list[Path]:
-    """Run every variant: time it, profile a window, write `<run>.pt.trace.json.gz` and `<run>.run.json` beside it.
+    """Run every variant: time it, profile a window, and write `<run>.pt.trace.json.gz` with `<run>.run.json` beside it.
 
-    Returns the traces, in the order of `options.variants`, those that `options.resume` keeps among them. Files of
-    variants that were done stay when another one fails or the collection is interrupted; of that one nothing is left.
+    Returns the traces in the order of `options.variants`, including those that `options.resume` keeps. If a variant fails or
+    the collection is interrupted, the files of the finished variants stay, and nothing is left of the unfinished one.
 
-    Raises MissingExtraError without torch, and TracekitError, one line, for whatever else the user can mend: an unknown
-    variant, device, model or weights, a variant that the device or the workload is not for, a context too short, an
-    output that cannot be written, memory that runs out, a compiler that is missing, logits that are off.
+    Raises MissingExtraError without torch. Raises TracekitError, one line, for everything else that the user can correct: an
+    unknown variant, device, model or weights; a variant that does not suit the device or the workload; a context that is too
+    short; an output that cannot be written; lack of memory; a missing compiler; wrong logits.
     """
     options.check()
     variants = VARIANTS if options.all_variants else tuple(find_variant(name) for name in dict.fromkeys(options.variants))
@@ -49,7 +52,11 @@ def run(options: CollectOptions, console: Console) -> list[Path]:
 
 
 def choose(variants: tuple[Variant, ...], device: Device, options: CollectOptions, console: Console) -> tuple[Variant, ...]:
-    """Those variants that can run: of all, each other one is named with the reason; of some asked for, it is an error."""
+    """The variants that can run.
+
+    If all variants were asked for, each of the others is named with the reason. If some were asked for by name, one that cannot
+    run raises TracekitError.
+    """
     reasons = {
         variant.name: reason
         for variant in variants

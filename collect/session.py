@@ -1,4 +1,7 @@
-"""What do the variants of a collection share? The device, the model, its weights and the prompt, checked before any work."""
+"""What do the variants of a collection share?
+
+They share the device, the model, its weights and the prompt. All of these are checked before any work begins.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class Session:
 
     @property
     def assignment(self) -> Assignment:
-        """What each variant is to do."""
+        """What each variant has to do."""
         return Assignment(
             task=WORKLOADS[self.options.workload],
             prompt=self.prompt,
@@ -53,11 +56,11 @@ class Session:
         )
 
     def marks_layers(self, variant: Variant) -> bool:
-        """Whether the variant's trace shows the model's layers."""
+        """Whether the variant's trace marks the model's layers."""
         return self.options.layers and variant.annotatable
 
     def doubts(self, variant: Variant) -> tuple[str, ...]:
-        """What a reader of the variant's numbers must know besides `notices`."""
+        """What a reader of the variant's figures must know in addition to `notices`."""
         doubt = variant.doubt(self.description)
         if self.options.layers and not variant.annotatable:
             return ("layers are annotated in eager variants alone, not in this one", *([doubt] if doubt else []))
@@ -65,9 +68,9 @@ class Session:
 
 
 def prepare(options: CollectOptions, console: Console) -> Session:
-    """Find the device, model, prompt and weights, cheapest first, so that what is wrong shows before the work.
+    """Find the device, model, prompt and weights. The cheapest checks come first, so that errors show before the work begins.
 
-    Raises TracekitError as `run` does.
+    Raises the errors of `run`.
     """
     device = environment.resolve_device(options.device)
     spec = resolve_model(options.model)
@@ -109,7 +112,10 @@ def _notices(options: CollectOptions, device: torch.device, weights: LoadedWeigh
 
 
 def _longest(options: CollectOptions, prompt_tokens: int) -> int:
-    """The longest sequence of all runs: that of a timed one, or of the profiled window, which begins anew."""
+    """The length of the longest sequence of all runs, in tokens.
+
+    That is a timed run, or the profiled window, which starts again from the prompt.
+    """
     return prompt_tokens + max(options.new_length, options.profiled_length)
 
 
@@ -124,7 +130,7 @@ def _check_context(spec: ModelSpec, options: CollectOptions, prompt_tokens: int)
 
 
 def _check_output(directory: Path) -> None:
-    """Find out whether a file can be written there now, not after minutes of measuring."""
+    """Check that a file can be written there, now and not only after minutes of measuring. Raises TracekitError if not."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

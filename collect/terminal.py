@@ -1,4 +1,7 @@
-"""How does a collection look in a terminal? Notices and progress while it runs, a table of the results at its end."""
+"""How does a collection look at a terminal?
+
+It shows notices and progress while it runs, and a table of the results at its end.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,8 @@ _GAP = 2
 class RichConsole:
     """The `Console` of the command line, over a rich console on standard error.
 
-    A context: the progress bar lives inside it, on a terminal only, and the table comes when it ends, also for the
-    variants that were done when a later one failed.
+    It is a context. Inside it, a terminal shows the progress bar. When the context ends, the table is printed. If a later
+    variant failed, the table still shows those that were done.
     """
 
     def __init__(self, console: Console) -> None:
@@ -66,7 +69,7 @@ class RichConsole:
         self._console.print(f"[yellow]note:[/] {escape(message)}", soft_wrap=True)
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """Move the bar, or begin a new one."""
+        """Move the bar, or begin a new one if `done` is 0."""
         if done == 0:
             if self._task is not None:
                 self._progress.remove_task(self._task)
@@ -80,7 +83,7 @@ class RichConsole:
 
 
 def conditions(manifest: RunManifest) -> str:
-    """What the runs of one collection share, on one line."""
+    """What the runs of one collection have in common, on one line."""
     work = manifest.workload
     return (
         f"{manifest.model.name} on {manifest.device.name}, {manifest.weights.source} weights: {work.kind}, "
@@ -91,7 +94,10 @@ def conditions(manifest: RunManifest) -> str:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the results: `rank` says how soon it must go where the terminal is narrow, 0 never."""
+    """A column of the results.
+
+    `rank` says how soon the column is left out at a narrow terminal: the highest first, and 0 never.
+    """
 
     heading: str
     cell: Callable[[RunManifest], str]
@@ -100,12 +106,12 @@ class _Column:
 
 
 def results_table(manifests: list[RunManifest], width: int = WIDEST) -> Table:
-    """The runs of one collection side by side, at most `width` columns wide, or 100.
+    """The runs of one collection side by side, at most `width` columns wide and never wider than 100.
 
-    Medians, except where the heading says otherwise. "less time" is against the baseline; "error" is how far the logits
-    are from the FP32 baseline's.
+    Figures are medians, unless the heading says otherwise. "less time" is against the baseline. "error" is how far the logits
+    are from those of the FP32 baseline.
     """
-    # A column has one unit and so many decimals, not three digits: figures are compared down it, digit below digit.
+    # All figures of a column have the same unit and number of decimals, so that a reader can compare them digit by digit.
     fastest = max(manifest.timings.tokens_per_second for manifest in manifests)
     columns = [
         _Column("variant", lambda manifest: manifest.variant, justify="left"),
@@ -131,13 +137,13 @@ def results_table(manifests: list[RunManifest], width: int = WIDEST) -> Table:
 
 
 def bar(share: float) -> str:
-    """A bar as long as `share`, from 0 to 1, of its column: to an eighth of a character, and never quite nothing."""
+    """A bar as long as `share`, from 0 to 1, of its column, exact to an eighth of a character. It is never empty."""
     eighths = max(1, round(share * _BAR_WIDTH * 8))
     return "█" * (eighths // 8) + ("" if eighths % 8 == 0 else _EIGHTHS[eighths % 8])
 
 
 def _fitting(columns: list[_Column], manifests: list[RunManifest], width: int) -> list[_Column]:
-    """The columns that say something, without those of the highest rank until the rest fit."""
+    """The columns that have values. If they do not fit, those of the highest rank are left out until the rest fits."""
     shown = [column for column in columns if any(column.cell(manifest) for manifest in manifests)]
     while sum(_width(column, manifests) for column in shown) - _GAP > width and any(column.rank for column in shown):
         shown.remove(max(shown, key=lambda column: column.rank))
@@ -167,7 +173,10 @@ def _peak(manifest: RunManifest) -> str:
 
 
 def _token(manifest: RunManifest) -> str:
-    """A decode step by the GPU's clock, or by the host's where there is none; nothing where there is no such step."""
+    """The median time of a decode step, by the GPU's clock, or by the host's if there is no GPU time.
+
+    Empty if there is no decode step.
+    """
     timings = manifest.timings
     return _ms((timings.event_token or timings.decode_token).median_ns) if manifest.workload.new_tokens > 1 else ""
 

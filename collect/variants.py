@@ -1,4 +1,7 @@
-"""In which ways can the same model be run? A variant is a few lines of difference; only running one imports torch."""
+"""In which ways can the same model be run?
+
+Each variant differs from the others by a few lines. Only running one imports torch.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,11 @@ _COMPILER = "compute capability 7.0, or a C++ compiler on a CPU"
 
 @dataclass(frozen=True)
 class Demand:
-    """What a step is to be built for: how tokens are chosen (None: greedily), and whether each call is one token longer."""
+    """What a step is built for.
+
+    `sampling` says how tokens are chosen; None means greedily. `growing` says whether each call has one more token than the
+    last.
+    """
 
     sampling: Sampling | None = None
     growing: bool = False
@@ -42,11 +49,11 @@ class Demand:
 class Variant:
     """One way to run the model.
 
-    `dtype` is torch's name for the dtype of weights, cache and arithmetic. `build` turns a model, on its device and with
-    its cache, into a step; it may change the model's modules, which are its own. `needs` says in words what `obstacle`
-    finds missing on a device; `doubt` is what a reader must know about running there. `captures` is set where the steps
-    are CUDA graphs, so that each must have the shape of the last one. `annotatable` steps are run by Python, layer by
-    layer. `weights` is the dtype that a decode reads weights in, where it is another than `dtype`.
+    `dtype` is torch's name for the dtype of weights, cache and arithmetic. `build` turns a model, on its device and with its
+    cache, into a step. It may change the model's modules, which no other variant uses. `needs` says in words what `obstacle`
+    checks on a device. `doubt` is what a reader must know about running on a device. `captures` says that the steps are CUDA
+    graphs, so that each must have the shape of the one before. `annotatable` says that Python runs the steps layer by layer.
+    `weights` is the dtype in which a decode step reads the weights, if that is not `dtype`.
     """
 
     name: str
@@ -61,18 +68,18 @@ class Variant:
     weights: str | None = None
 
     def unsupported(self, device: Device) -> str | None:
-        """Why the variant cannot run on a device, and None where it can."""
+        """Why the variant cannot run on a device; None if it can."""
         return self.obstacle(device)
 
     def unsuitable(self, workload: str) -> str | None:
-        """Why the variant makes no sense for a workload, and None where it does."""
+        """Why the variant makes no sense for a workload; None if it does."""
         if self.captures and workload == "recompute":
             return f"captures steps of fixed shape, and {workload} has none"
         return None
 
 
 def eager(model: GPT2, demand: Demand) -> Step:
-    """The step as PyTorch runs it by itself."""
+    """The step as PyTorch runs it without a compiler or a graph."""
     from .workload import Next
 
     temperature, top_k = _sampling(demand)
@@ -85,22 +92,22 @@ def eager(model: GPT2, demand: Demand) -> Step:
 
 
 def compiled(model: GPT2, demand: Demand) -> Step:
-    """The step through torch.compile's default mode; prefill and decode are compiled apart, each for its own shape."""
+    """The step through torch.compile in its default mode. Prefill and decode are compiled separately, for their own shapes."""
     return _compile(eager(model, demand), demand, {})
 
 
 def graphs(model: GPT2, demand: Demand) -> Step:
-    """The eager step, each prefill and each decode one launch of a CUDA graph."""
+    """The eager step. Each prefill and each decode step is one launch of a CUDA graph."""
     from .graphs import CapturedStep
 
     return CapturedStep(eager(model, demand))
 
 
 def compiled_graphs(model: GPT2, demand: Demand) -> Step:
-    """The compiled step at its fastest, each prefill and each decode one launch of a CUDA graph.
+    """The compiled step in its fastest form. Each prefill and each decode step is one launch of a CUDA graph.
 
-    Inductor turns a product of one row into a kernel of its own, fused with what surrounds it, only if the bias is added
-    apart; and it searches that kernel's best shape only if told so.
+    Inductor turns a product of one row into a kernel of its own, fused with the operators around it, but only if the bias is
+    added separately. It searches for the best shape of that kernel only if an option asks for it.
     """
     from .graphs import CapturedStep
 
@@ -109,21 +116,30 @@ def compiled_graphs(model: GPT2, demand: Demand) -> Step:
 
 
 def fused(model: GPT2, demand: Demand) -> Step:
-    """Our own kernels, each prefill and each decode one launch of a CUDA graph: a decode is one kernel, or five a layer."""
+    """Our own kernels. Each prefill and each decode step is one launch of a CUDA graph.
+
+    A decode step is one kernel, or five for each layer.
+    """
     from .fused import fastest
 
     return _fused(model, demand, fastest)
 
 
 def fused_layers(model: GPT2, demand: Demand) -> Step:
-    """The same, but a decode is always five kernels a layer: what a T4 runs, and what a trace can tell the layers of."""
+    """Our own kernels, as in `fused`, but a decode step always has five kernels for each layer.
+
+    That is what a T4 runs, and a trace of it can tell the layers.
+    """
     from .fused import by_layers
 
     return _fused(model, demand, by_layers)
 
 
 def fused_int8(model: GPT2, demand: Demand) -> Step:
-    """The same, but a decode reads the linear layers and the LM head in INT8; the prefill reads them in FP16."""
+    """Our own kernels, as in `fused_layers`, but a decode step reads the linear layers and the LM head in INT8.
+
+    The prefill reads them in FP16.
+    """
     from .fused import by_layers_int8
 
     return _fused(model, demand, by_layers_int8)
@@ -143,13 +159,13 @@ def _sampling(demand: Demand) -> tuple[float, int | None]:
 def _compile(step: Step, demand: Demand, options: Mapping[str, bool]) -> Step:
     import torch
 
-    # "TensorFloat32 is available but not enabled": that is what the collection was asked for.
+    # "TensorFloat32 is available but not enabled": the options of the collection ask for exactly that.
     warnings.filterwarnings("ignore", message=".*TensorFloat32", category=UserWarning)
     return torch.compile(step, fullgraph=True, dynamic=demand.growing, options=dict(options) or None)
 
 
 def _add_biases_apart(model: GPT2) -> None:
-    """Replace every linear layer of the model by one over the same weights whose product and sum are two operators."""
+    """Replace every linear layer of the model by one with the same weights that multiplies and adds in two operators."""
     from torch import nn
 
     class ProductAndSum(nn.Linear):
@@ -177,7 +193,7 @@ def _no_fused_kernels(device: Device) -> str | None:
     capability = _capability(device)
     if capability < _TURING:
         return f"its kernels need compute capability 7.5, this is {_dotted(capability)}"
-    # Looked for by the outer name first: asking for a module inside a package that is missing raises.
+    # The outer package is looked for first, because find_spec raises for a module inside a missing package.
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.core") is None:
         return "its kernels need cuda-core: pip install 'torch-tracekit[cuda]'"
     return None

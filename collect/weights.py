@@ -1,4 +1,7 @@
-"""Where do the weights come from? The hub, a path, or a seed, and how they become those of our GPT-2."""
+"""Where do the weights come from?
+
+They come from the hub, from a path or from a seed. This module turns them into the weights of our GPT-2.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from .gpt2 import GPT2, PRESETS, GPT2Config
 
 State = dict[str, Tensor]
 
-# Each preset's repositories on the hub: where it lives now, and the name that older caches hold it under.
+# Each preset's repositories on the hub: the present one, and the name under which older caches store it.
 REPOSITORIES: Mapping[str, tuple[str, ...]] = {name: (f"openai-community/{name}", name) for name in PRESETS if name != "tiny"}
 PROBE_SECONDS = 5.0
 
@@ -36,7 +39,7 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# What a plain GPT-2's config.json says, where it says it at all.
+# The values that these keys have in the config.json of a plain GPT-2. A key may be absent.
 _PLAIN = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
@@ -48,12 +51,12 @@ _PLAIN = {
 
 
 class UnavailableError(TracekitError):
-    """Trained weights that are not there or cannot be fetched now, as opposed to some that are broken."""
+    """Trained weights are not there, or cannot be fetched now. Broken weights raise another error."""
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model's name and shape, and where its trained weights can be had: on the hub or in a directory."""
+    """A model's name and shape, and where its trained weights are: on the hub or in a directory."""
 
     name: str
     config: GPT2Config
@@ -63,16 +66,16 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """FP32 tensors on the CPU under the names of `GPT2`'s parameters, and the manifest's word on their origin."""
+    """FP32 tensors on the CPU, under the names of `GPT2`'s parameters, and their origin for the manifest."""
 
     state: State
     origin: Weights
 
 
 def resolve_model(model: str) -> ModelSpec:
-    """The model for a preset's name, a transformers checkpoint directory, or a config.json.
+    """The model for the name of a preset, a transformers checkpoint directory, or a config.json.
 
-    Raises TracekitError if it is none of these, or no plain GPT-2.
+    Raises TracekitError if it is none of these, or not a plain GPT-2.
     """
     if model in PRESETS:
         return ModelSpec(model, PRESETS[model], REPOSITORIES.get(model, ()))
@@ -89,10 +92,10 @@ def resolve_model(model: str) -> ModelSpec:
 
 
 def load_weights(spec: ModelSpec, weights: str, seed: int) -> LoadedWeights:
-    """Weights for a model by `auto`, `pretrained`, `random` or a path.
+    """Weights for a model: `auto`, `pretrained`, `random` or a path.
 
-    `auto` takes trained weights where they can be had at once and else seeded random ones, with the reason in their
-    origin. Raises TracekitError if the weights asked for cannot be had, are broken or do not fit the model.
+    `auto` takes trained weights if they can be had at once. If not, it takes random ones from the seed, and their origin gives
+    the reason. Raises TracekitError if the weights that were asked for cannot be had, are broken or do not fit the model.
     """
     if weights == "random":
         return _random(spec, seed, reason=None)
@@ -107,7 +110,7 @@ def load_weights(spec: ModelSpec, weights: str, seed: int) -> LoadedWeights:
 
 
 def build_model(config: GPT2Config, state: State, attention: str = "sdpa") -> GPT2:
-    """A model in evaluation mode that shares the tensors of `state`; `attention` is one of ATTENTION_FORMS."""
+    """A model in evaluation mode that shares the tensors of `state`. `attention` is one of ATTENTION_FORMS."""
     with torch.device("meta"):
         model = GPT2(config, attention)
     model.load_state_dict(state, assign=True)
@@ -115,7 +118,7 @@ def build_model(config: GPT2Config, state: State, attention: str = "sdpa") -> GP
 
 
 def random_state(config: GPT2Config, seed: int) -> State:
-    """GPT-2's own initialisation, the same for a seed whatever the device."""
+    """GPT-2's own initialisation. A seed gives the same weights on every device."""
     generator = torch.Generator().manual_seed(seed)
     residual_std = _INIT_STD / math.sqrt(2 * config.layers)
     state: State = {}
@@ -131,9 +134,10 @@ def random_state(config: GPT2Config, seed: int) -> State:
 
 
 def convert_state(checkpoint: Mapping[str, Tensor], config: GPT2Config, where: object = None) -> State:
-    """Tensors under transformers' names and layout, or already under ours, as FP32 tensors of `GPT2`.
+    """FP32 tensors under the names of `GPT2`, from tensors with transformers' names and layout, or with ours.
 
-    Raises TracekitError, naming the first tensor that is missing or of another shape.
+    Raises TracekitError, which names the first tensor that is missing or has another shape, or says that the LM head is not
+    tied.
     """
     tensors = {name.removeprefix("transformer."): tensor for name, tensor in checkpoint.items()}
     head = tensors.get("lm_head.weight")
@@ -157,7 +161,10 @@ def convert_state(checkpoint: Mapping[str, Tensor], config: GPT2Config, where: o
 
 
 def tokenize(spec: ModelSpec, text: str) -> Tensor:
-    """A text's token ids, int64 [1, tokens]. Raises TracekitError if the tokenizer cannot be had or finds no token."""
+    """The token ids of a text, int64 [1, tokens].
+
+    Raises TracekitError if the tokenizer cannot be had, if the text has no token, or if the model does not know a token.
+    """
     ids = _tokenizer(spec)(text)["input_ids"]
     if not ids:
         raise TracekitError("holds no token", where="--prompt", mend="give some text, or leave it out")
@@ -236,7 +243,7 @@ def _from_path(spec: ModelSpec, path: Path) -> LoadedWeights:
 
 
 def _read_tensors(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a file, which is never allowed to run code."""
+    """The tensors of a file. Reading it can never run code from the file."""
     if not path.is_file():
         raise TracekitError("there is no such file", where=path, mend="use auto, pretrained, random or a path")
     try:
@@ -247,7 +254,7 @@ def _read_tensors(path: Path) -> Mapping[str, Tensor]:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError as error:
         raise MissingExtraError(f"{path}: reading it needs safetensors", "collect") from error
-    except Exception as error:  # unpicklers and safetensors raise whatever the bytes lead them to
+    except Exception as error:  # depending on the bytes, unpicklers and safetensors raise any kind of error
         raise TracekitError(
             f"cannot be read as tensors ({first_line(error)})", where=path, mend="use a state dict file"
         ) from error
@@ -273,25 +280,25 @@ def _load_model(source: str | Path, **options: bool) -> Any:
 
 def _load_tokenizer(source: str | Path, **options: bool) -> Any:
     tokenizer = _transformers().GPT2TokenizerFast.from_pretrained(source, **options)
-    if len(tokenizer) < 2:  # what transformers 5 makes of files that are not there
+    if len(tokenizer) < 2:  # transformers 5 returns such a tokenizer if its files are missing
         raise OSError("it has no vocabulary")
     return tokenizer
 
 
 def _from_hub(load: Callable[..., Any], sources: tuple[str, ...], where: str, mend: str) -> Any:
-    """Load by the first source that is on this machine, else by the first of all from the hub, if that answers soon.
+    """Load from the first source that is on this machine; else load the first source from the hub, if the hub answers soon.
 
-    transformers retries for minutes before it owns to being offline; a probe with a limit finds out first.
+    transformers tries for minutes before it reports that it is offline. A probe with a time limit finds out first.
     """
-    _transformers()  # raises here, where a missing library is not taken for a missing file
+    _transformers()  # raises here, so that a missing library is not taken for a missing file
     for source in sources:
-        with suppress(Exception):  # each release raises other classes for "not on this machine"
+        with suppress(Exception):  # each release of transformers raises another class for "not on this machine"
             return load(source, local_files_only=True)
     problem = hub_problem(sources[0])
     if problem is None:
         try:
             return load(sources[0])
-        except Exception as error:  # as above, and whatever the network adds
+        except Exception as error:  # as above, and any error of the network
             problem = first_line(error)
     raise UnavailableError(f"{sources[0]} cannot be had from the hub ({problem})", where=where, mend=mend)
 
@@ -300,14 +307,14 @@ def _from_directory(load: Callable[..., Any], directory: Path) -> Any:
     _transformers()  # as in _from_hub
     try:
         return load(directory, local_files_only=True)
-    except Exception as error:  # each release raises other classes for what it cannot read
+    except Exception as error:  # each release of transformers raises another class for what it cannot read
         raise TracekitError(
             f"cannot be loaded ({first_line(error)})", where=directory, mend="use what save_pretrained wrote"
         ) from error
 
 
 def hub_problem(repository: str) -> str | None:
-    """Why the hub cannot be asked for a repository, found out within `PROBE_SECONDS`; None if it can."""
+    """Why the hub cannot be asked for a repository; None if it can. The answer comes within `PROBE_SECONDS`."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return "HF_HUB_OFFLINE is set"
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
@@ -323,7 +330,7 @@ def hub_problem(repository: str) -> str | None:
         except (OSError, ValueError) as error:
             problems[0] = first_line(error)
 
-    # In a thread, as no timeout bounds the resolution of a name.
+    # It runs in a thread, because no timeout limits the resolution of a host name.
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()
     thread.join(PROBE_SECONDS)
@@ -331,5 +338,5 @@ def hub_problem(repository: str) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, cut to fit into ours; its class where it says nothing."""
+    """The first line of an error's message, cut to a length that fits our messages. The error's class if it has no message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]

@@ -1,4 +1,7 @@
-"""What is the model asked to do? New tokens after a prompt, with a KV cache or without, or the prompt alone."""
+"""What is the model asked to do?
+
+It generates new tokens after a prompt, with or without a KV cache, or it only processes the prompt.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ DECODE = "decode"
 
 
 class Next(NamedTuple):
-    """What a step yields: the next token, int64 [batch, 1], its position, int64 [1], and the logits, [batch, 1, vocab_size],
-    that it was chosen by.
+    """The result of a step: the next token, int64 [batch, 1], its position, int64 [1], and the logits it was chosen by.
 
-    All are good until the next call. Whoever passes token and position back as they are may spare the step a copy of each.
+    The logits are [batch, 1, vocab_size]. All three are valid until the next call. A caller that passes token and position back
+    unchanged may save the step a copy of each.
     """
 
     token: Tensor
@@ -31,18 +34,21 @@ class Next(NamedTuple):
 
 
 Step = Callable[[Tensor, Tensor], Next]
-"""From tokens, int64 [batch, tokens], and their positions, int64 [tokens], to what comes next."""
+"""A function from tokens, int64 [batch, tokens], and their positions, int64 [tokens], to the next token."""
 
 Annotate = Callable[[str], AbstractContextManager[object]]
-"""From a name to a context that marks what runs inside it."""
+"""A function from a name to a context that marks what runs inside it."""
 
 Mark = Callable[[], None]
-"""Called after each new token is queued, which a CUDA event can then tell the time of."""
+"""A function that is called after each new token is queued. It can record a CUDA event there."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """New tokens, int64 [batch, new tokens], and the host's wall clock until the first and until the last of them."""
+    """New tokens, int64 [batch, new tokens], and the time until the first and the last of them.
+
+    The times are wall-clock times of the host, in ns.
+    """
 
     tokens: Tensor
     first_token_ns: int
@@ -50,27 +56,27 @@ class Generation:
 
     @property
     def decode_ns(self) -> int:
-        """The time of all decode steps: one fewer than there are new tokens."""
+        """The time of all decode steps, in ns. There is one decode step fewer than there are new tokens."""
         return self.total_ns - self.first_token_ns
 
 
 def random_prompt(config: GPT2Config, batch: int, tokens: int, seed: int) -> Tensor:
-    """Token ids, int64 [batch, tokens] on the CPU: the same for a seed whatever the device."""
+    """Random token ids, int64 [batch, tokens] on the CPU. A seed gives the same ids on every device."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(config.vocab_size, (batch, tokens), generator=generator)
 
 
 def synchronizer(device: torch.device) -> Callable[[], None]:
-    """A function that returns once everything queued on the device has run."""
+    """A function that returns when everything that was queued on the device has run."""
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)
     return lambda: None
 
 
 def left_padded(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Prompts, each int64 [tokens], as one batch: int64 [batch, longest], and how many at each row's left are padding.
+    """Prompts, each int64 [tokens], as one batch, int64 [batch, longest], and the padding at the left of each row.
 
-    The latter, int64 [batch], is what `GPT2.set_padding` takes.
+    The padding, int64 [batch], counts tokens. `GPT2.set_padding` takes it.
     """
     longest = max(len(prompt) for prompt in prompts)
     padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=prompts[0].device)
@@ -81,11 +87,12 @@ def left_padded(prompts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 def generate(
     step: Step, prompt: Tensor, new_tokens: int, annotate: Annotate = nullcontext, mark: Mark | None = None
 ) -> Generation:
-    """Prefill the prompt, int64 [batch, prompt tokens] on the model's device, then decode with its cache, token by token.
+    """Prefill the prompt, int64 [batch, prompt tokens] on the model's device, and decode token by token with the cache.
 
-    The host waits for the device twice: when the first token is there, and at the end. In between it queues ahead, as
-    nothing here looks at a token. `annotate` wraps the prefill and each decode step: `record_function` when profiled,
-    nothing when timed, since even an idle annotation costs microseconds. `mark` is called once each new token is queued.
+    The host waits for the device twice: when the first token is ready, and at the end. In between it queues ahead, because
+    nothing here looks at a token. `annotate` wraps the prefill and each decode step. Under the profiler it is
+    `record_function`; in timed runs it does nothing, because even an idle annotation costs microseconds. `mark` is called once
+    each new token is queued.
     """
     batch, prompt_tokens = prompt.shape
     synchronize = synchronizer(prompt.device)
@@ -115,10 +122,10 @@ def generate(
 def recompute(
     step: Step, prompt: Tensor, new_tokens: int, annotate: Annotate = nullcontext, mark: Mark | None = None
 ) -> Generation:
-    """Run the whole sequence, prompt and new tokens so far, through the model for each new token: no cache.
+    """Run the whole sequence through the model for each new token, without a cache: the prompt and all new tokens so far.
 
-    The model must have none. Arguments, waits and names are those of `generate`, though each "decode" step here is a
-    prefill that is one token longer than the last.
+    The model must have no cache. Arguments, waits and names are those of `generate`. But each "decode" step here is a prefill
+    that is one token longer than the last.
     """
     length = prompt.shape[1]
     synchronize = synchronizer(prompt.device)
@@ -145,9 +152,9 @@ def recompute(
 def prefill(
     step: Step, prompt: Tensor, new_tokens: int = 1, annotate: Annotate = nullcontext, mark: Mark | None = None
 ) -> Generation:
-    """Run the prompt through the model once, for one new token; the rest is as of `generate`.
+    """Run the prompt through the model once, for one new token. Everything else is as in `generate`.
 
-    Raises ValueError if more are asked for.
+    Raises ValueError if more than one new token is asked for.
     """
     if new_tokens != 1:
         raise ValueError(f"a prefill yields 1 new token, not {new_tokens}")
@@ -155,20 +162,21 @@ def prefill(
 
 
 class Runner(Protocol):
-    """How a workload is run: the arguments and the result of `generate`."""
+    """The function that runs a workload. It has the arguments and the result of `generate`."""
 
     def __call__(
         self, step: Step, prompt: Tensor, new_tokens: int, annotate: Annotate = ..., mark: Mark | None = ...
     ) -> Generation:
-        """Run it once, its steps inside `annotate`, `mark` called after each."""
+        """Run the workload once, each step inside `annotate`. `mark` is called after each new token is queued."""
         ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """A workload: how it is run, what it needs. `cache`: whether the model must have a KV cache, or must have none.
+    """A workload: the function that runs it, and what it needs. Call it like `generate`.
 
-    `decodes`: whether there are steps after the first, and so a second new token at all. Call it like `generate`.
+    If `cache`, the model must have a KV cache; else it must have none. `decodes` says whether there are steps after the first
+    one, so that there can be a second new token.
     """
 
     name: str
@@ -180,7 +188,7 @@ class Task:
     def __call__(
         self, step: Step, prompt: Tensor, new_tokens: int, annotate: Annotate = nullcontext, mark: Mark | None = None
     ) -> Generation:
-        """Run it once."""
+        """Run the workload once."""
         return self.run(step, prompt, new_tokens, annotate, mark)
 
 

@@ -1,1 +1,1 @@
-"""CUDA kernels for GPT-2, how they are compiled and launched, and the custom operators over them."""
+"""CUDA kernels for GPT-2, the code that compiles and launches them, and the custom operators that call them."""

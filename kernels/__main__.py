@@ -1,4 +1,7 @@
-"""What do our kernels take on an architecture? `python -m tracekit.kernels sm_75` prints it, without a GPU or a driver."""
+"""How many resources do our kernels take on an architecture?
+
+`python -m tracekit.kernels sm_75` prints it, without a GPU or a driver.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ _SHORT = {"registers": "regs", "shared memory": "shared"}
 
 
 def main() -> int:
-    """Print a table a configuration. Exits 1 if a kernel spills or does not fit, 2 with one line if it cannot be told."""
+    """Print a table for each configuration and return the exit code.
+
+    It is 0 if all is well, 1 if a kernel spills or does not fit, and 2, after one line, if that cannot be told.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m tracekit.kernels",
         description="Compile every kernel for an architecture and print what it takes of a multiprocessor: registers a "
@@ -36,7 +42,7 @@ def main() -> int:
     except TracekitError as error:
         print(f"tracekit: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader has gone, as `head` does; keep Python from complaining about it at exit
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does; else Python would complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

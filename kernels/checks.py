@@ -1,4 +1,7 @@
-"""Can an operator take what it is given? Checks of tensors; each raises ValueError, which begins with the operator's name."""
+"""Can an operator take the tensors that it is given?
+
+Each check raises ValueError if not. The message begins with the operator's name, except that of `check_capability`.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from .compile import CAPABILITY
 from .shape import HEAD_WIDTHS, obstacle
 
 Sizes = tuple[int, ...]
-_ALIGNMENT = 16  # bytes, of the widest loads
+_ALIGNMENT = 16  # in bytes, which the widest loads need
 
 
 def check_capability(device: torch.device) -> None:
-    """Raise ValueError unless the CUDA device is new enough for any of the kernels."""
+    """Raise ValueError unless the CUDA device is new enough for all of the kernels."""
     capability = torch.cuda.get_device_capability(device)
     if capability < CAPABILITY:
         needed, found = (f"{major}.{minor}" for major, minor in (CAPABILITY, capability))
@@ -21,32 +24,40 @@ def check_capability(device: torch.device) -> None:
 
 
 def any_head_width(width: int) -> int:
-    """For operators that know no heads: heads that a model of this width could have."""
+    """A head width that a model of this width could have.
+
+    It serves operators that work without heads, where any possible head width will do.
+    """
     return 64 if width % 64 == 0 else HEAD_WIDTHS[0]
 
 
 def check_shape(op: str, width: int, head_width: int, batch: int) -> None:
-    """Raise ValueError where the shape has an `obstacle`."""
+    """Raise ValueError if the kernels have an `obstacle` to this shape."""
     problem = obstacle(width, head_width, batch)
     if problem is not None:
         raise ValueError(f"{op}: {problem}")
 
 
 def check_range(op: str, name: str, tensor: Tensor, end: int) -> None:
-    """Raise ValueError unless all values are from 0 to below `end`. The host must have them, or it would wait."""
+    """Raise ValueError unless all values are at least 0 and below `end`.
+
+    The tensor must be on the host. Otherwise the host would wait for the device.
+    """
     if int(tensor.min()) < 0 or int(tensor.max()) >= end:
         raise ValueError(f"{op}: {name} must be 0 to {end - 1}, not {tensor.flatten().tolist()}")
 
 
 def sizes(op: str, name: str, tensor: Tensor, dimensions: int) -> Sizes:
-    """A tensor's sizes. Raises ValueError unless it has so many dimensions."""
+    """A tensor's sizes. Raises ValueError unless it has `dimensions` dimensions."""
     if tensor.dim() != dimensions:
         raise ValueError(f"{op}: {name} must have {dimensions} dimensions, not {tensor.dim()}")
     return tuple(tensor.shape)
 
 
 def require(op: str, name: str, tensor: Tensor, expected: Sizes, like: Tensor, dtype: torch.dtype = torch.float16) -> None:
-    """Raise ValueError unless the tensor is as it must be; it lies where `like` does."""
+    """Raise ValueError unless the tensor has the expected sizes and dtype, is contiguous and aligned, and is on the same device
+    as `like`.
+    """
     if tensor.dtype != dtype:
         raise ValueError(f"{op}: {name} must be {str(dtype)[6:]}, not {str(tensor.dtype)[6:]}")
     if tuple(tensor.shape) != expected:

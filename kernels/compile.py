@@ -1,7 +1,9 @@
-"""How does a CUDA source become kernels? Compiled by NVRTC for the very device, kept on disk, loaded once a process.
+"""How does a CUDA source become kernels?
 
-With TRACEKIT_ARCH=compute_75 in the environment, a device runs the code of another: the PTX for that capability, which
-the driver compiles. That is how a Turing's code path is tested where there is none.
+NVRTC compiles it for exactly the device that is there. The code is kept on disk, and loaded once in each process.
+
+If TRACEKIT_ARCH=compute_75 is set in the environment, a device runs the code of another capability: the PTX for it, which the
+driver compiles. In this way the code path of a Turing device is tested on a machine without one.
 """
 
 from __future__ import annotations
@@ -23,24 +25,27 @@ from tracekit.architectures import Capability
 from tracekit.errors import MissingExtraError, TracekitError
 from tracekit.files import write_atomic
 
-CAPABILITY = (7, 5)  # what the sources need at least
+CAPABILITY = (7, 5)  # the lowest compute capability that the sources can be compiled for
 VARIABLE = "TRACEKIT_ARCH"
 
 _HERE = Path(__file__).resolve().parent
-_DIGEST = 32  # bytes of SHA-256 before the code in a file of the cache: half a file, or another's, is not loaded
-_MOST_THREADS = 1024  # of a block, where the source sets no bound
+_DIGEST = 32  # bytes of SHA-256 before the code in a cached file, so that an incomplete or foreign file is not loaded
+_MOST_THREADS = 1024  # threads of a block, if the source sets no bound
 
 
 @dataclass(frozen=True)
 class Target:
-    """What code is for: devices of a compute capability, or with `portable` these and all newer, as PTX."""
+    """The devices that code is made for: those of one compute capability.
+
+    If `portable`, the code is PTX, which also runs on all newer devices.
+    """
 
     capability: Capability
     portable: bool = False
 
     @property
     def architecture(self) -> str:
-        """The machine that the compiler is to know: `sm_75`."""
+        """The architecture as the compiler names it, such as `sm_75`."""
         return "sm_{}{}".format(*self.capability)
 
     def __str__(self) -> str:
@@ -49,7 +54,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A source's machine code, the PTX that it was made from, and what the compiler says of its kernels."""
+    """The machine code of a source, the PTX that it was made from, and the messages of the compiler about its kernels."""
 
     cubin: bytes
     ptx: bytes
@@ -58,8 +63,11 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel takes: at most so many threads a block, registers a thread, static shared memory a block, and bytes
-    that a thread spills and stacks."""
+    """The resources that one kernel takes.
+
+    `threads` is the largest number of threads of a block. `registers`, `spilled_bytes` and `stack_bytes` are per thread.
+    `shared_bytes` is the static shared memory of a block.
+    """
 
     threads: int
     registers: int
@@ -69,10 +77,10 @@ class Resources:
 
 
 def target(capability: Capability) -> Target:
-    """What a device of this capability is to run: code of its own, or the PTX that TRACEKIT_ARCH names.
+    """What a device of this capability will run: code made for it, or the PTX that TRACEKIT_ARCH names.
 
-    Whatever depends on what the code can do must ask the target's capability, not the device's. Raises TracekitError if
-    the device is too old, for the kernels or for what the variable asks.
+    Whatever depends on what the code can do must use the capability of the target, not that of the device. Raises TracekitError
+    if the device is too old for the kernels or for what the variable asks, or if the variable names no architecture.
     """
     wanted = os.environ.get(VARIABLE)
     if not wanted:
@@ -98,12 +106,18 @@ def sources() -> tuple[str, ...]:
 
 
 def source(name: str) -> str:
-    """The text of a CUDA source of this room, with the headers of this room in their places: NVRTC reads no files."""
+    """The text of a CUDA source of this room, with the headers of this room inserted where it includes them.
+
+    This is needed because NVRTC reads no files.
+    """
     return _expanded(name, set())
 
 
 def _expanded(name: str, seen: set[str]) -> str:
-    """The text of a file with what it includes, each header once; the compiler still counts lines by file."""
+    """The text of a file with the text of the files that it includes, each header once.
+
+    Line directives let the compiler still report lines by file.
+    """
     seen.add(name)
     lines: list[str] = [f'#line 1 "{name}"']
     for number, line in enumerate((_HERE / name).read_text(encoding="utf-8").splitlines(), 1):
@@ -118,16 +132,16 @@ def _expanded(name: str, seen: set[str]) -> str:
 
 
 def cuda_core() -> Any:
-    """The package `cuda.core`. Raises MissingExtraError where it, or what it needs, is not installed."""
+    """The package `cuda.core`. Raises MissingExtraError if it is not installed, or something that it needs is not."""
     try:
-        importlib.import_module("cuda.bindings")  # which cuda-core can be installed without
+        importlib.import_module("cuda.bindings")  # cuda-core can be installed without it
         return importlib.import_module("cuda.core")
     except ImportError as error:
         raise MissingExtraError(f"compiling CUDA kernels needs cuda-core ({error})", "cuda") from error
 
 
 def available() -> bool:
-    """Whether kernels can be compiled here; a device is another matter."""
+    """Whether kernels can be compiled here. It does not say whether there is a device to run them."""
     try:
         compiler_version()
     except MissingExtraError:
@@ -136,11 +150,12 @@ def available() -> bool:
 
 
 def compile_source(text: str, architecture: str, macros: Mapping[str, int]) -> Compiled:
-    """A source compiled for an architecture such as "sm_75". Needs neither a GPU nor a driver.
+    """Compile a source for an architecture such as "sm_75". Needs neither a GPU nor a driver.
 
-    Raises MissingExtraError, and TracekitError if it does not compile, or the compiler does not know the architecture.
+    Raises MissingExtraError if the compiler is not installed. Raises TracekitError if the source does not compile, or if the
+    compiler does not know the architecture.
     """
-    # Where there is a driver, NVRTC has a cache of its own since 12.9; what it finds there comes without a log.
+    # Since 12.9, NVRTC has a cache of its own if there is a driver. Code from that cache comes without a log.
     uncached = True if _numbers(compiler_version()) >= (12, 9) else None
     core = cuda_core()
     definitions = [(name, str(value)) for name, value in macros.items()]
@@ -163,7 +178,10 @@ def compile_source(text: str, architecture: str, macros: Mapping[str, int]) -> C
 
 
 def _ptx(program: Any) -> bytes:
-    """What a compiled program went through on its way. To ask cuda-core for PTX outright needs a driver, this does not."""
+    """The PTX that a compiled program was made from.
+
+    cuda-core needs a driver to produce PTX directly. This function does not.
+    """
     nvrtc = importlib.import_module("cuda.bindings.nvrtc")
     error, size = nvrtc.nvrtcGetPTXSize(program)
     text = bytearray(size)
@@ -173,7 +191,10 @@ def _ptx(program: Any) -> bytes:
 
 
 def resources(compiled: Compiled) -> dict[str, Resources]:
-    """What each kernel takes, by its name. Raises TracekitError if the compiler's log does not tell it of every kernel."""
+    """The resources that each kernel takes, by its name.
+
+    Raises TracekitError if the log of the compiler does not tell them for every kernel.
+    """
     entries = re.findall(r"\.entry (\w+)\(([^{]*)", compiled.ptx.decode())
     bounds = {name: re.search(r"\.maxntid ([\d, ]+)", directives) for name, directives in entries}
     pattern = re.compile(
@@ -199,9 +220,9 @@ def resources(compiled: Compiled) -> dict[str, Resources]:
 
 
 def cache_directory() -> Path:
-    """Where compiled kernels are kept: TRACEKIT_CACHE if set, else `tracekit` in the user's cache directory.
+    """The directory of compiled kernels: TRACEKIT_CACHE if it is set, else `tracekit` in the user's cache directory.
 
-    Raises TracekitError if the user has none.
+    Raises TracekitError if the user has no home directory.
     """
     own = os.environ.get("TRACEKIT_CACHE")
     if own:
@@ -213,11 +234,14 @@ def cache_directory() -> Path:
 
 
 def compiler_version() -> str:
-    """The version of NVRTC. Raises MissingExtraError as `cuda_core` does, and where NVRTC itself is not found."""
+    """The version of NVRTC, such as `12.9`.
+
+    Raises MissingExtraError if cuda-core or NVRTC is not found, TracekitError if NVRTC does not tell its version.
+    """
     cuda_core()
     try:
         error, major, minor = importlib.import_module("cuda.bindings.nvrtc").nvrtcVersion()
-    except Exception as problem:  # a library that cannot be found or loaded: the loader has errors of its own
+    except Exception as problem:  # the library cannot be found or loaded; the loader has error classes of its own
         raise MissingExtraError(f"compiling CUDA kernels needs NVRTC ({problem})", "cuda") from problem
     if int(error):
         raise TracekitError(f"NVRTC does not tell its version (error {int(error)})", mend="pip install -U nvidia-cuda-nvrtc")
@@ -225,10 +249,10 @@ def compiler_version() -> str:
 
 
 def code(text: str, aim: Target, macros: Mapping[str, int]) -> bytes:
-    """A source's code for a target, a cubin or PTX, from the cache if it is there, else compiled and kept in it.
+    """The code of a source for a target, a cubin or PTX. It is read from the cache, or else compiled and put there.
 
-    Any number of processes may do so at once: each writes a file of its own and renames it. A file that is not whole is
-    compiled anew, and a cache that cannot be written costs time only.
+    Any number of processes may do so at the same time, because each writes its own file and renames it. An incomplete file is
+    compiled again. If the cache cannot be written, this only costs time.
     """
     key = hashlib.sha256(repr((text, str(aim), sorted(macros.items()), compiler_version())).encode()).hexdigest()
     file = cache_directory() / "kernels" / f"{aim}-{key[:32]}.{'ptx' if aim.portable else 'cubin'}"
@@ -253,19 +277,19 @@ class Module:
         self._handles: dict[str, int] = {}
 
     def handle(self, name: str) -> int:
-        """The driver's handle of a kernel. Raises TracekitError if the driver does not take the code."""
+        """The driver's handle of a kernel. Raises TracekitError if the driver refuses the code."""
         if name not in self._handles:
             try:
                 self._handles[name] = int(self._object.get_kernel(name).handle)
-            except Exception as error:  # of cuda-core, whose errors moved between its versions
+            except Exception as error:  # cuda-core's error classes moved between its versions
                 raise _refused(self.target, error) from error
         return self._handles[name]
 
 
 def load(name: str, capability: Capability, device: int, macros: tuple[tuple[str, int], ...]) -> Module:
-    """A source of this room, compiled and loaded for a device of this compute capability, once a process and `target`.
+    """A source of this room, compiled and loaded for a device of this compute capability.
 
-    Raises as `target`, `code` and `Module` do.
+    It is loaded once for each process and target. Raises the errors of `target`, `code` and `Module.handle`.
     """
     return _load(name, target(capability), device, macros)
 
@@ -276,7 +300,10 @@ def _load(name: str, aim: Target, device: int, macros: tuple[tuple[str, int], ..
 
 
 def _refused(aim: Target, error: Exception) -> TracekitError:
-    """Why a driver does not take what NVRTC made. Most often it is the older of the two, and PTX must not be newer at all."""
+    """The error for a driver that refuses the code that NVRTC made.
+
+    In most cases the driver is older than NVRTC; PTX must not be newer than the driver at all.
+    """
     driver, compiler = _driver_version(), compiler_version()
     what, mend = "the driver does not take the kernels", "update the driver, or run the other variants"
     if driver is not None and driver < _numbers(compiler):
@@ -293,9 +320,9 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _driver_version() -> tuple[int, int] | None:
-    """The CUDA version that the driver is for, or None where there is no driver."""
+    """The CUDA version that the driver is made for; None if there is no driver."""
     try:
         error, version = importlib.import_module("cuda.bindings.driver").cuDriverGetVersion()
-    except Exception:  # a library that is not there: the loader has errors of its own
+    except Exception:  # the library is not there; the loader has error classes of its own
         return None
     return None if int(error) else (version // 1000, version % 1000 // 10)

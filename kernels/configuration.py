@@ -1,8 +1,8 @@
-"""Which CUDA sources are there, and what is each compiled with?
+"""Which CUDA sources are there, and with which macros is each compiled?
 
-A module that launches kernels declares beside its launches, as CONFIGURATIONS, the macros that matter of those it may ever
-compile with: the model's sizes, the smallest and largest batch, every branch. The tests compile them all for each
-architecture, and `python -m tracekit.kernels` prints what they take.
+A module that launches kernels declares CONFIGURATIONS beside its launches. They are the important ones of all sets of macros
+that it may ever compile with: the model's sizes, the smallest and the largest batch, every branch. The tests compile all of
+them for each architecture, and `python -m tracekit.kernels` prints what they take.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .compile import CAPABILITY
 
 @dataclass(frozen=True)
 class Configuration:
-    """A source and the macros it is compiled with, and the least capability that it is ever compiled for.
+    """A source, the macros that it is compiled with, and the lowest compute capability that it is ever compiled for.
 
-    `dynamic_shared` are the bytes of dynamic shared memory of a block, by kernel, where a launch asks for any.
+    `dynamic_shared` gives the bytes of dynamic shared memory per block for each kernel whose launch asks for any.
     """
 
     source: str
@@ -34,7 +34,7 @@ class Configuration:
 
 
 def declared() -> tuple[Configuration, ...]:
-    """What all modules of this room declare, by source. Raises ImportError without torch, which they need."""
+    """The configurations of all modules of this room, sorted by source. Raises ImportError without torch, which they need."""
     found: list[Configuration] = []
     for module in pkgutil.iter_modules(importlib.import_module(__package__).__path__, f"{__package__}."):
         if not module.name.endswith(".__main__"):

@@ -1,4 +1,7 @@
-"""How is one decode step of GPT-2 run by our own kernels? Each kernel's launch, and all of them in order."""
+"""How do our own kernels run one decode step of GPT-2?
+
+This module holds the launch of each kernel, and a step that launches all of them in order.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from .shape import MOST_SEQUENCES, Rows, Shape, obstacle
 
 Arguments = tuple[Tensor | int, ...]
 
-_ATTENTION_WARPS = 16  # as in decode.cu
-_HEAD_BLOCKS = 2  # of a multiprocessor
+_ATTENTION_WARPS = 16  # the same as in decode.cu
+_HEAD_BLOCKS = 2  # blocks of the LM head for each multiprocessor
 
-# GPT-2's four sizes, the other widths of a head, and one whose last warps are part empty. The batch decides how many outputs
-# a block has, and whether a lane holds one sequence or two.
+# GPT-2's four sizes, the other head widths, and one width whose last warps are partly empty. The batch decides how many
+# outputs a block has, and whether a lane holds one sequence or two.
 _SHAPES = ((768, 64), (1024, 64), (1280, 64), (1600, 64), (64, 32), (256, 128), (1056, 32))
 CONFIGURATIONS = tuple(
     Configuration("decode.cu", Shape(*shape, batch).macros) for shape in _SHAPES for batch in (1, 8, MOST_SEQUENCES)
@@ -29,7 +32,10 @@ CONFIGURATIONS = tuple(
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer: FP16 weight, [outputs, inputs], and bias, [outputs]; or an INT8 weight with an FP32 scale an output."""
+    """A linear layer: FP16 weight, [outputs, inputs], and bias, [outputs].
+
+    Its weight may also be INT8; then `scale`, FP32 [outputs], holds one scale for each output.
+    """
 
     weight: Tensor
     bias: Tensor | None = None
@@ -37,18 +43,21 @@ class Linear:
 
     @property
     def arguments(self) -> tuple[Tensor, ...]:
-        """As the kernels take them."""
+        """The tensors in the order in which the kernels take them."""
         return tuple(one for one in (self.weight, self.scale, self.bias) if one is not None)
 
     @property
     def suffix(self) -> str:
-        """Of the names of the kernels that take these weights."""
+        """The suffix of the names of the kernels that take such weights: `_int8`, or empty for FP16."""
         return "" if self.scale is None else "_int8"
 
 
 @dataclass(frozen=True)
 class LayerTensors:
-    """A block's weights, norms as nn.LayerNorm has them, and its cache, each [batch, heads, length, head width]."""
+    """The weights of one block, and its KV cache.
+
+    Each norm is a pair of weight and bias, as in nn.LayerNorm. Keys and values are [batch, heads, length, head width] each.
+    """
 
     norm_1: tuple[Tensor, Tensor]
     qkv: Linear
@@ -61,7 +70,7 @@ class LayerTensors:
 
     @property
     def linears(self) -> tuple[Linear, Linear, Linear, Linear]:
-        """All of them, in order."""
+        """All four linear layers, in the order in which they run."""
         return self.qkv, self.projection, self.fc1, self.fc2
 
     @property
@@ -72,7 +81,7 @@ class LayerTensors:
 
 @dataclass(frozen=True)
 class ModelTensors:
-    """All that a decode step reads: embeddings of tokens and positions, the layers, the final norm and the LM head."""
+    """Everything that a decode step reads: embeddings of tokens and positions, the layers, the final norm and the LM head."""
 
     embeddings: tuple[Tensor, Tensor]
     layers: tuple[LayerTensors, ...]
@@ -80,7 +89,10 @@ class ModelTensors:
     head: Linear
 
     def checked_shape(self) -> Shape:
-        """The model's shape. Raises ValueError unless all tensors fit it and each other, contiguous and on one device."""
+        """The model's shape.
+
+        Raises ValueError unless all tensors fit the shape and each other, are contiguous, and are on one device.
+        """
         device = self.embeddings[0].device
         if not self.layers:
             raise ValueError("a model without layers has no decode step")
@@ -96,7 +108,7 @@ class ModelTensors:
         return Shape(heads * head_width, head_width, batch)
 
     def _expected(self, width: int, keys: Tensor) -> Iterator[tuple[Tensor, tuple[int, ...], torch.dtype]]:
-        """Each tensor with the sizes and dtype that it must have."""
+        """Each tensor, with the sizes and the dtype that it must have."""
         tokens, positions = self.embeddings
         norms, linears = [self.norm], [(self.head, len(tokens), width)]
         for layer in self.layers:
@@ -118,14 +130,14 @@ class ModelTensors:
 
 
 class DecodeKernels:
-    """The kernels of decode.cu for one shape on one device. Nothing of the tensors is checked here: `ops` does.
+    """The kernels of decode.cu for one shape on one device. They do not check tensors; `ops` does.
 
-    The shapes are those of `reference`; results go to the last tensors of each method. With `chained`, as of
-    `Kernels`, the kernel launched before on this stream must be one of these.
+    Tensors have the shapes that `reference` describes. Each method writes its results to its last tensors. `chained` has the
+    meaning that `Kernels` describes: the kernel launched before on this stream must be one of these kernels.
     """
 
     def __init__(self, device: torch.device, shape: Shape) -> None:
-        """Raises as `Kernels` does."""
+        """Raises the errors that `Kernels` raises."""
         self.shape = shape
         self._kernels = Kernels("decode.cu", device, shape.macros)
         self.head_blocks = _HEAD_BLOCKS * self._kernels.multiprocessors
@@ -141,7 +153,10 @@ class DecodeKernels:
         hidden: Tensor,
         query: Tensor,
     ) -> None:
-        """The first kernel of a step, which therefore is never chained."""
+        """Embeddings, layer norm and QKV; the new key and value go into the cache.
+
+        This is the first kernel of a step, so it is never chained.
+        """
         pointers = (tokens, position, *embeddings, *norm, *linear.arguments, *cache, hidden, query)
         arguments: Arguments = (*pointers, cache[0].shape[2], len(embeddings[0]))
         self._launch_norm("gpt2_embed_norm_qkv", linear, arguments, chained=False)
@@ -156,7 +171,7 @@ class DecodeKernels:
         query: Tensor,
         chained: bool = False,
     ) -> None:
-        """Layer norm, QKV, and the new key and value into the cache."""
+        """Layer norm and QKV; the new key and value go into the cache."""
         arguments: Arguments = (hidden, position, *norm, *linear.arguments, *cache, query, cache[0].shape[2])
         self._launch_norm("gpt2_norm_qkv", linear, arguments, chained)
 
@@ -168,22 +183,22 @@ class DecodeKernels:
         out: Tensor,
         chained: bool = False,
     ) -> None:
-        """One query a head over the cache."""
+        """Attention of one query for each head over the cache."""
         arguments = (query, position, *cache, out, cache[0].shape[2])
         grid = (self.shape.heads, self.shape.batch)
         self._kernels.launch("gpt2_attention", grid, 32 * _ATTENTION_WARPS, arguments, chained)
 
     def projection(self, x: Tensor, linear: Linear, residual: Tensor, out: Tensor, chained: bool = False) -> None:
-        """Attention's output projection and residual connection; `out` may be `residual`."""
+        """Attention's output projection and residual connection. `out` may be the same tensor as `residual`."""
         arguments = (x, *linear.arguments, residual, out)
         self._launch_residual("gpt2_attention_projection", linear, self.shape.warps, arguments, chained)
 
     def fc1(self, hidden: Tensor, norm: tuple[Tensor, Tensor], linear: Linear, out: Tensor, chained: bool = False) -> None:
-        """Layer norm, the MLP's first layer, GELU."""
+        """Layer norm, the first layer of the MLP and GELU."""
         self._launch_norm("gpt2_norm_fc1_gelu", linear, (hidden, *norm, *linear.arguments, out), chained)
 
     def fc2(self, x: Tensor, linear: Linear, residual: Tensor, out: Tensor, chained: bool = False) -> None:
-        """The MLP's second layer and residual connection; `out` may be `residual`."""
+        """The second layer of the MLP and the residual connection. `out` may be the same tensor as `residual`."""
         arguments = (x, *linear.arguments, residual, out)
         self._launch_residual("gpt2_fc2_residual", linear, self.shape.wide_warps, arguments, chained)
 
@@ -197,14 +212,19 @@ class DecodeKernels:
         logits: Tensor,
         chained: bool = False,
     ) -> None:
-        """The final norm, the LM head and the most likely token. `best` is FP32 and int32 [batch, head_blocks]."""
+        """The final norm, the LM head and the most likely token.
+
+        `best` is working memory: FP32 and int32, each [batch, head_blocks].
+        """
         arguments: Arguments = (hidden, *norm, *linear.arguments, logits, *best, len(linear.weight))
         name, threads = "gpt2_norm_lm_head" + linear.suffix, 32 * self.shape.warps
         self._kernels.launch(name, (self.head_blocks, 1), threads, arguments, chained)
         self._kernels.launch("gpt2_argmax", (self.shape.batch, 1), 32, (*best, token, self.head_blocks), chained=True)
 
     def best(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """What `head` needs to find the most likely token: uninitialised."""
+        """Working memory in which `head` finds the most likely token, not initialised: FP32 and int32, each [batch,
+        head_blocks].
+        """
         shape = (self.shape.batch, self.head_blocks)
         return torch.empty(shape, device=device), torch.empty(shape, dtype=torch.int32, device=device)
 
@@ -222,18 +242,19 @@ class DecodeKernels:
 
 @cache
 def decode_kernels(device: int, shape: Shape) -> DecodeKernels:
-    """`DecodeKernels` for a CUDA device by its index, compiled and loaded once a process."""
+    """`DecodeKernels` for the CUDA device of this index. They are compiled and loaded once in each process."""
     return DecodeKernels(torch.device("cuda", device), shape)
 
 
 class Decoder:
-    """A decode step over fixed weights and a fixed cache, made of launches alone: fit for capture into a CUDA graph.
+    """A decode step over fixed weights and a fixed cache. It can be captured into a CUDA graph.
 
-    Tokens and position are read from the device, and the buffers are its own, so no call waits for the host.
+    It consists of launches only. It reads tokens and position on the device and owns its buffers, so no call waits for the
+    host.
     """
 
     def __init__(self, model: ModelTensors) -> None:
-        """Raises ValueError as `ModelTensors.checked_shape` does, and where the model is not on a CUDA device."""
+        """Raises the errors of `ModelTensors.checked_shape`, and ValueError if the model is not on a CUDA device."""
         shape = model.checked_shape()
         if model.embeddings[0].device.type != "cuda":
             raise ValueError(f"the decode kernels run on CUDA devices, not on {model.embeddings[0].device}")
@@ -246,10 +267,10 @@ class Decoder:
         self._logits = position_table.new_empty((shape.batch, len(model.head.weight)))
 
     def __call__(self, tokens: Tensor, position: Tensor) -> Tensor:
-        """The next token's logits, [batch, vocab_size], of tokens, int64 [batch, 1], at a position, int64 [1].
+        """The logits of the next token, [batch, vocab_size].
 
-        The most likely tokens are written over those in `tokens`, and `position` becomes theirs. The logits are a buffer,
-        good until the next call.
+        `tokens` is int64 [batch, 1] and `position` int64 [1]. The most likely tokens replace those in `tokens`, and `position`
+        becomes their position. The logits are a buffer that is valid until the next call.
         """
         run, model, hidden, query = self._kernels, self._model, self._hidden, self._query
         for index, layer in enumerate(model.layers):
@@ -267,7 +288,7 @@ class Decoder:
 
 
 def _require(tensor: Tensor, sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
-    """Raise ValueError unless a kernel can read the tensor as what it is taken for."""
+    """Raise ValueError unless the tensor has these sizes, this dtype and this device, and is contiguous and aligned."""
     if tuple(tensor.shape) != sizes or tensor.dtype != dtype or tensor.device != device:
         found = f"{str(tensor.dtype)[6:]} {tuple(tensor.shape)} on {tensor.device}"
         raise ValueError(f"a tensor is {found}, not {str(dtype)[6:]} {sizes} on {device}")

@@ -1,4 +1,7 @@
-"""How is a decode step run as one kernel? By clusters of blocks that stay on the chip, for one sequence, from Hopper on."""
+"""How does a decode step run as one kernel?
+
+Clusters of thread blocks stay on the chip for the whole step. It serves one sequence, from Hopper on.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,23 @@ from .launch import Kernels
 from .packing import CLUSTER, HEAD_WIDTH, UNIT_ROWS, UNITS, PackedModel, attention_numbers, mlp_numbers, packed
 from .shape import Shape
 
-CAPABILITY = (9, 0)  # clusters, and shared memory that other blocks can write to
-WIDTHS = (256, 512, 768)  # with more heads, their clusters are not all on a chip at once
+CAPABILITY = (9, 0)  # for clusters, and for shared memory that other blocks can write to
+WIDTHS = (256, 512, 768)  # wider models have more heads than clusters that fit on the chip at once
 KERNEL = "gpt2_decode_step"
 
-_WARPS = 16  # that compute, as in hopper.cu
-_THREADS = 32 * (_WARPS + 4)  # with those that gather, and the one that orders weights
-_KEYS = 16  # of a warp
-_LONGEST = _KEYS * (_WARPS * CLUSTER - 1)  # the last warp has the new token
-_MOST_LAYERS = 64  # the table of their caches lies in shared memory
-_ABSENT = -1  # the bits of a share that is not there yet
+_WARPS = 16  # warps that compute; the same as in hopper.cu
+_THREADS = 32 * (_WARPS + 4)  # including the warps that gather, and the warp that requests weights
+_KEYS = 16  # keys of each warp
+_LONGEST = _KEYS * (_WARPS * CLUSTER - 1)  # the last warp holds the new token instead
+_MOST_LAYERS = 64  # because the table of their caches is in shared memory
+_ABSENT = -1  # the bits that stand for a partial result that is not written yet
 
 
 def obstacle(model: ModelTensors) -> str | None:
-    """Why the kernel cannot run a model that `ModelTensors.checked_shape` lets pass where it lies, and None where it can."""
+    """Why the kernel cannot run this model on its device; None if it can.
+
+    Raises ValueError if the model does not pass `ModelTensors.checked_shape`.
+    """
     shape, layers = model.checked_shape(), model.layers
     if any(linear.scale is not None for linear in (model.head, *(one for layer in layers for one in layer.linears))):
         return "the weights must be FP16"
@@ -35,7 +41,7 @@ def obstacle(model: ModelTensors) -> str | None:
 
 
 def device_obstacle(shape: Shape, layers: int, length: int, device: torch.device) -> str | None:
-    """Why the kernel cannot run layers of this shape with a cache of this length on a device, and None where it can."""
+    """Why the kernel cannot run layers of this shape with a cache of this length on this device; None if it can."""
     if device.type != "cuda":
         return f"the kernel runs on CUDA devices, not on {device.type}"
     capability = target(torch.cuda.get_device_capability(device)).capability
@@ -49,7 +55,7 @@ def device_obstacle(shape: Shape, layers: int, length: int, device: torch.device
 
 
 def shape_obstacle(shape: Shape, layers: int, length: int) -> str | None:
-    """Why the kernel is not for layers of this shape with a cache of this length on any device, and None where it is."""
+    """Why the kernel cannot run layers of this shape with a cache of this length on any device; None if it can on some."""
     if shape.width not in WIDTHS or shape.head_width != HEAD_WIDTH:
         widths = ", ".join(map(str, WIDTHS))
         return f"the width must be {widths} in heads of {HEAD_WIDTH}, not {shape.width} in {shape.head_width}"
@@ -61,7 +67,10 @@ def shape_obstacle(shape: Shape, layers: int, length: int) -> str | None:
 
 
 def shared_bytes(width: int) -> int:
-    """The shared memory that a block takes: `Shared` in hopper.cu, whose compilation fails if it is not this."""
+    """The bytes of shared memory that a block takes.
+
+    This is the size of `Shared` in hopper.cu, which does not compile if the two differ.
+    """
     attention, mlp = attention_numbers(width) * 2, mlp_numbers(width) * 2
     norm = width * 4 + 8
     scratch = width * 2 + (UNIT_ROWS * (_WARPS + 4) + 2 * _WARPS + 2 * (width // CLUSTER)) * 4
@@ -74,7 +83,7 @@ def shared_bytes(width: int) -> int:
 
 
 def macros(width: int) -> dict[str, int]:
-    """What hopper.cu is compiled with."""
+    """The macros that hopper.cu is compiled with."""
     return {"WIDTH": width, "SHARED_BYTES": shared_bytes(width)}
 
 
@@ -86,19 +95,19 @@ CONFIGURATIONS = tuple(Configuration("hopper.cu", macros(width), CAPABILITY, {KE
 
 
 class PersistentStep:
-    """The one launch of a decode step over fixed weights and caches, and the buffers by which its blocks hand over.
+    """A decode step in one launch, over fixed weights and caches, with the buffers through which its blocks exchange results.
 
-    A step leaves these as it found them; one that fails half way leaves the device in error, as any failed kernel does. Two
-    steps must not run at once on a device.
+    A step leaves the buffers as it found them. A step that fails half way leaves the device in an error state, like any failed
+    kernel. Two steps must not run at the same time on a device.
     """
 
     def __init__(self, model: PackedModel) -> None:
-        """The model must have no `device_obstacle`."""
+        """Take a model to which there is no `device_obstacle`."""
         _, heads, length, _ = model.caches[0][0].shape
         layers, head, width = len(model.caches), model.head, heads * HEAD_WIDTH
         self._kernels = persistent_kernel(head.device.index or 0, width)
         self._blocks, self._shared_bytes = CLUSTER * heads, shared_bytes(width)
-        self._model = model  # whose caches' addresses the kernel is given
+        self._model = model  # keeps the caches alive, because the kernel gets only their addresses
         addresses = [[one.data_ptr() for one in cache] for cache in model.caches]
         absent = torch.full((2, layers, heads, width), _ABSENT, dtype=torch.int32, device=head.device)
         attention_shares, mlp_shares = absent.view(torch.float32)
@@ -109,16 +118,19 @@ class PersistentStep:
         self._sizes = layers, length, len(head)
 
     def __call__(self, tokens: Tensor, position: Tensor, logits: Tensor) -> None:
-        """Tokens and position become the next ones, `logits` those that the token was chosen by."""
+        """Run a step. `tokens` and `position` become the next ones, and `logits` those by which the token was chosen."""
         arguments = (tokens, position, *self._weights, *self.exchange, logits, *self._sizes)
         self._kernels.launch(KERNEL, (self._blocks, 1), _THREADS, arguments, shared_bytes=self._shared_bytes)
 
 
 class PersistentDecoder:
-    """A decode step of one sequence, as of `decode.Decoder`: one launch, fit for capture. See `PersistentStep`."""
+    """A decode step of one sequence that works as `decode.Decoder` does, but with a single launch.
+
+    It can be captured into a CUDA graph. `PersistentStep` says what must hold.
+    """
 
     def __init__(self, model: ModelTensors) -> None:
-        """Raises ValueError where the model does not pass `checked_shape`, or there is an `obstacle`."""
+        """Raises ValueError if the model does not pass `checked_shape`, or if there is an `obstacle`."""
         problem = obstacle(model)
         if problem is not None:
             raise ValueError(problem)
@@ -126,12 +138,12 @@ class PersistentDecoder:
         self._logits = model.head.weight.new_empty((1, len(model.head.weight)))
 
     def __call__(self, tokens: Tensor, position: Tensor) -> Tensor:
-        """As of `decode.Decoder`."""
+        """Works as `decode.Decoder` does."""
         self._step(tokens, position, self._logits)
         return self._logits
 
 
 @cache
 def persistent_kernel(device: int, width: int) -> Kernels:
-    """The kernel of hopper.cu for a CUDA device by its index, compiled and loaded once a process."""
+    """The kernel of hopper.cu for the CUDA device of this index. It is compiled and loaded once in each process."""
     return Kernels("hopper.cu", torch.device("cuda", device), macros(width))

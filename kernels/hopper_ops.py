@@ -1,8 +1,10 @@
-"""How does PyTorch call the one-kernel decode step? As `torch.ops.tracekit.decode_step`, on a CPU by `hopper_reference`.
+"""How does PyTorch call the one-kernel decode step?
 
-Whatever does not fit raises ValueError, before anything runs; a token or position out of range traps on the device and
-raises on a CPU. For step after step, `hopper.PersistentDecoder` keeps what this makes anew in every call: the table of the
-caches' addresses, which the host waits for, and the buffers by which blocks hand over.
+It is the operator `torch.ops.tracekit.decode_step`; on a CPU, `hopper_reference` does the work. An argument that does not fit
+raises ValueError before anything runs. A token or position out of range traps on the device, and raises ValueError on a CPU.
+
+A loop over steps should use `hopper.PersistentDecoder`. It keeps two things that this operator makes anew in each call: the
+table of the caches' addresses, which the host waits for, and the buffers through which blocks exchange results.
 """
 
 from __future__ import annotations
@@ -36,9 +38,10 @@ def decode_step(
     beta: Tensor,
     head: Tensor,
 ) -> Tensor:
-    """As of `hopper_reference.decode_step`; weights are packed as of `packing.PackedModel`, keys and values a tensor a layer.
+    """Works as `hopper_reference.decode_step` does.
 
-    Raises ValueError for a device without room for it as well, as of `device_obstacle`.
+    The weights are packed as in `packing.PackedModel`. Keys and values are one tensor for each layer. Raises ValueError as well
+    if there is a `device_obstacle`, such as a device without room for the kernel.
     """
     model = _model(token_embedding, position_embedding, attention_weights, mlp_weights, keys, values, gamma, beta, head)
     shape, length = _checked_shape(tokens, position, model)
@@ -82,7 +85,7 @@ def _new_logits(model: PackedModel) -> Tensor:
 
 
 def _checked_shape(tokens: Tensor, position: Tensor, model: PackedModel) -> tuple[Shape, int]:
-    """The model's shape and the length of its cache. Raises ValueError unless all fits together."""
+    """The model's shape and the length of its cache. Raises ValueError unless all tensors fit together."""
     like, head, positions = model.caches[0][0], model.head, len(model.embeddings[1])
     batch, heads, length, head_width = sizes(_OP, "keys", like, 4)
     shape = Shape(heads * head_width, head_width, batch)

@@ -1,4 +1,7 @@
-"""What must the one-kernel decode step compute? The same in plain PyTorch, layer by layer; on a CPU this is what runs."""
+"""What must the one-kernel decode step compute?
+
+This is the same step in plain PyTorch, layer by layer. On a CPU, the operator runs it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from .packing import PackedModel, unpack_attention, unpack_mlp
 
 
 def decode_step(tokens: Tensor, position: Tensor, model: PackedModel) -> Tensor:
-    """The logits, [1, vocab_size], behind a token, int64 [1, 1], at a position, int64 [1], of which both become the next ones.
+    """The logits, [1, vocab_size], that follow a token, int64 [1, 1], at a position, int64 [1].
 
-    The caches get the token's key and value.
+    Token and position become the next ones in place. The token's key and value go into the caches.
     """
     gamma, _ = model.norm
-    width, plain = len(gamma), (torch.ones_like(gamma), torch.zeros_like(gamma))  # the norms' factors are in the weights
+    width, plain = len(gamma), (torch.ones_like(gamma), torch.zeros_like(gamma))  # the weights contain the norms' factors
     hidden = reference.embed(tokens, position, *model.embeddings)
     for attention, mlp, cache in zip(model.attention, model.mlp, model.caches, strict=True):
         qkv, projection = unpack_attention(attention, width)

@@ -1,4 +1,4 @@
-"""What does each of our kernels take on a device of some compute capability, and does it fit there?"""
+"""What does each of our kernels take on a device of some compute capability, and does it fit?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from .occupancy import Occupancy, occupancy
 
 @dataclass(frozen=True)
 class Inspected:
-    """One kernel as compiled: what it takes, dynamic shared memory a block, and how much of it a multiprocessor holds."""
+    """One compiled kernel and the resources that it takes.
+
+    `dynamic_shared` is its dynamic shared memory in bytes per block. `occupancy` says how many of its blocks fit a
+    multiprocessor.
+    """
 
     name: str
     taken: Resources
@@ -22,7 +26,7 @@ class Inspected:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the kernel does not run there, or not as it should; empty where all is well."""
+        """Why the kernel does not run on the device, or not well. Empty if all is well."""
         taken, found = self.taken, []
         if taken.spilled_bytes or taken.stack_bytes:
             found.append(f"spills {taken.spilled_bytes} bytes a thread and has a stack of {taken.stack_bytes}")
@@ -34,8 +38,8 @@ class Inspected:
 def inspect(configuration: Configuration, capability: Capability) -> tuple[Inspected, ...]:
     """All kernels of a configuration, compiled for this capability, by name. Needs neither a GPU nor a driver.
 
-    Raises as `compile_source` does, for which more than 48 KB of static shared memory is an error as well, and
-    TracekitError if the capability's limits are not known.
+    Raises the errors of `compile_source`, for which more than 48 KB of static shared memory is an error as well. Raises
+    TracekitError if the limits of the capability are not known.
     """
     limits = multiprocessor(capability)
     compiled = compile_source(source(configuration.source), Target(capability).architecture, configuration.macros)

@@ -1,4 +1,8 @@
-"""How does a kernel start? With raw pointers on torch's current stream, after the last one or while it still runs."""
+"""How does a kernel start?
+
+It gets raw pointers and is queued on torch's current stream. It starts after the kernel before it, or while that one still
+runs.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +19,23 @@ from tracekit.errors import TracekitError
 
 from . import compile as compiler
 
-_ALWAYS_SHARED = 48 * 1024  # bytes that a block may have without being granted more
-_HOPPER = (9, 0)  # from where on a kernel may start while the last one runs
+_ALWAYS_SHARED = 48 * 1024  # bytes that a block may have without asking for more
+_HOPPER = (9, 0)  # from this capability on, a kernel may start while the one before it runs
 
 
 class Kernels:
     """The kernels of a source for one device, ready to launch.
 
-    `chained` lets each kernel but the first of a chain start before its predecessor, one of these as well, is over. The
-    kernels themselves wait before they read or write what others write; on devices without the means it does nothing.
+    With `chained`, a kernel may start before the one launched before it is over. That one must be one of these kernels too, so
+    the first kernel of a chain is not chained. The kernels themselves wait before they read what others write, or overwrite
+    what others read. On devices that do not support this, `chained` has no effect.
     """
 
     def __init__(self, source: str, device: torch.device, macros: dict[str, int]) -> None:
-        """Raises MissingExtraError without cuda-core, TracekitError without a device, or if the source does not compile."""
+        """Compile and load the kernels.
+
+        Raises MissingExtraError without cuda-core, TracekitError without a device or if the source does not compile.
+        """
         if not torch.cuda.is_available():
             raise TracekitError(
                 "the kernels need a CUDA device and its driver, torch finds none", mend="run the other variants"
@@ -36,13 +44,13 @@ class Kernels:
         properties = torch.cuda.get_device_properties(self.device)
         self.multiprocessors = int(properties.multi_processor_count)
         with torch.cuda.device(self.device):
-            torch.cuda.current_stream()  # makes sure of the context that the driver's calls below need
+            torch.cuda.current_stream()  # creates the context that the driver calls below need
             torch.empty(1, device=self.device)
             capability = (properties.major, properties.minor)
             self._module = compiler.load(source, capability, self.device.index, tuple(sorted(macros.items())))
-        self.capability = self._module.target.capability  # of the code, which may be for an older device than this
+        self.capability = self._module.target.capability  # that of the code, which may be compiled for an older device
         self._can_chain = self.capability >= _HOPPER
-        self._granted: dict[str, int] = {}  # bytes of dynamic shared memory, by kernel
+        self._granted: dict[str, int] = {}  # bytes of dynamic shared memory granted to each kernel
 
     def launch(
         self,
@@ -53,10 +61,10 @@ class Kernels:
         chained: bool = False,
         shared_bytes: int = 0,
     ) -> None:
-        """Queue a kernel on the device's current stream: tensors become pointers, and numbers C ints.
+        """Queue a kernel on the device's current stream. Tensors become pointers, and numbers become C ints.
 
-        `shared_bytes` are those of dynamic shared memory. Nothing of the tensors is checked. Raises RuntimeError if the
-        driver refuses.
+        `shared_bytes` is the dynamic shared memory of a block. Tensors are not checked. Raises RuntimeError if the driver
+        refuses.
         """
         driver = _driver()
         config = driver.CUlaunchConfig()
@@ -79,7 +87,7 @@ class Kernels:
             raise RuntimeError(f"the kernel {name} could not be launched ({error.name})")
 
     def most_clusters(self, name: str, cluster: int, threads: int, shared_bytes: int) -> int:
-        """How many clusters of so many blocks the device can hold at once, as far as the driver tells; else 0."""
+        """How many clusters of `cluster` blocks the device can hold at once; 0 if the driver does not tell."""
         driver = _driver()
         config = driver.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = cluster, 1, 1
@@ -97,7 +105,10 @@ class Kernels:
         return 0 if int(error) else int(clusters)
 
     def _grant(self, name: str, shared_bytes: int) -> None:
-        """Let a kernel have more than the usual dynamic shared memory; once is enough."""
+        """Let a kernel use more dynamic shared memory than a block has by default. Asks the driver only if needed.
+
+        Raises RuntimeError if the driver refuses.
+        """
         if shared_bytes <= max(_ALWAYS_SHARED, self._granted.get(name, 0)):
             return
         driver = _driver()

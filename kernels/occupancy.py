@@ -1,7 +1,7 @@
-"""How many blocks of a kernel fit a multiprocessor at once, and what keeps out the next one?
+"""How many blocks of a kernel fit a multiprocessor at once, and what keeps the next one out?
 
-The arithmetic is that of NVIDIA's cuda_occupancy.h (CUDA 13.0), without its provisions for older devices; the limits are
-those of `tracekit.architectures`.
+The arithmetic is that of NVIDIA's cuda_occupancy.h (CUDA 13.0), without the parts for older devices. The limits are those of
+`tracekit.architectures`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from tracekit.architectures import Multiprocessor
 
 _WARP = 32
-_REGISTER_UNIT = 256  # registers are given to warps by so many
-_PARTS = 4  # of a multiprocessor, each with a quarter of the registers; a warp lives in one
+_REGISTER_UNIT = 256  # warps get registers in units of this many
+_PARTS = 4  # parts of a multiprocessor, each with a quarter of the registers; a warp stays in one part
 
 
 @dataclass(frozen=True)
 class Occupancy:
-    """Blocks and warps of a multiprocessor at once, of `most` warps, and what sets the bound; 0 blocks do not run at all.
+    """How many blocks and warps a multiprocessor holds at once, out of `most` warps. With 0 blocks the kernel cannot run.
 
-    `limits` are some of `warps`, `blocks`, `registers` and `shared memory`: all that bind at once.
+    `limits` names what sets the bound: one or several of `warps`, `blocks`, `registers` and `shared memory`.
     """
 
     blocks: int
@@ -29,12 +29,16 @@ class Occupancy:
 
     @property
     def share(self) -> float:
-        """Warps of those that the multiprocessor could hold."""
+        """The warps as a share of those that the multiprocessor could hold."""
         return self.warps / self.most
 
 
 def occupancy(on: Multiprocessor, threads: int, registers: int, shared_bytes: int) -> Occupancy:
-    """Of blocks of so many threads, with so many registers a thread and bytes of shared memory, static and dynamic."""
+    """The occupancy of a kernel on a multiprocessor.
+
+    `threads` and `shared_bytes` are per block, `registers` per thread. `shared_bytes` is static and dynamic shared memory
+    together.
+    """
     warps = -(-threads // _WARP)
     room = {
         "warps": on.warps // warps,

@@ -1,11 +1,13 @@
-"""How does PyTorch call the fused kernels? As operators `torch.ops.tracekit.*`, on CUDA by them, on a CPU by `reference`.
+"""How does PyTorch call the fused kernels?
 
-Shapes are those of `reference`: FP16, contiguous, one device, a batch of 1 to 16, any width that `shape.obstacle` lets
-pass. A `weight` is FP16 or, with the `scale` of each output, FP32 [outputs], INT8 as of `reference.quantize`. Whatever
-else comes raises ValueError, before anything runs. A token or position out of range, which the host does not know, traps
-on the device; on a CPU it raises as well.
+They are operators `torch.ops.tracekit.*`. On CUDA they run the kernels, on a CPU they run `reference`.
 
-Each operator begins with a function that checks what it is given and allocates what it returns: its fake kernel.
+Tensors have the shapes that `reference` describes. They are FP16, contiguous and on one device, with a batch of 1 to 16 and any
+width to which `shape.obstacle` has no objection. A `weight` is FP16, or INT8 as `reference.quantize` makes it; then `scale`,
+FP32 [outputs], has one scale for each output. Anything else raises ValueError before anything runs. A token or position out of
+range, which the host does not know, traps on the device. On a CPU it raises ValueError.
+
+Each operator begins with a function that checks its arguments and allocates its results. The same function is its fake kernel.
 """
 
 from __future__ import annotations
@@ -60,7 +62,10 @@ def embed_norm_qkv(
     values: Tensor,
     scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Hidden states and query, both [batch, width], of tokens, int64 [batch, 1]; key and value go into the cache."""
+    """Hidden states and query, both [batch, width], of `tokens`, int64 [batch, 1].
+
+    The new key and value go into the cache.
+    """
     embeddings = (token_embedding, position_embedding)
     hidden, query = _new_hidden_and_query(tokens, position, *embeddings, gamma, beta, weight, bias, keys, values, scale)
     if not keys.is_cuda:
@@ -109,7 +114,7 @@ def norm_qkv(
     values: Tensor,
     scale: Tensor | None = None,
 ) -> Tensor:
-    """As of `reference.norm_qkv`."""
+    """Works as `reference.norm_qkv` does."""
     query = _new_query(hidden, position, gamma, beta, weight, bias, keys, values, scale)
     if not hidden.is_cuda:
         check_range("norm_qkv", "position", position, keys.shape[2])
@@ -132,7 +137,7 @@ def _new_gathered(query: Tensor, position: Tensor, keys: Tensor, values: Tensor)
 
 @custom_op("tracekit::decode_attention", mutates_args=())
 def decode_attention(query: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """As of `reference.attention`."""
+    """Works as `reference.attention` does."""
     out = _new_gathered(query, position, keys, values)
     if not query.is_cuda:
         check_range("decode_attention", "position", position, keys.shape[2])
@@ -159,7 +164,7 @@ def _new_sum(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, scale: T
 
 @custom_op("tracekit::linear_residual", mutates_args=())
 def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, scale: Tensor | None = None) -> Tensor:
-    """As of `reference.linear_residual`; x has the width of `residual` or four times as much."""
+    """Works as `reference.linear_residual` does. `x` is as wide as `residual`, or four times as wide."""
     out = _new_sum(x, weight, bias, residual, scale)
     if not x.is_cuda:
         return reference.linear_residual(x, weight, bias, residual, scale)
@@ -184,7 +189,7 @@ def _new_inner(
 def norm_fc1_gelu(
     hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, scale: Tensor | None = None
 ) -> Tensor:
-    """As of `reference.norm_fc1_gelu`."""
+    """Works as `reference.norm_fc1_gelu` does."""
     out = _new_inner(hidden, gamma, beta, weight, bias, scale)
     if not hidden.is_cuda:
         return reference.norm_fc1_gelu(hidden, gamma, beta, weight, bias, scale)
@@ -211,7 +216,7 @@ def _new_token_and_logits(
 def norm_lm_head(
     hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, scale: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """As of `reference.norm_lm_head`."""
+    """Works as `reference.norm_lm_head` does."""
     token, logits = _new_token_and_logits(hidden, gamma, beta, weight, scale)
     if not hidden.is_cuda:
         return reference.norm_lm_head(hidden, gamma, beta, weight, scale)
@@ -224,7 +229,10 @@ norm_lm_head.register_fake(_new_token_and_logits)
 
 
 def _kernels(hidden: Tensor, head_width: int | None = None) -> DecodeKernels:
-    """The kernels for hidden states, [batch, width]; those that know no heads take any width of theirs."""
+    """The kernels for hidden states, [batch, width].
+
+    Operators that work without heads need no `head_width`; any one that fits the width will do.
+    """
     check_capability(hidden.device)
     batch, width = hidden.shape
     return decode_kernels(hidden.device.index, Shape(width, head_width or any_head_width(width), batch))

@@ -1,8 +1,11 @@
-"""How do a model's weights lie for the one-kernel step? What a thread block of hopper.cu reads in one piece, and back.
+"""How are a model's weights arranged in memory for the one-kernel step?
 
-A layer norm's factors go into the linear layer behind it: norm(x) * gamma + beta, times w, is norm(x) times w * gamma, and
-beta * w goes into the bias. The products are rounded to FP16 again; their sum over each row, which the kernel needs for the
-mean, is of the rounded ones. Inputs of a row lie in the order in which a lane of a warp needs them.
+Each thread block of hopper.cu reads its weights as one contiguous piece. This module packs and unpacks these pieces.
+
+The factors of a layer norm go into the linear layer behind it. For a weight w, (norm(x) * gamma + beta) times w is norm(x)
+times (w * gamma), and beta * w goes into the bias. The products w * gamma are rounded to FP16 again. The kernel needs the sum
+of each row for the mean; it is the sum of the rounded products. The inputs of a row are in the order in which a lane of a warp
+needs them.
 """
 
 from __future__ import annotations
@@ -16,22 +19,28 @@ from torch import Tensor
 from .decode import LayerTensors, Linear, ModelTensors
 from .shape import Shape
 
-CLUSTER = 8  # blocks, as in hopper.cu
+CLUSTER = 8  # blocks of a cluster; the same as in hopper.cu
 HEAD_WIDTH = 64
-UNITS = 4 * HEAD_WIDTH  # of the MLP, a cluster's
-QKV_ROWS, UNIT_ROWS = 3 * HEAD_WIDTH // CLUSTER, UNITS // CLUSTER  # a block's outputs of a first linear layer
-PAD = 8  # FP16 numbers behind a row
+UNITS = 4 * HEAD_WIDTH  # units of the MLP that a cluster computes
+QKV_ROWS, UNIT_ROWS = 3 * HEAD_WIDTH // CLUSTER, UNITS // CLUSTER  # outputs of a first linear layer that a block computes
+PAD = 8  # unused FP16 numbers after each row
 
 Pair = tuple[Tensor, Tensor]
 Unpacked = tuple[Pair, Pair]
-"""Weight and bias of the linear layer behind a norm without factors, the bias in FP32, and of the one before the residual
-connection."""
+"""Weight and bias of two linear layers: the one behind a norm, and the one before the residual connection.
+
+The norm of the first has no factors any more, and its bias is FP32.
+"""
 
 
 @dataclass(frozen=True)
 class PackedModel:
-    """What the kernel reads of a model: layers' weights as `pack_attention` and `pack_mlp` have them, [layers, blocks,
-    numbers]; their caches, each [1, heads, length, 64]; embeddings of tokens and positions; the final norm; the LM head."""
+    """Everything that the kernel reads of a model.
+
+    `embeddings` are those of tokens and positions. `attention` and `mlp` are the layers' weights as `pack_attention` and
+    `pack_mlp` arrange them, [layers, blocks, numbers]. `caches` are keys and values of each layer, [1, heads, length, 64] each.
+    `norm` is the final norm and `head` the LM head.
+    """
 
     embeddings: Pair
     attention: Tensor
@@ -42,7 +51,10 @@ class PackedModel:
 
 
 def packed(model: ModelTensors) -> PackedModel:
-    """Copies of the layers' weights, each thread block's together; the rest as it is."""
+    """A model with the weights of its layers packed: copies in which the weights of each thread block lie together.
+
+    All other tensors are those of the model.
+    """
     shape = model.checked_shape()
     return PackedModel(
         model.embeddings,
@@ -55,7 +67,7 @@ def packed(model: ModelTensors) -> PackedModel:
 
 
 def pack_attention(layer: LayerTensors, shape: Shape) -> Tensor:
-    """A layer's `AttentionWeights` of hopper.cu for each block: FP16 [blocks, numbers]."""
+    """A layer's `AttentionWeights` of hopper.cu for each thread block: FP16 [blocks, numbers]."""
     heads, columns = shape.heads, shape.width // CLUSTER
     rows, sums, bias = (
         one.view(3, heads, HEAD_WIDTH, *one.shape[1:]).transpose(0, 1) for one in _behind_norm(layer.qkv, layer.norm_1)
@@ -66,7 +78,7 @@ def pack_attention(layer: LayerTensors, shape: Shape) -> Tensor:
 
 
 def pack_mlp(layer: LayerTensors, shape: Shape) -> Tensor:
-    """A layer's `MlpWeights` of hopper.cu for each block: FP16 [blocks, numbers]."""
+    """A layer's `MlpWeights` of hopper.cu for each thread block: FP16 [blocks, numbers]."""
     heads, columns = shape.heads, shape.width // CLUSTER
     first = _behind_norm(layer.fc1, layer.norm_2)
     weight, column_bias = _tensors(layer.fc2)
@@ -75,7 +87,10 @@ def pack_mlp(layer: LayerTensors, shape: Shape) -> Tensor:
 
 
 def _behind_norm(linear: Linear, norm: Pair) -> tuple[Tensor, Tensor, Tensor]:
-    """A linear layer with the factors of the norm before it: weight, FP16; its sum over the inputs, and the bias, FP32."""
+    """A linear layer that contains the factors of the norm before it.
+
+    Returns its weight, FP16; the sum of the weight over the inputs, FP32; and its bias, FP32.
+    """
     weight, bias = _tensors(linear)
     gamma, beta = (one.float() for one in norm)
     folded = (weight.float() * gamma).to(weight.dtype)
@@ -83,9 +98,9 @@ def _behind_norm(linear: Linear, norm: Pair) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _packed(rows: Tensor, sums: Tensor, row_bias: Tensor, columns: Tensor, column_bias: Tensor) -> Tensor:
-    """Both linear layers' weights in the order of blocks, with sums and biases between them: [blocks, numbers].
+    """The weights of both linear layers, block by block, with sums and biases between them: [blocks, numbers].
 
-    `rows` is [..., inputs], `columns` [heads, blocks of a cluster, outputs, inputs].
+    `rows` is [..., inputs], and `columns` is [heads, blocks of a cluster, outputs, inputs].
     """
     width, blocks = rows.shape[-1], columns.shape[0] * CLUSTER
     first = F.pad(ordered(rows, 1), (0, PAD)).reshape(blocks, -1, width + PAD)
@@ -96,16 +111,16 @@ def _packed(rows: Tensor, sums: Tensor, row_bias: Tensor, columns: Tensor, colum
 
 
 def ordered(inputs: Tensor, steps: int) -> Tensor:
-    """The last dimension in the order in which `mma.m16n8k16` takes what lies in its own order.
+    """The last dimension reordered for the matrix instruction `mma.m16n8k16`.
 
-    Of sixteen inputs, lane l takes numbers 2 i, 2 i + 1, 2 i + 8 and 2 i + 9, where i = l % 4; it is to find what it needs in
-    so many steps in one piece.
+    Of sixteen inputs, lane l takes the numbers 2 i, 2 i + 1, 2 i + 8 and 2 i + 9, where i = l % 4. After reordering, what a
+    lane needs in `steps` such instructions lies side by side, so that it loads it in one piece.
     """
     return inputs.reshape(*inputs.shape[:-1], -1, 4, steps, 2, 2).movedim(-4, -2).flatten(-5)
 
 
 def natural(inputs: Tensor, steps: int) -> Tensor:
-    """What `ordered` made another order of."""
+    """Restores the original order: the inverse of `ordered` with the same `steps`."""
     return inputs.reshape(*inputs.shape[:-1], -1, steps, 2, 4, 2).movedim(-2, -4).flatten(-5)
 
 
@@ -115,7 +130,7 @@ def _tensors(linear: Linear) -> Pair:
 
 
 def unpack_attention(packed: Tensor, width: int) -> Unpacked:
-    """What `pack_attention` made one of: QKV and the output projection."""
+    """The weights and biases of QKV and of the output projection, from one layer that `pack_attention` packed."""
     heads = width // HEAD_WIDTH
     rows, row_bias, second = _unpacked(packed, QKV_ROWS, width, HEAD_WIDTH)
     weight, bias = (one.reshape(heads, 3, HEAD_WIDTH, -1).transpose(0, 1).flatten(0, 2) for one in (rows, row_bias))
@@ -123,30 +138,36 @@ def unpack_attention(packed: Tensor, width: int) -> Unpacked:
 
 
 def unpack_mlp(packed: Tensor, width: int) -> Unpacked:
-    """What `pack_mlp` made one of: FC1 and FC2."""
+    """The weights and biases of FC1 and FC2, from one layer that `pack_mlp` packed."""
     rows, row_bias, second = _unpacked(packed, UNIT_ROWS, width, UNITS)
     return (rows.flatten(0, 1), row_bias.flatten()), second
 
 
 def attention_numbers(width: int) -> int:
-    """How many `pack_attention` puts together for a block."""
+    """How many FP16 numbers `pack_attention` packs for each block."""
     return sum(_sizes(QKV_ROWS, width, HEAD_WIDTH))
 
 
 def mlp_numbers(width: int) -> int:
-    """How many `pack_mlp` puts together for a block."""
+    """How many FP16 numbers `pack_mlp` packs for each block."""
     return sum(_sizes(UNIT_ROWS, width, UNITS))
 
 
 def _sizes(rows: int, width: int, inputs: int) -> list[int]:
-    """Of a block's pieces: first weight, its sums and biases in FP32, second bias and weight."""
+    """The sizes of the pieces of a block, in FP16 numbers.
+
+    They are the first weight, its sums and its biases (FP32, so two numbers each), the second bias and the second weight.
+    """
     columns = width // CLUSTER
     return [rows * (width + PAD), 2 * rows, 2 * rows, columns, columns * (inputs + PAD)]
 
 
 def _unpacked(packed: Tensor, rows: int, width: int, inputs: int) -> tuple[Tensor, Tensor, Pair]:
-    """Of all blocks: the first layer's rows, [blocks, rows, width]; its bias, FP32 [blocks, rows]; the second layer, whose
-    weight is [width, heads * inputs]."""
+    """Both linear layers of all blocks, in their original order.
+
+    Returns the first layer's rows, [blocks, rows, width]; its bias, FP32 [blocks, rows]; and weight and bias of the second
+    layer, whose weight is [width, heads * inputs].
+    """
     columns = width // CLUSTER
     first, _, row_bias, column_bias, second = torch.split(packed, _sizes(rows, width, inputs), dim=1)
     by_part = natural(second.reshape(-1, CLUSTER, columns, inputs + PAD)[..., :inputs], 2)

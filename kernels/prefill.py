@@ -1,4 +1,7 @@
-"""How is a whole prompt run by our own kernels, around cuBLAS? Each kernel's launch, and all of them in order."""
+"""How do our own kernels, together with cuBLAS, run a whole prompt?
+
+This module holds the launch of each kernel, and a forward pass that runs all of them in order.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,26 @@ from .configuration import Configuration
 from .decode import LayerTensors, Linear, ModelTensors, decode_kernels
 from .launch import Kernels
 
-FLASH_HEAD_WIDTH = 64  # of the heads that flash.cu knows
+FLASH_HEAD_WIDTH = 64  # the head width that flash.cu supports
 
-_THREADS = 128  # of a block of prefill.cu
-_ROWS = 2  # of a thread there behind FC1
+_THREADS = 128  # threads of a block of prefill.cu
+_ROWS = 2  # rows that a thread of its GELU kernel computes
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], None]
-"""Causal attention of prompts from their projections, [rows, 3 * width]. Keys and values, [batch, heads, length, head
-width] each, are a cache whose beginning it fills; what is gathered goes to the last tensor, [rows, width]."""
+"""Causal attention of prompts from their projections.
+
+The arguments are the projections, [rows, 3 * width]; keys and values, [batch, heads, length, head width] each; and the output,
+[rows, width]. Keys and values are a cache, which the function fills from its beginning.
+"""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How flash.cu shares out its work: groups of four warps a block, keys of a tile, and blocks that fit a multiprocessor."""
+    """How flash.cu divides its work.
+
+    `groups` is the number of groups of four warps in a block, `tile_keys` the number of keys in a tile, and `blocks` the number
+    of blocks that fit a multiprocessor.
+    """
 
     groups: int
     tile_keys: int
@@ -35,7 +45,7 @@ class Plan:
 
     @property
     def macros(self) -> dict[str, int]:
-        """What flash.cu is compiled with."""
+        """The macros that flash.cu is compiled with."""
         return {"KEY_GROUPS": self.groups, "TILE_KEYS": self.tile_keys, "BLOCKS": self.blocks}
 
 
@@ -44,17 +54,18 @@ FEW = Plan(groups=1, tile_keys=64, blocks=2)
 MANY = Plan(groups=1, tile_keys=64, blocks=3)
 PLANS = (SHARED, FEW, MANY)
 
-# GPT-2's four widths, and those of the other heads: a multiple of 256, of 8, and neither.
+# GPT-2's four widths, and three smaller ones. One of them is a multiple of 256, the numbers of a row that a warp loads at once.
 CONFIGURATIONS = tuple(Configuration("flash.cu", plan.macros) for plan in PLANS) + tuple(
     Configuration("prefill.cu", {"WIDTH": width}) for width in (768, 1024, 1280, 1600, 256, 64, 96)
 )
 
 
 def choose_plan(blocks: int, tokens: int, multiprocessors: int) -> Plan:
-    """The fastest plan for so many blocks of queries, by measurements on an H100 (docs/prefill.md).
+    """The fastest plan for this number of blocks of queries, by measurements on an H100 (docs/prefill.md).
 
-    With hardly more blocks than multiprocessors, the longest one sets the time: its keys had better be shared. With a few
-    more, the longest ones, which start first, had better have few neighbours. With many, it is throughput that counts.
+    If there are hardly more blocks than multiprocessors, the longest block sets the time, so its keys are shared among groups.
+    If there are a few more, the longest blocks, which start first, should have few neighbours. If there are many, throughput
+    counts.
     """
     if tokens > 512 and 2 * blocks <= 3 * multiprocessors:
         return SHARED
@@ -62,16 +73,16 @@ def choose_plan(blocks: int, tokens: int, multiprocessors: int) -> Plan:
 
 
 class FlashAttention:
-    """The kernel of flash.cu on one device: an `Attention` for heads 64 wide. Nothing of the tensors is checked here."""
+    """The kernel of flash.cu on one device: an `Attention` for heads 64 wide. It does not check tensors."""
 
-    QUERIES = 64  # of a block
+    QUERIES = 64  # queries of a block
 
     def __init__(self, device: torch.device) -> None:
-        """Raises as `Kernels` does."""
+        """Raises the errors that `Kernels` raises."""
         self._kernels = {plan: Kernels("flash.cu", device, plan.macros) for plan in PLANS}
 
     def __call__(self, qkv: Tensor, keys: Tensor, values: Tensor, out: Tensor, plan: Plan | None = None) -> None:
-        """As of `Attention`; the plan by default `choose_plan`'s."""
+        """Works as `Attention` describes. Without a `plan`, `choose_plan` chooses it."""
         batch, heads, length, _ = keys.shape
         tokens = len(qkv) // batch
         grid = (batch * heads, -(-tokens // self.QUERIES))
@@ -82,12 +93,12 @@ class FlashAttention:
 
 @cache
 def flash_attention(device: int) -> FlashAttention:
-    """`FlashAttention` for a CUDA device by its index, compiled and loaded once a process."""
+    """`FlashAttention` for the CUDA device of this index. It is compiled and loaded once in each process."""
     return FlashAttention(torch.device("cuda", device))
 
 
 def torch_attention(qkv: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
-    """An `Attention` by PyTorch's own operator, which chooses among its backends."""
+    """An `Attention` that calls PyTorch's own operator, which chooses among its backends."""
     batch, heads, _, head_width = keys.shape
     query, key, value = qkv.view(batch, -1, 3, heads, head_width).permute(2, 0, 3, 1, 4).unbind(0)
     store(qkv, keys, values)
@@ -96,7 +107,7 @@ def torch_attention(qkv: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> N
 
 
 def store(qkv: Tensor, keys: Tensor, values: Tensor) -> None:
-    """Copy keys and values of projections to the beginning of the cache; the arguments as of `Attention`."""
+    """Copy keys and values from projections to the beginning of the cache. The arguments are those of `Attention`."""
     batch, heads, _, head_width = keys.shape
     _, key, value = qkv.view(batch, -1, 3, heads, head_width).permute(2, 0, 3, 1, 4).unbind(0)
     keys[:, :, : key.shape[2]].copy_(key)
@@ -104,18 +115,21 @@ def store(qkv: Tensor, keys: Tensor, values: Tensor) -> None:
 
 
 def choose_attention(device: torch.device, head_width: int) -> Attention:
-    """The attention that a prefill is best served with: ours wherever it knows the heads (docs/prefill.md says why)."""
+    """The best attention for a prefill: ours if it supports the head width, else PyTorch's.
+
+    docs/prefill.md gives the reasons.
+    """
     return flash_attention(device.index or 0) if head_width == FLASH_HEAD_WIDTH else torch_attention
 
 
 class PrefillKernels:
-    """The kernels of prefill.cu for one width on one device. Nothing of the tensors is checked here: `prefill_ops` does.
+    """The kernels of prefill.cu for one width on one device. They do not check tensors; `prefill_ops` does.
 
-    The shapes are those of `prefill_reference`.
+    Tensors have the shapes that `prefill_reference` describes.
     """
 
     def __init__(self, device: torch.device, width: int) -> None:
-        """Raises as `Kernels` does."""
+        """Raises the errors that `Kernels` raises."""
         self._kernels = Kernels("prefill.cu", device, {"WIDTH": width})
 
     def embed_norm(
@@ -127,7 +141,7 @@ class PrefillKernels:
         hidden: Tensor,
         normal: Tensor,
     ) -> None:
-        """The sum of both embeddings into `hidden`, and its layer norm into `normal`."""
+        """Write the sum of both embeddings to `hidden`, and its layer norm to `normal`."""
         rows = tokens.numel()
         arguments = (tokens, positions, *embeddings, *norm, hidden, normal, tokens.shape[1], rows, len(embeddings[0]))
         self._launch("gpt2_embed_norm", rows * 32, arguments)
@@ -138,7 +152,7 @@ class PrefillKernels:
         self._launch("gpt2_bias_gelu", -(-rows // _ROWS) * (columns // 8), (x, bias, rows))
 
     def residual_norm(self, product: Tensor, bias: Tensor, norm: tuple[Tensor, Tensor], hidden: Tensor, normal: Tensor) -> None:
-        """Add product and bias to `hidden`, in place, and put its layer norm into `normal`."""
+        """Add product and bias to `hidden`, in place, and write its layer norm to `normal`."""
         rows = len(hidden)
         self._launch("gpt2_bias_residual_norm", rows * 32, (product, bias, *norm, hidden, normal, rows))
 
@@ -148,21 +162,22 @@ class PrefillKernels:
 
 @cache
 def prefill_kernels(device: int, width: int) -> PrefillKernels:
-    """`PrefillKernels` for a CUDA device by its index, compiled and loaded once a process."""
+    """`PrefillKernels` for the CUDA device of this index. They are compiled and loaded once in each process."""
     return PrefillKernels(torch.device("cuda", device), width)
 
 
 class Prefill:
-    """A prompt's forward pass over fixed weights and a fixed cache: fit for capture into a CUDA graph.
+    """The forward pass of a prompt over fixed weights and a fixed cache. It can be captured into a CUDA graph.
 
-    It fills the cache from its beginning on. Products are cuBLAS's, the rest is ours. Only each prompt's last token goes
-    on from the last layer's attention, by the kernels of a decode step: the others have left what they must in the cache.
+    It fills the cache from its beginning. cuBLAS does the matrix products, our kernels do the rest. From the last layer's
+    attention on, only the last token of each prompt is computed, with the kernels of a decode step. The other tokens are not
+    needed any more: their keys and values are in the cache.
     """
 
     def __init__(self, model: ModelTensors, tokens: int, attention: Attention | None = None) -> None:
-        """For prompts of so many tokens; weights are FP16, `attention` is by default `choose_attention`'s.
+        """Take prompts of `tokens` tokens each. Weights are FP16. Without an `attention`, `choose_attention` chooses it.
 
-        Raises ValueError as `ModelTensors.checked_shape` does, and where the cache is too short.
+        Raises the errors of `ModelTensors.checked_shape`, and ValueError if the cache is too short or a weight is not FP16.
         """
         shape = model.checked_shape()
         batch, length = shape.batch, model.layers[0].keys.shape[2]
@@ -186,9 +201,10 @@ class Prefill:
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The next token, int64 [batch, 1], and its logits, [batch, vocab_size], of int64 [batch, tokens] at int64 [tokens].
+        """The next token, int64 [batch, 1], and its logits, [batch, vocab_size].
 
-        The positions must be 0, 1 and so on: others trap on the device. Both results are buffers, good until the next call.
+        `tokens` is int64 [batch, tokens] and `positions` int64 [tokens]. The positions must be 0, 1 and so on; others trap on
+        the device. Both results are buffers that are valid until the next call.
         """
         run, layers = self._kernels, self._model.layers
         run.embed_norm(tokens, positions, self._model.embeddings, layers[0].norm_1, self._hidden, self._normal)
@@ -206,11 +222,11 @@ class Prefill:
         return self._finish(layers[-1], positions)
 
     def _project(self, layer: LayerTensors) -> None:
-        """Queries, keys and values; their bias is added by cuBLAS, which then costs no pass of its own."""
+        """Compute queries, keys and values. cuBLAS adds their bias in the same call, so this costs no extra pass."""
         torch.addmm(_bias(layer.qkv), self._normal, layer.qkv.weight.t(), out=self._qkv)
 
     def _finish(self, layer: LayerTensors, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """The end of the last layer and the head, for the last token of each prompt."""
+        """Run the rest of the last layer and the head for the last token of each prompt."""
         run, last = self._decode, self._last
         last.copy_(self._last_rows(self._hidden))
         self._query.copy_(self._last_rows(self._qkv)[:, : last.shape[1]])
@@ -222,7 +238,7 @@ class Prefill:
         return self._token, self._logits
 
     def _last_rows(self, rows: Tensor) -> Tensor:
-        """Those of the last token of each prompt, [batch, columns]."""
+        """The rows of the last token of each prompt: [batch, columns]."""
         return rows.view(*self.shape, -1)[:, -1]
 
 

@@ -1,11 +1,13 @@
-"""How does PyTorch call a prefill's kernels? As operators `torch.ops.tracekit.*`, on a CPU by `prefill_reference`.
+"""How does PyTorch call a prefill's kernels?
 
-Shapes are those of `prefill_reference`: FP16, contiguous, one device, a batch of 1 to 16, any width that
-`decode.obstacle` lets pass. Whatever else comes raises ValueError, before anything runs. A token out of range, or a
-position that is not its place in the prompt, traps on the device.
+They are operators `torch.ops.tracekit.*`. On a CPU they run `prefill_reference`.
+
+Tensors have the shapes that `prefill_reference` describes. They are FP16, contiguous and on one device, with a batch of 1 to 16
+and any width to which `shape.obstacle` has no objection. Anything else raises ValueError before anything runs. A token out of
+range, or a position that is not its place in the prompt, traps on the device.
 """
 
-# Fakes and checks repeat an operator's parameters, all tensors: the operator itself is where they are annotated.
+# Fakes and checks repeat the parameters of an operator, which are all tensors. Only the operator itself annotates them.
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from .prefill import flash_attention as flash_kernel
 def embed_layer_norm(
     tokens: Tensor, positions: Tensor, token_embedding: Tensor, position_embedding: Tensor, gamma: Tensor, beta: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """As of `prefill_reference`."""
+    """Works as `prefill_reference.embed_layer_norm` does."""
     _check_embed(tokens, positions, token_embedding, position_embedding, gamma, beta)
     if not gamma.is_cuda:
         return reference.embed_layer_norm(tokens, positions, token_embedding, position_embedding, gamma, beta)
@@ -44,7 +46,7 @@ def _(tokens, positions, token_embedding, position_embedding, gamma, beta):
 
 @custom_op("tracekit::bias_residual_layer_norm", mutates_args=("hidden",))
 def bias_residual_layer_norm(product: Tensor, bias: Tensor, hidden: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """As of `prefill_reference`."""
+    """Works as `prefill_reference.bias_residual_layer_norm` does."""
     _check_residual(product, bias, hidden, gamma, beta)
     if not hidden.is_cuda:
         return reference.bias_residual_layer_norm(product, bias, hidden, gamma, beta)
@@ -61,7 +63,7 @@ def _(product, bias, hidden, gamma, beta):
 
 @custom_op("tracekit::bias_gelu", mutates_args=("x",))
 def bias_gelu(x: Tensor, bias: Tensor) -> None:
-    """As of `prefill_reference`; as wide as an MLP is inside."""
+    """Works as `prefill_reference.bias_gelu` does, for tensors four times as wide as a model."""
     width = _check_gelu(x, bias)
     if not x.is_cuda:
         return reference.bias_gelu(x, bias)
@@ -76,7 +78,7 @@ def _(x, bias):
 
 @custom_op("tracekit::flash_attention", mutates_args=("keys", "values"))
 def flash_attention(qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """As of `prefill_reference`, for heads 64 wide."""
+    """Works as `prefill_reference.flash_attention` does, for heads 64 wide."""
     _check_attention(qkv, keys, values)
     if not qkv.is_cuda:
         return reference.flash_attention(qkv, keys, values)
@@ -122,7 +124,7 @@ def _check_residual(product, bias, hidden, gamma, beta) -> None:
 
 
 def _check_gelu(x, bias) -> int:
-    """The width of the model that such an MLP belongs to."""
+    """The width of the model whose MLP is as wide inside as `x`. Raises ValueError if there is none or tensors do not fit."""
     op, columns = "bias_gelu", _length("bias_gelu", "bias", bias)
     if columns % 4:
         raise ValueError(f"{op}: {columns} columns are not four times a width")

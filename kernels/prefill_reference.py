@@ -1,7 +1,9 @@
-"""What must each kernel of a prefill compute? The same in plain PyTorch, in FP32 inside; on a CPU this is what runs.
+"""What must each kernel of a prefill compute?
 
-Shapes: `rows` are the tokens of all prompts, [batch * tokens]; hidden states are [rows, width]; the KV cache is
-[batch, heads, length, head width]. Those that change an argument in place say so.
+These are the same computations in plain PyTorch, with FP32 inside. On a CPU, the operators run them.
+
+Shapes: `rows` counts the tokens of all prompts, batch * tokens. Hidden states are [rows, width]. The KV cache is [batch, heads,
+length, head width]. A function that changes an argument in place says so.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from torch import Tensor
 def embed_layer_norm(
     tokens: Tensor, positions: Tensor, token_embedding: Tensor, position_embedding: Tensor, gamma: Tensor, beta: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The sum of both embeddings of tokens, int64 [batch, tokens], and its layer norm: both [rows, width].
+    """The sum of both embeddings of `tokens`, int64 [batch, tokens], and its layer norm: both [rows, width].
 
-    `positions`, int64 [tokens], are 0, 1 and so on. Raises ValueError where they are not.
+    `positions`, int64 [tokens], must be 0, 1 and so on. Raises ValueError if they are not.
     """
     if not positions.equal(torch.arange(len(positions), device=positions.device)):
         raise ValueError("embed_layer_norm: a prompt's positions must be 0, 1 and so on")
@@ -25,22 +27,25 @@ def embed_layer_norm(
 
 
 def bias_residual_layer_norm(product: Tensor, bias: Tensor, hidden: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """`product` and `bias` are added to `hidden` in place; its layer norm is what comes out. All but bias [rows, width]."""
+    """Add `product` and `bias` to `hidden` in place, and return the layer norm of the sum.
+
+    All tensors are [rows, width], except `bias`, `gamma` and `beta`, which are [width].
+    """
     dtype = _wide(hidden)
     hidden.copy_(hidden.to(dtype) + product.to(dtype) + bias.to(dtype))
     return _layer_norm(hidden, gamma, beta)
 
 
 def bias_gelu(x: Tensor, bias: Tensor) -> None:
-    """x becomes GELU(x + bias), in its tanh form, in place: [rows, columns]."""
+    """Replace `x`, [rows, columns], by GELU(x + bias) in place. GELU has its tanh form."""
     dtype = _wide(x)
     x.copy_(F.gelu(x.to(dtype) + bias.to(dtype), approximate="tanh"))
 
 
 def flash_attention(qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """What each query gathers from its prompt's tokens up to its own: [rows, 3 * width] to [rows, width].
+    """Causal attention: each query reads the tokens of its prompt up to its own. From [rows, 3 * width] to [rows, width].
 
-    Keys and values move to the beginning of the cache, in place.
+    Keys and values are written to the beginning of the cache, in place.
     """
     batch, heads, _, head_width = keys.shape
     query, key, value = qkv.view(batch, -1, 3, heads, head_width).permute(2, 0, 3, 1, 4).unbind(0)
@@ -58,5 +63,5 @@ def _layer_norm(hidden: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
 
 
 def _wide(like: Tensor) -> torch.dtype:
-    """FP32, or FP64 where the tensors are that already."""
+    """FP32, or FP64 for tensors that are FP64 already."""
     return torch.promote_types(like.dtype, torch.float32)

@@ -1,8 +1,10 @@
-"""What must each fused kernel compute? The same in plain PyTorch, in FP32 inside; on a CPU this is what runs.
+"""What must each fused kernel compute?
 
-Shapes: hidden states are [batch, width], one token a sequence; the KV cache is [batch, heads, length, head width];
-`position`, int64 [1], is where the token stands. Results have the dtype of the hidden states or the query. A weight is
-[outputs, inputs], FP16 or, with a `scale` of [outputs], INT8 as `quantize` makes it.
+These are the same computations in plain PyTorch, with FP32 inside. On a CPU, the operators run them.
+
+Shapes: hidden states are [batch, width], with one token for each sequence. The KV cache is [batch, heads, length, head width].
+`position`, int64 [1], is the position of the token. Results have the dtype of the hidden states or of the query. A weight is
+[outputs, inputs]: FP16, or INT8 with a `scale`, [outputs], as `quantize` makes it.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from torch import Tensor
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A weight in INT8, and the FP32 scale of each output: symmetric, an output at a time, to the nearest.
+    """A weight in INT8, and the FP32 scale of each output.
 
-    scale = max |row| / 127 (1 for a row of zeros) and number = round(row / scale), from -127 to 127: a number times its
-    scale is at most half a scale off.
+    The quantisation is symmetric, has one scale for each output, and rounds to the nearest number. scale = max |row| / 127 (1
+    for a row of zeros) and number = round(row / scale), from -127 to 127. So a number times its scale is at most half a scale
+    off.
     """
     wide = weight.float()
     scale = wide.abs().amax(dim=1) / 127
@@ -27,7 +30,7 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor | None = None) -> Tensor:
-    """A linear layer, unrounded: [batch, inputs] to [batch, outputs]."""
+    """A linear layer, from [batch, inputs] to [batch, outputs]. The result is not rounded."""
     wide = _wide(x)
     product = F.linear(wide(x), wide(weight))
     if scale is not None:
@@ -38,13 +41,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor | None 
 def norm_linear(
     hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor | None = None
 ) -> Tensor:
-    """Layer norm and a linear layer, unrounded: [batch, width] to [batch, outputs]."""
+    """Layer norm and a linear layer, from [batch, width] to [batch, outputs]. The result is not rounded."""
     wide = _wide(hidden)
     return linear(F.layer_norm(wide(hidden), gamma.shape, wide(gamma), wide(beta)), weight, bias, scale)
 
 
 def embed(tokens: Tensor, position: Tensor, token_embedding: Tensor, position_embedding: Tensor) -> Tensor:
-    """The sum of both embeddings of tokens, int64 [batch, 1]: [batch, width]."""
+    """The sum of both embeddings of `tokens`, int64 [batch, 1]: [batch, width]."""
     return token_embedding[tokens[:, 0]] + position_embedding[position]
 
 
@@ -59,7 +62,10 @@ def norm_qkv(
     values: Tensor,
     scale: Tensor | None = None,
 ) -> Tensor:
-    """The query, [batch, width]; the token's key and value go into the cache. `weight` is [3 * width, width]."""
+    """Layer norm and QKV. Returns the query, [batch, width]; the token's key and value go into the cache in place.
+
+    `weight` is [3 * width, width].
+    """
     batch, heads, _, head_width = keys.shape
     query, key, value = norm_linear(hidden, gamma, beta, weight, bias, scale).to(hidden.dtype).chunk(3, dim=-1)
     keys.index_copy_(2, position, key.view(batch, heads, 1, head_width))
@@ -68,11 +74,11 @@ def norm_qkv(
 
 
 def attention(query: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """What each head's query, [batch, width], gathers from the tokens up to `position`: the same shape."""
+    """Attention of each head's query, [batch, width], over the tokens up to `position`: [batch, width]."""
     batch, heads, length, head_width = keys.shape
     wide = _wide(query)
     seen = torch.arange(length, device=query.device) <= position
-    # Rows that nothing wrote yet may hold anything, and 0 * NaN is NaN: they are replaced, not only given no weight.
+    # Rows that were never written may hold NaN, and 0 * NaN is NaN. So they are replaced; a weight of 0 is not enough.
     k, v = (torch.where(seen[:, None], wide(cached), 0.0) for cached in (keys, values))
     scores = (k @ wide(query).view(batch, heads, head_width, 1)).squeeze(-1) * head_width**-0.5
     shares = scores.masked_fill(~seen, float("-inf")).softmax(-1)
@@ -81,26 +87,35 @@ def attention(query: Tensor, position: Tensor, keys: Tensor, values: Tensor) -> 
 
 
 def linear_residual(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, scale: Tensor | None = None) -> Tensor:
-    """A linear layer, [batch, inputs] and [width, inputs], whose result is added to `residual`: [batch, width]."""
+    """A linear layer whose result is added to `residual`: [batch, width].
+
+    `x` is [batch, inputs], and `weight` is [width, inputs].
+    """
     return residual + linear(x, weight, bias, scale).to(x.dtype)
 
 
 def norm_fc1_gelu(
     hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, bias: Tensor, scale: Tensor | None = None
 ) -> Tensor:
-    """Layer norm, a linear layer of weight [4 * width, width] and GELU in its tanh form: [batch, 4 * width]."""
+    """Layer norm, a linear layer and GELU in its tanh form: [batch, 4 * width].
+
+    `weight` is [4 * width, width].
+    """
     return F.gelu(norm_linear(hidden, gamma, beta, weight, bias, scale), approximate="tanh").to(hidden.dtype)
 
 
 def norm_lm_head(
     hidden: Tensor, gamma: Tensor, beta: Tensor, weight: Tensor, scale: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The most likely token, int64 [batch, 1], and all logits, [batch, vocab_size]; it is chosen before they are rounded."""
+    """The most likely token, int64 [batch, 1], and all logits, [batch, vocab_size].
+
+    The token is chosen before the logits are rounded.
+    """
     logits = norm_linear(hidden, gamma, beta, weight, None, scale)
     return logits.argmax(-1, keepdim=True), logits.to(hidden.dtype)
 
 
 def _wide(like: Tensor) -> Callable[[Tensor], Tensor]:
-    """A conversion to FP32, or of FP64 to itself."""
+    """A conversion to FP32. FP64 stays FP64."""
     dtype = torch.promote_types(like.dtype, torch.float32)
     return lambda tensor: tensor.to(dtype)

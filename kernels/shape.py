@@ -1,16 +1,16 @@
-"""Which models can our own decode step run, and how is a kernel's work shared out over blocks and warps?"""
+"""Which models can our own decode step run, and how do a kernel's blocks and warps share its work?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MOST_SEQUENCES = 16  # of a batch
-WIDEST = 1600  # GPT-2 XL's embedding
+MOST_SEQUENCES = 16  # sequences of a batch
+WIDEST = 1600  # the width of GPT-2 XL
 HEAD_WIDTHS = (32, 64, 128)
 
 
 def obstacle(width: int, head_width: int, batch: int) -> str | None:
-    """Why the kernels cannot run a model of this shape, and None where they can."""
+    """Why the kernels cannot run a model of this shape; None if they can."""
     if head_width not in HEAD_WIDTHS:
         return f"heads must be {', '.join(map(str, HEAD_WIDTHS[:-1]))} or {HEAD_WIDTHS[-1]} wide, not {head_width}"
     if width % head_width or not 0 < width <= WIDEST:
@@ -22,9 +22,10 @@ def obstacle(width: int, head_width: int, batch: int) -> str | None:
 
 @dataclass(frozen=True)
 class Rows:
-    """Outputs of a block, multiples of 8: of a layer behind a layer norm, and of one before a residual connection.
+    """How many outputs a block computes, a multiple of 8.
 
-    The latter divide the width.
+    `norm` is for a layer behind a layer norm, `residual` for a layer before a residual connection. `residual` divides the
+    width.
     """
 
     norm: int
@@ -33,7 +34,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's shape and the batch, without `obstacle`, and how the work is shared out: what decode.cu is compiled for."""
+    """The shape of a model and the batch, to which there is no `obstacle`, and how blocks and warps share the work.
+
+    decode.cu is compiled for one such shape.
+    """
 
     width: int
     head_width: int
@@ -41,25 +45,26 @@ class Shape:
 
     @property
     def heads(self) -> int:
-        """Of attention."""
+        """The number of attention heads."""
         return self.width // self.head_width
 
     @property
     def warps(self) -> int:
-        """Of a block of a layer with `width` inputs: each has at most 128 of them."""
+        """The number of warps in a block of a layer with `width` inputs. Each warp has at most 128 of these inputs."""
         return max(8, -(-self.width // 128))
 
     @property
     def wide_warps(self) -> int:
-        """Of a block of the layer with four times as many inputs."""
+        """The number of warps in a block of the layer with four times as many inputs."""
         return 16
 
     @property
     def fp16_rows(self) -> Rows:
-        """For FP16 weights, as measured on an H100 (docs/kernels.md).
+        """How many outputs a block computes with FP16 weights, as measured on an H100 (docs/kernels.md).
 
-        With one sequence, twice the blocks stream weights sooner; with more, each block reads all of their activations,
-        and with two sequences a lane the norm is worth sharing among more outputs.
+        With one sequence, twice as many blocks start to stream weights sooner. With more sequences, each block has to read all
+        of their activations, so fewer blocks are better. If a lane holds two sequences, it pays to share the norm among more
+        outputs.
         """
         if self.batch == 1:
             return Rows(norm=16, residual=8)
@@ -67,12 +72,15 @@ class Shape:
 
     @property
     def int8_rows(self) -> Rows:
-        """The same for INT8 weights; with one sequence, twice the outputs, which are as many bytes."""
+        """How many outputs a block computes with INT8 weights.
+
+        With one sequence, twice as many as with FP16 behind a norm, which are as many bytes.
+        """
         return Rows(norm=32 if self.batch == 1 else 16, residual=16)
 
     @property
     def macros(self) -> dict[str, int]:
-        """What decode.cu asks for."""
+        """The macros that decode.cu needs."""
         return {
             "WIDTH": self.width,
             "HEAD_WIDTH": self.head_width,

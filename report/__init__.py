@@ -1,1 +1,1 @@
-"""From an analysis bundle to one self-contained HTML file."""
+"""Turns an analysis bundle into one self-contained HTML file."""

@@ -1,4 +1,4 @@
-"""Into which parts does the GPU's span fall?"""
+"""Which parts is the GPU's span made of?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from .legend import CAUSES, FAMILIES, Term, family
 
 @dataclass(frozen=True)
 class BudgetPart:
-    """One piece of the span. `raw_ns` is what was measured; `time_ns` what it takes of the span once overlap is scaled away."""
+    """One part of the span, in ns.
+
+    `raw_ns` is the time that was measured. `time_ns` is the part of the span, scaled down where streams overlap.
+    """
 
     term: Term
     time_ns: float
@@ -25,7 +28,7 @@ class BudgetPart:
 
 @dataclass(frozen=True)
 class Budget:
-    """The GPU's span, busy by family and idle by cause."""
+    """The GPU's span in ns: busy time by family and idle time by cause."""
 
     span_ns: int
     busy_ns: int
@@ -35,7 +38,7 @@ class Budget:
 
     @property
     def raw_busy_ns(self) -> int:
-        """The sum over all GPU events, which exceeds `busy_ns` where streams overlap."""
+        """The sum of all GPU events, in ns. It exceeds `busy_ns` where streams overlap."""
         return sum(part.raw_ns for part in self.busy)
 
     @property
@@ -43,12 +46,12 @@ class Budget:
         return self.raw_busy_ns > self.busy_ns
 
     def share(self, time_ns: float) -> float:
-        """Of the span."""
+        """A time in ns as a share of the span; 0 without a span."""
         return time_ns / self.span_ns if self.span_ns else 0.0
 
 
 def budget(trace: TraceBundle) -> Budget | None:
-    """The time budget of a trace, or None where no GPU event was recorded."""
+    """The time budget of a trace. None if no GPU event was recorded."""
     gpu = trace.gpu
     if gpu is None:
         return None
@@ -71,6 +74,6 @@ def budget(trace: TraceBundle) -> Budget | None:
 
 
 def figure(entry: Mapping[str, Any] | None, key: str) -> int:
-    """A whole number from the document; 0 where it is absent or not a number."""
+    """A figure of the document as a whole number; 0 if it is absent or not a number."""
     value = (entry or {}).get(key)
     return int(value) if is_number(value) else 0

@@ -1,4 +1,4 @@
-"""What does an analysis bundle hold, and is it whole?"""
+"""What is in an analysis bundle, and is it complete?"""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TraceBundle:
         return device if isinstance(device, dict) else {}
 
     def rows(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
-        """The first `limit` rows of a table, or all, as dicts."""
+        """The first `limit` rows of a table as dicts; all rows without a limit."""
         whole = self.tables[table]
         rows: list[dict[str, Any]] = (whole if limit is None else whole.slice(0, limit)).to_pylist()
         return rows
@@ -65,7 +65,7 @@ class TraceBundle:
         return values
 
     def documents(self, key: str) -> list[dict[str, Any]]:
-        """A list of objects from the document, such as `families`; empty where it is absent."""
+        """A list of objects from the document, such as `families`; empty if it is absent."""
         return [entry for entry in self.document.get(key) or () if isinstance(entry, dict)]
 
 
@@ -84,7 +84,7 @@ class RunBundle:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was given and could not be analysed."""
+    """A file that was given to `tracekit analyze` but could not be analysed."""
 
     path: str
     reason: str
@@ -92,7 +92,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A whole analysis: what `tracekit analyze` left in a directory."""
+    """A whole analysis, as `tracekit analyze` wrote it to a directory."""
 
     version: str
     traces: tuple[TraceBundle, ...]
@@ -101,7 +101,7 @@ class Bundle:
 
 
 def read_bundle(directory: Path) -> Bundle:
-    """Read and validate `directory`. Raises BundleError, naming what is wrong, where, and the mend."""
+    """Read and check the bundle in `directory`. Raises BundleError, which names what is wrong, where, and how to correct it."""
     document = read_document(directory)
     traces = tuple(TraceBundle(entry, read_tables(directory, entry, _columns(TABLES))) for entry in document["traces"])
     found = document.get("runs")

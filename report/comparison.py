@@ -23,7 +23,7 @@ _TOP_KERNELS = 20
 
 @dataclass(frozen=True)
 class Comparison:
-    """The opening of a dossier of several traces. `caution` says what forbids to compare their times."""
+    """The first section of a dossier of several traces. `caution` says why their times must not be compared, if so."""
 
     lead: str
     results: results.Results | None
@@ -36,7 +36,7 @@ class Comparison:
 
 
 def compare_traces(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Comparison:
-    """Busy, idle and kernel time, families and top kernels of several traces."""
+    """Compare several traces: busy, idle and kernel time, families, and the kernels with the most time."""
     known = any(parts is not None and parts.span_ns for parts in map(budget, traces))
     comparable = len(_devices(traces)) == 1
     return Comparison(
@@ -52,7 +52,7 @@ def compare_traces(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Comp
 
 
 def _devices(traces: Sequence[TraceBundle]) -> set[str]:
-    """The devices that did GPU work."""
+    """The names of the devices that did GPU work."""
     return {run.device_name(trace) for trace in traces if trace.gpu}
 
 
@@ -81,7 +81,7 @@ def _overview(traces: Sequence[TraceBundle], labels: Sequence[str]) -> TableView
         Column("Complete", "text", "whether every launch has its kernel"),
     ]
     rows = [_overview_row(trace, label, f"t{at}") for at, (trace, label) in enumerate(zip(traces, labels, strict=True))]
-    # A column that no trace fills is noise.
+    # Leave out columns in which no trace has a value.
     kept = [at for at in range(len(columns)) if any(row[at].text not in ("", MISSING) for row in rows)]
     return TableView(
         key="overview",
@@ -115,7 +115,7 @@ def _overview_row(trace: TraceBundle, label: str, key: str) -> list[Cell]:
 
 
 def _kernels(traces: Sequence[TraceBundle], labels: Sequence[str]) -> TableView:
-    """The kernels with the most time over all traces, a column a trace that has any."""
+    """The kernels with the most time over all traces, with one column for each trace that has kernels."""
     shown = [at for at, trace in enumerate(traces) if trace.tables["kernels"].num_rows]
     times: dict[str, dict[int, int]] = defaultdict(dict)
     families: dict[str, str] = {}

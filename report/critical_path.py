@@ -1,4 +1,4 @@
-"""Which chain of events did the time depend on?"""
+"""Which chain of events determined the time?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVENTS = 60
 
 @dataclass(frozen=True)
 class CriticalPathView:
-    """The section as it will stand on the page; `reason` says why there is nothing else."""
+    """The section on the critical path. If there is no path, `reason` says why and the rest is empty."""
 
     reason: str
     headline: str = ""
@@ -28,7 +28,7 @@ class CriticalPathView:
 
 
 def critical_path_view(trace: TraceBundle) -> CriticalPathView | None:
-    """The critical path of a trace; None where it was not asked for."""
+    """The section on the critical path of a trace. None if the path was not asked for."""
     found = trace.document.get("critical_path")
     if not isinstance(found, dict):
         return None
@@ -52,7 +52,7 @@ def _headline(found: Mapping[str, Any], bounds: Sequence[Row]) -> str:
 
 
 def _chart(bounds: Sequence[Row]) -> dict[str, Any]:
-    """One bar a kind of time, its length the time."""
+    """One bar for each kind of time; its length is the time."""
     return figures.ranked([(str(term(PATH_SEGMENTS, row["kind"])), row["time_ns"]) for row in bounds], "--busy")
 
 

@@ -1,7 +1,8 @@
-"""What do the charts show? Plotly figures as plain JSON values; their colours are names that the page resolves.
+"""What do the charts show?
 
-Colours are CSS custom properties (`--gemm`), so that one figure serves the light and the dark page; dossier.js puts in
-the values. Names are escaped for Plotly, which reads tags and entities in every label.
+Each chart is a Plotly figure, as plain JSON values. Its colours are CSS custom properties (`--gemm`), so that one figure serves
+the light and the dark page; dossier.js replaces them by the page's values. Names are escaped for Plotly, which reads tags and
+entities in every label.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _PERCENT = {"range": [0, 100], "tickvals": [0, 25, 50, 75, 100], "ticktext": ["0
 
 
 def time_budget(parts: Budget) -> Figure:
-    """The span as one bar, and below it its busy and its idle part, each drawn out to full width."""
+    """The span as one bar. Below it, its busy and its idle part are drawn, each stretched to the full width."""
     rows = [("Span", parts.span_ns, [*parts.busy, *parts.idle])]
     if parts.busy_ns:
         rows.append(("Busy", parts.busy_ns, [*parts.busy]))
@@ -53,14 +54,17 @@ def time_budget(parts: Budget) -> Figure:
     ticks = [f"<b>{name}</b><br>{duration(total)}" for name, total, _ in rows]
     layout = _stacked(len(rows), left=86)
     layout["yaxis"] |= {"ticktext": ticks, "tickvals": [-index for index in range(len(rows))]}
-    # A label that does not fit its segment is left out, not drawn sideways or tiny; the ledger below names it.
+    # A label that does not fit its segment is left out, not drawn sideways or tiny. The table below the chart names it.
     layout["uniformtext"] = {"mode": "hide", "minsize": 11}
     layout["xaxis"] |= _PERCENT
     return {"data": data, "layout": layout}
 
 
 def spans(traces: Sequence[TraceBundle], labels: Sequence[str], *, absolute: bool) -> Figure:
-    """Busy time and idle time by cause: in time on one scale, or as shares where the times do not compare."""
+    """Busy time and idle time by cause, one bar for each trace.
+
+    All bars have one time scale if `absolute`; else they are shares, because the times cannot be compared.
+    """
     known = [(label, parts) for label, parts in _budgets(traces, labels) if parts.span_ns]
     scale, unit = duration_unit(max((parts.span_ns for _, parts in known), default=0))
     data = []
@@ -83,7 +87,7 @@ def spans(traces: Sequence[TraceBundle], labels: Sequence[str], *, absolute: boo
 
 
 def families(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Figure:
-    """Which share of each trace's kernel and copy time a family has."""
+    """The share of each family in each trace's kernel and copy time."""
     known = [(label, parts) for label, parts in _budgets(traces, labels) if parts.raw_busy_ns]
     data = []
     for key, term in FAMILIES.items():
@@ -107,7 +111,7 @@ def families(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Figure:
 
 
 def stacked_bars(labels: Sequence[str], parts: Sequence[tuple[Term, Sequence[int]]]) -> Figure:
-    """Times in ns as one bar a label, each made of the same parts."""
+    """Times in ns as one stacked bar for each label. All bars have the same parts."""
     totals = [sum(values) for values in zip(*(values for _, values in parts), strict=True)]
     scale, unit = duration_unit(max(totals, default=0))
     data = [
@@ -129,7 +133,7 @@ def stacked_bars(labels: Sequence[str], parts: Sequence[tuple[Term, Sequence[int
 
 
 def gap_scatter(trace: TraceBundle) -> Figure:
-    """When the GPU is idle, and for how long: one point a gap."""
+    """When the GPU is idle, and for how long, with one point for each gap."""
     rows = [row for row in trace.rows("gaps") if row["duration_ns"]]
     scale, unit = duration_unit(max((row["start_ns"] for row in rows), default=0))
     data = []
@@ -161,14 +165,14 @@ def gap_scatter(trace: TraceBundle) -> Figure:
 
 
 def operators(trace: TraceBundle, limit: int = 12) -> Figure:
-    """The operators with the most self time: the answer of a trace without GPU work."""
+    """The operators with the most self time. This is the chart of a trace without GPU work."""
     rows = [row for row in trace.rows("operators", limit) if row["host_self_ns"]]
     return ranked([(shorten(str(row["name"])), row["host_self_ns"]) for row in rows], "--busy")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A layer's share of the GPU time and of the host time."""
+    """A layer's share of the GPU time and its share of the host time."""
 
     path: str
     gpu: float
@@ -176,7 +180,7 @@ class Mark:
 
 
 def layers(marks: Sequence[Mark]) -> Figure:
-    """Each layer's share of GPU time and of host time, and the line between the two."""
+    """Each layer's shares of GPU time and of host time as two marks, with a line between them."""
     rows = [-at for at in range(len(marks))]
     between = {
         "type": "scatter",
@@ -215,7 +219,7 @@ def layers(marks: Sequence[Mark]) -> Figure:
 
 @dataclass(frozen=True)
 class Point:
-    """A kernel in the roofline: FLOPs a byte, 1e12 FLOPs a second, and how long it ran."""
+    """A kernel in the roofline chart: its FLOPs per byte, its rate in 1e12 FLOPs a second, and its time in ns."""
 
     name: str
     term: Term
@@ -226,8 +230,8 @@ class Point:
 
 
 def roofline(points: Sequence[Point], peaks: Mapping[str, float], memory_gb_s: float) -> Figure:
-    """Kernels by arithmetic intensity and rate on logarithmic axes, and for each peak the roof above them."""
-    # A little room on both sides, and every roof's ridge in sight.
+    """Kernels by arithmetic intensity and rate, on logarithmic axes, with one roof line for each peak."""
+    # Some space on both sides, and the ridge point of every roof inside the chart.
     low = min(point.intensity for point in points) / 2
     high = max(*(point.intensity for point in points), *(1e3 * peak / memory_gb_s for peak in peaks.values())) * 4
     data: list[Figure] = []
@@ -282,7 +286,7 @@ def roofline(points: Sequence[Point], peaks: Mapping[str, float], memory_gb_s: f
 
 
 def _idle_parts(known: Sequence[tuple[str, Budget]]) -> list[tuple[str, str, list[float]]]:
-    """Label, colour and times, one a trace, of every cause that any trace has."""
+    """Label, colour and times in ns of every cause that any trace has, with one time for each trace."""
     found = []
     for term in CAUSES.values():
         values = [sum(part.time_ns for part in parts.idle if part.term == term) for _, parts in known]
@@ -292,13 +296,13 @@ def _idle_parts(known: Sequence[tuple[str, Budget]]) -> list[tuple[str, str, lis
 
 
 def _budgets(traces: Sequence[TraceBundle], labels: Sequence[str]) -> list[tuple[str, Budget]]:
-    """Of those traces that have GPU work."""
+    """The labels and time budgets of the traces that have GPU work."""
     known = ((label, budget(trace)) for label, trace in zip(labels, traces, strict=True))
     return [(label, parts) for label, parts in known if parts is not None]
 
 
 def ranked(entries: Sequence[tuple[str, int]], token: str) -> Figure:
-    """A bar an entry, its name above it and its time beside it, in the order given."""
+    """One bar for each entry, in the order given, with its name above it and its time beside it."""
     data = [
         {
             **_trace("time", token),
@@ -311,7 +315,7 @@ def ranked(entries: Sequence[tuple[str, int]], token: str) -> Figure:
         }
     ]
     layout = _named([name for name, _ in entries])
-    # Every bar carries its value, so an axis would only repeat them.
+    # Every bar shows its value, so an axis would only repeat it.
     layout["xaxis"] |= {"visible": False, "rangemode": "tozero"}
     layout["margin"] |= {"r": 70, "b": 4}
     return {"data": data, "layout": layout}
@@ -336,7 +340,7 @@ def _bar(part: BudgetPart, x: list[float], y: list[int], text: list[str], hover:
 def _trace(name: str, token: str, *, pattern: bool = False) -> Figure:
     marker: Figure = {"color": token, "line": {"color": "--surface", "width": 1}}
     if pattern:
-        # Hatching says that nothing ran here, and tells idle from busy without colour.
+        # Hatching means that nothing ran here. It tells idle from busy without colour.
         marker["pattern"] = {"shape": "/", "fillmode": "overlay", "fgcolor": "--hatch", "size": 6, "solidity": 0.18}
     return {
         "type": "bar",
@@ -350,7 +354,7 @@ def _trace(name: str, token: str, *, pattern: bool = False) -> Figure:
 
 
 def _named(labels: Sequence[str], row: int = _ROW) -> Figure:
-    """Bars with their names above them: however narrow the page is, no name is cut by a margin."""
+    """The layout of bars with their names above them. So a margin never cuts a name, however narrow the page is."""
     layout = _stacked(len(labels), left=4, row=row)
     layout["yaxis"] |= {"showticklabels": False}
     layout["annotations"] = [
@@ -412,7 +416,7 @@ def _axis() -> Figure:
 
 
 def _with_legend(layout: Figure) -> Figure:
-    """The same layout with a line for the legend above, which must not take its room from the bars."""
+    """The same layout with a line for the legend above it. The figure gets higher, so the bars keep their space."""
     legend = {
         "orientation": "h",
         "x": 0,
@@ -428,13 +432,16 @@ def _with_legend(layout: Figure) -> Figure:
 
 
 def _log_ticks(durations: Sequence[int]) -> Figure:
-    """Decades with their units, as `1 µs`, `10 µs`, `1 ms`: a logarithmic axis of bare numbers has none."""
+    """Ticks at powers of ten with their units, such as `1 µs`, `10 µs`, `1 ms`.
+
+    Plotly would show numbers without a unit on a logarithmic axis.
+    """
     if not durations:
         return {}
     low, high = math.floor(math.log10(min(durations))), math.ceil(math.log10(max(durations)))
     decades = range(low, max(high, low + 1) + 1)
     texts = [duration(10**power).replace(".00", "").replace("10.0", "10") for power in decades]
-    # The axis is in microseconds, as Plotly picks ranges best near 1.
+    # The axis is in microseconds, because Plotly chooses ranges best for values near 1.
     return {
         "tickvals": [10.0 ** (power - 3) for power in decades],
         "ticktext": texts,
@@ -454,5 +461,5 @@ def _hover(label: str, time_ns: float, share: str) -> str:
 
 
 def plotly_text(text: str) -> str:
-    """`text` so that Plotly, which reads tags and entities in every label, shows it as it is."""
+    """`text`, escaped so that Plotly shows it unchanged. Plotly reads tags and entities in every label."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

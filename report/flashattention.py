@@ -1,7 +1,7 @@
-"""Can FlashAttention run on a T4, and what would it be worth there?
+"""Can FlashAttention run on a T4, and what would it gain there?
 
-Nothing of this section was measured: instructions are what an assembler takes, limits and peaks are NVIDIA's, statements
-are quoted, and shares are computed here from a model's shape. Each says which it is.
+Nothing in this section was measured. An assembler decided which instructions exist. Limits and peaks are NVIDIA's. Statements
+are quoted. Shares are computed here from the shape of a model. The section says for each of them where it comes from.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .tables import Cell, Column, TableView, count_cell, share_cell
 
 _TURING = (7, 5)
 _AMPERE = (8, 0)
-_HALF = 2  # bytes of a number in FP16
+_HALF = 2  # bytes of an FP16 number
 _CONTEXTS = (64, 256, 1024)
 _PROMPTS = (512, 1024)
 _SMALL = Model("gpt2", vocab_size=50257, context=1024, layers=12, heads=12, width=768, parameters=124_439_808)
 
-# What kernels/flash.cu does with each instruction of tracekit.architectures, or without it.
+# How kernels/flash.cu uses each instruction of tracekit.architectures, or what it does instead.
 _OURS = {
     "ldmatrix": "used for keys and values",
     "mma m16n8k8, FP16": "used for both products",
@@ -39,7 +39,7 @@ _OURS = {
 
 @dataclass(frozen=True)
 class FlashAttentionView:
-    """The section: its answer in a sentence or two, what the hardware has, the study's words, and two tables of shares."""
+    """The section: an answer in one or two sentences, the hardware, the study's statements, and two tables of shares."""
 
     answer: str
     hardware: TableView
@@ -49,7 +49,10 @@ class FlashAttentionView:
 
 
 def flash_attention(traces: Sequence[TraceBundle]) -> FlashAttentionView | None:
-    """The section, where it matters: a trace of a Turing device, or a run of the model that the quoted study is about."""
+    """The section. None if no trace gives a reason to show it.
+
+    It is shown for a trace of a Turing device, and for a run of the model that the quoted study is about.
+    """
     models = [found.model for trace in traces if (found := trace.manifest) is not None]
     turing = any(str(trace.device.get("compute_capability")) == "7.5" for trace in traces)
     if not turing and not any(model.name == quoted().source.model for model in models):
@@ -60,9 +63,10 @@ def flash_attention(traces: Sequence[TraceBundle]) -> FlashAttentionView | None:
 
 
 def decode_bytes(model: Model, context: int) -> tuple[int, int]:
-    """What one decode step reads in FP16, batch 1: all weights but the embeddings of other tokens, and the KV cache.
+    """The bytes of weights and the bytes of KV cache that one decode step reads, in FP16 at batch 1.
 
-    A block has 12 width² weights, and 13 width of biases and layer norms; then come a layer norm and the LM head.
+    The weights are all but the embeddings of other tokens. A block has 12 width² weights, and 13 width numbers in its biases
+    and layer norms. Then come a layer norm and the LM head.
     """
     width = model.width
     weights = model.layers * (12 * width**2 + 13 * width) + 2 * width + model.vocab_size * width
@@ -70,22 +74,22 @@ def decode_bytes(model: Model, context: int) -> tuple[int, int]:
 
 
 def prefill_flops(model: Model, tokens: int) -> tuple[int, int]:
-    """FLOPs of a prompt: of its linear layers, and of causal attention, whose token t sees t tokens.
+    """The FLOPs of a prompt: those of its linear layers, and those of causal attention, in which token t sees t tokens.
 
-    A multiply and an add are two: 24 width² a token and block, the LM head for the last token alone; two products of
-    width a pair of tokens that see each other.
+    A multiply and an add count as two. Linear layers take 24 width² for each token and block, and the LM head runs for the last
+    token only. Attention has two products of length width for each pair of tokens that see each other.
     """
     width, pairs = model.width, tokens * (tokens + 1) // 2
     return 24 * tokens * width**2 * model.layers + 2 * width * model.vocab_size, 4 * width * pairs * model.layers
 
 
 def score_bytes(model: Model, tokens: int) -> int:
-    """The scores of all heads and blocks of a prompt in FP16, written once, as attention without fusion has them."""
+    """The bytes of the scores of all heads and blocks of a prompt in FP16. Attention without fusion writes them once."""
     return _HALF * model.layers * model.heads * tokens**2
 
 
 def _sound(model: Model) -> bool:
-    """Whether the shape is one: a bundle may come from anybody."""
+    """Whether all sizes of the model's shape are positive. Anybody may have written the bundle."""
     return min(model.vocab_size, model.layers, model.heads, model.width, model.context) > 0
 
 
@@ -150,7 +154,7 @@ def _statements() -> TableView:
 
 
 def _findings() -> tuple[tuple[str, str], ...]:
-    """What we find on each of the study's statements, and how."""
+    """What we find about each of the study's statements, and by what means."""
     turing, ampere = multiprocessor(_TURING), multiprocessor(_AMPERE)
     return (
         (
@@ -174,7 +178,7 @@ def _findings() -> tuple[tuple[str, str], ...]:
 
 
 def _intensity() -> str:
-    """What the two devices' datasheets say of the balance that a fused kernel lives on."""
+    """The ratio of arithmetic to bandwidth, on which a fused kernel depends, from the datasheets of two devices; as a text."""
     small, large = find_datasheet("Tesla T4"), find_datasheet("NVIDIA A100-SXM4-40GB")
     assert small is not None
     assert large is not None

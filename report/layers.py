@@ -1,7 +1,7 @@
-"""Which layers take the GPU's time, and which the host's?
+"""Which layers take the GPU's time, and which take the host's?
 
-A model whose annotations are named as in docs/layers.md is told level by level, as the study did that tracekit repeats, with
-that study's percentages beside ours. Every annotated trace is told as a tree.
+Every annotated trace is shown as a tree. If a model's annotations are named as in docs/layers.md, it is also shown level by
+level, as in the study that tracekit repeats, with that study's percentages beside ours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LEVELS = (
     ("attention", "Attention", (*BLOCK, "attention")),
     ("mlp", "MLP", (*BLOCK, "mlp")),
 )
-"""The levels of a GPT-2: key, title, and where below a step its parts lie."""
+"""The levels of a GPT-2: the key, the title, and the path below a step at which the parts of the level lie."""
 MAX_ROWS = 300
 MAX_MARKS = 14
 _NAME_LIMIT = 48
@@ -42,7 +42,7 @@ _HOW = (
 
 @dataclass
 class Layer:
-    """A row of the bundle's table with the rows inside it."""
+    """A row of the table of layers, with the rows that lie inside it."""
 
     row: Row
     inner: list[Layer] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Layer:
         return figure(self.row, "host_ns")
 
     def below(self, names: Sequence[str]) -> Layer | None:
-        """The layer that these names lead to, from this one in."""
+        """The layer that a path of names leads to, starting inside this layer. None if there is none."""
         found: Layer | None = self
         for name in names:
             found = next((one for one in found.inner if one.name == name), None) if found else None
@@ -78,7 +78,7 @@ class StepLevels:
 
 @dataclass(frozen=True)
 class TreeRow:
-    """A row of the tree: how deep it lies, and whether rows lie inside it."""
+    """A row of the tree: its depth, and whether other rows lie inside it."""
 
     depth: int
     parent: bool
@@ -87,7 +87,7 @@ class TreeRow:
 
 @dataclass(frozen=True)
 class Tree:
-    """All layers, each within the one around it; `total` counts those that the page has no room for as well."""
+    """All layers, each inside the layer around it. `total` also counts the layers that the page has no space for."""
 
     columns: tuple[Column, ...]
     rows: tuple[TreeRow, ...]
@@ -96,7 +96,10 @@ class Tree:
 
 @dataclass(frozen=True)
 class LayersView:
-    """What the page says of layers: steps by level, if any, the tree, a chart, notes; or `missing`, where there are none."""
+    """What the page shows about layers: levels of steps, the tree, a chart and notes.
+
+    If there are no layers, `missing` says so and the rest is empty.
+    """
 
     steps: tuple[StepLevels, ...] = ()
     tree: Tree | None = None
@@ -107,7 +110,7 @@ class LayersView:
 
 
 def layers_view(trace: TraceBundle) -> LayersView:
-    """Everything about the layers of a trace."""
+    """Everything that the page shows about the layers of a trace."""
     everything = _nested(trace.rows("layers"))
     top = [layer for layer in everything if not _depth(layer.row)]
     if not any(layer.inner for layer in top):
@@ -138,7 +141,7 @@ def _depth(row: Row) -> int:
 
 
 def _nested(rows: Sequence[Row]) -> list[Layer]:
-    """All layers, in the table's order, which has each before what is inside it."""
+    """All layers, in the order of the table. There, each layer stands before the layers inside it."""
     found: list[Layer] = []
     around: list[Layer] = []
     for row in rows:
@@ -152,7 +155,7 @@ def _nested(rows: Sequence[Row]) -> list[Layer]:
 
 
 def _about(step: Layer, on_gpu: bool) -> str:
-    """How often it ran, how many blocks each row of them stands for, and its two times."""
+    """How often the step ran, how many blocks are added up as one, and its GPU and host time; as a text."""
     calls, block = figure(step.row, "calls"), step.below(BLOCK)
     parts = [counted(calls, "step")] if calls > 1 else []
     blocks = round(figure(block.row, "calls") / calls) if block is not None and calls else 0
@@ -173,7 +176,7 @@ def _levels(step: Layer, key: str, on_gpu: bool) -> tuple[TableView, ...]:
 
 
 def _level(key: str, title: str, whole: Layer, known: Mapping[str, QuotedLayer], on_gpu: bool) -> TableView:
-    """The parts of one layer, in the order in which they run, as shares of it."""
+    """The parts of one layer as shares of it, in the order in which they run."""
     source = quoted().source
     columns = [
         Column("Layer", "layer"),
@@ -210,7 +213,10 @@ def _level(key: str, title: str, whole: Layer, known: Mapping[str, QuotedLayer],
 
 
 def _tree(everything: Sequence[Layer], on_gpu: bool) -> Tree:
-    """All layers; of too many those with the largest shares, which bring all that they lie in: no part exceeds its whole."""
+    """All layers. If there are too many, those with the largest shares.
+
+    A part never exceeds its whole, so the layers around a chosen layer are chosen as well.
+    """
     columns = [
         Column("Layer", "layer"),
         Column("GPU", "bar", "of all kernel time: kernels launched inside"),
@@ -247,7 +253,7 @@ def _tree(everything: Sequence[Layer], on_gpu: bool) -> Tree:
 
 
 def _hidden(layers: Sequence[Layer], on_gpu: bool) -> set[str]:
-    """The columns that have nothing to say of these layers."""
+    """The labels of the columns that would show nothing for these layers."""
     own = {own_column().label}
     if not on_gpu:
         return {"GPU", "GPU time", "Kernels"} | own
@@ -255,12 +261,12 @@ def _hidden(layers: Sequence[Layer], on_gpu: bool) -> set[str]:
 
 
 def _shares(layer: Layer) -> tuple[float, float]:
-    """Of all kernel time and of all host time."""
+    """The layer's share of all kernel time, and its share of all host time."""
     return float(layer.row.get("share") or 0), float(layer.row.get("host_share") or 0)
 
 
 def _chart(wholes: Sequence[Layer]) -> dict[str, Any] | None:
-    """GPU share against host share of the layers that have none inside them, the largest first."""
+    """The GPU share and the host share of each layer without layers inside it, the largest first."""
     gpu, host = sum(whole.gpu_ns for whole in wholes), sum(whole.host_ns for whole in wholes)
     stack, marks = [(whole, "") for whole in reversed(wholes)], []
     while stack:

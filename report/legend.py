@@ -9,7 +9,7 @@ from tracekit import vocabulary
 
 @dataclass(frozen=True)
 class Term(vocabulary.Term):
-    """A family or a cause with its colour."""
+    """A family of kernels, or a cause of idle time, with its colour."""
 
     @property
     def token(self) -> str:
@@ -18,12 +18,15 @@ class Term(vocabulary.Term):
 
     @property
     def idle(self) -> bool:
-        """Whether it is a cause of idle time, which is drawn hatched."""
+        """Whether the term is a cause of idle time. Such causes are drawn hatched."""
         return self.key in CAUSES
 
     @property
     def ink(self) -> str:
-        """The CSS custom property for text upon that colour: idle causes and two families are light on a light page."""
+        """The CSS custom property for text on this colour.
+
+        Causes of idle time and two families have light colours on a light page, so their text has another colour.
+        """
         return "--ink" if self.idle else "--on-light" if self.key in ("elementwise", "other") else "--on-colour"
 
 
@@ -35,10 +38,10 @@ FAMILIES, CAUSES = _coloured(vocabulary.FAMILIES), _coloured(vocabulary.CAUSES)
 
 
 def family(key: object) -> Term:
-    """The family of that name; one that this version does not know is shown as `other`."""
+    """The family of that name. A family that this version does not know is shown as `other`."""
     return FAMILIES.get(str(key), FAMILIES["other"])
 
 
 def cause(key: object) -> Term:
-    """The cause of that name; one that this version does not know is shown as `unattributed`."""
+    """The cause of that name. A cause that this version does not know is shown as `unattributed`."""
     return CAUSES.get(str(key).removesuffix("_ns"), CAUSES["unattributed"])

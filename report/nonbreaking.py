@@ -1,7 +1,7 @@
 """How does a figure stay on one line with its unit?
 
-The functions of `tracekit.wording` whose texts hold a figure and its unit, with a space between them that no browser breaks.
-None of them is given text of a trace, so every space in what they return is such a space.
+These are the functions of `tracekit.wording` whose texts hold a figure and its unit. Here, the space between the two is one at
+which no browser breaks a line. None of these functions takes text from a trace, so every space of a result can be replaced.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from .steps import BANDWIDTH_COLUMNS, bandwidth_cells, message_cells
 from .tables import Cell, Column, Row, TableView, count_cell, time_cell
 
 RANKS = 64
-"""So many ranks are shown: of more, those that come last most often."""
+"""How many ranks are shown. If there are more, those that come last most often are shown."""
 CHARTED = 16
 
 _COMPUTE = Term("gemm", "compute", "kernels, and nothing communicates")
@@ -28,7 +28,7 @@ _IDLE = Term("device_wait", "idle", "the GPU does nothing")
 
 @dataclass(frozen=True)
 class RunView:
-    """The section as it will stand on the page."""
+    """The section on one run of several ranks."""
 
     key: str
     title: str
@@ -40,7 +40,7 @@ class RunView:
 
 
 def run_views(runs: Sequence[RunBundle]) -> list[RunView]:
-    """The runs of which several ranks are here."""
+    """The sections on runs of which the bundle has at least two ranks."""
     return [_view(f"r{at}", run) for at, run in enumerate(runs) if run.tables["ranks"].num_rows > 1]
 
 

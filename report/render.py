@@ -34,13 +34,13 @@ from .steps import CommunicationView, StepsView, communication_view, steps_view
 from .timeline import timeline
 from .verdict import Verdict, verdict
 
-# What HTML or old JavaScript could read as markup or as a line's end, inside a <script type="application/json">.
+# Characters that HTML or old JavaScript could read as markup or as the end of a line, inside a JSON script element.
 _JSON_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """One of the large numbers under the verdict."""
+    """One of the large figures under the verdict."""
 
     label: str
     value: str
@@ -49,7 +49,7 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class Chart:
-    """A Plotly figure, what it shows for those who cannot see it, and its caption."""
+    """A Plotly figure and its caption. `label` says what it shows for readers who cannot see it."""
 
     key: str
     figure: dict[str, Any]
@@ -59,7 +59,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class TraceView:
-    """All that the page shows of one trace. `key` is unique on the page, and so part of every id."""
+    """All that the page shows of one trace. `key` is unique on the page, so every id contains it."""
 
     key: str
     label: str
@@ -85,7 +85,7 @@ class TraceView:
 
 
 def render(bundle_dir: Path, output: Path) -> Path:
-    """Write the dossier of the bundle in `bundle_dir` to `output`, and return that.
+    """Write the dossier of the bundle in `bundle_dir` to `output`, and return `output`.
 
     Raises BundleError if the bundle cannot be read, TracekitError if `output` cannot be written.
     """
@@ -94,7 +94,7 @@ def render(bundle_dir: Path, output: Path) -> Path:
 
 
 def to_html(bundle: Bundle) -> str:
-    """The whole page; the same bundle always gives the same bytes."""
+    """The whole page. The same bundle always gives the same bytes."""
     labels = trace_labels(bundle.traces)
     views = [view(f"t{at}", label, trace) for at, (label, trace) in enumerate(zip(labels, bundle.traces, strict=True))]
     scripts = [_plotly(), _script("dossier.js")]
@@ -105,7 +105,7 @@ def to_html(bundle: Bundle) -> str:
         views=views,
         skipped=bundle.skipped,
         runs=run_views(bundle.runs),
-        # The first one with GPU work says most.
+        # The first trace with GPU work tells most, so it is shown unfolded.
         unfolded=next((view.key for view in views if view.budget is not None), views[0].key),
         flashattention=flash_attention(bundle.traces),
         comparison=comparison.compare_traces(bundle.traces, labels) if len(views) > 1 else None,
@@ -116,7 +116,7 @@ def to_html(bundle: Bundle) -> str:
 
 
 def view(key: str, label: str, trace: TraceBundle) -> TraceView:
-    """Everything the page shows of one trace, computed."""
+    """Compute everything that the page shows of one trace."""
     parts = budget(trace)
     return TraceView(
         key=key,
@@ -144,7 +144,10 @@ def view(key: str, label: str, trace: TraceBundle) -> TraceView:
 
 
 def trace_labels(traces: Sequence[TraceBundle]) -> list[str]:
-    """A short name a trace: without the suffixes that all of them share, told apart by rank or number if need be."""
+    """A short name for each trace, without the usual endings of file names.
+
+    If names are equal, the rank or a number tells them apart.
+    """
     names = [re.sub(r"(\.pt)?(\.trace)?\.json(\.gz)?$", "", trace.name) or trace.name for trace in traces]
     seen = Counter(names)
     for at, trace in enumerate(traces):
@@ -189,7 +192,10 @@ def _key_figures(trace: TraceBundle, parts: Budget | None) -> list[KeyFigure]:
 
 
 def _without_operator(trace: TraceBundle) -> Iterator[KeyFigure]:
-    """The share of kernel time that no operator launched, and what most of it is; nothing where all is attributed."""
+    """The share of kernel time that no operator launched, and the main reason for it.
+
+    Yields nothing if every kernel has an operator.
+    """
     alone = trace.document.get("without_operator") or {}
     if not figure(alone, "time_ns"):
         return
@@ -198,7 +204,7 @@ def _without_operator(trace: TraceBundle) -> Iterator[KeyFigure]:
 
 
 def _undecided(trace: TraceBundle) -> list[tuple[str, list[str]]]:
-    """The rules that could not look, by their reason, in the order of the bundle."""
+    """The reasons why rules could not decide, each with the codes of these rules, in the order of the bundle."""
     reasons: dict[str, list[str]] = {}
     for one in trace.documents("undecided"):
         reasons.setdefault(str(one.get("because", "")), []).append(str(one.get("code", "")))
@@ -278,21 +284,21 @@ def _tables(trace: TraceBundle, parts: Budget | None) -> list[tables.TableView]:
 
 
 def breakable(name: str) -> Markup:
-    """A name, escaped, that may be broken where its parts meet: a narrow column must not cut words."""
+    """A name, escaped, that may break into lines between its parts, so that a narrow column never cuts a word."""
     parts = [part for part in re.findall(r"[^_:<(/,]*[_:<(/,]*", name) if part]
-    # A browser would break the ellipsis of a shortened name from what closes it.
+    # Without this, a browser would put a line break between the ellipsis of a shortened name and the bracket that closes it.
     closing = Markup('<span class="whole">{}</span>')
     return Markup("<wbr>").join(closing.format(part) if part.endswith("…>") else escape(part) for part in parts)
 
 
 def json_island(value: object) -> Markup:
-    """`value` as JSON that cannot end or open an element, whatever its strings hold."""
+    """`value` as JSON in which no string can end or open an HTML element."""
     text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
     return Markup(text.translate(_JSON_ESCAPES))
 
 
 def _finite(value: Any) -> Any:
-    """The same value with null for NaN and infinities, which JSON has no word for, and whole floats shortened."""
+    """The same value for JSON: NaN and infinities become None, and other floats are shortened to six digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if abs(value) < float("inf") else None
     if isinstance(value, dict):
@@ -303,9 +309,12 @@ def _finite(value: Any) -> Any:
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Forbid the network and every script but ours: even if escaping failed, an injected handler would not run."""
+    """A content security policy that forbids the network and every script but ours.
+
+    Even if escaping failed somewhere, an injected handler would not run.
+    """
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
-    # Plotly writes style attributes and offers its picture as a blob: it needs these two.
+    # Plotly needs inline styles and blob images: it writes style attributes and offers its picture as a blob.
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
@@ -336,7 +345,7 @@ def _environment() -> jinja2.Environment:
 
 @cache
 def _plotly() -> str:
-    # Imported here: plotly's package is the slowest import of this stage, and only this line needs it.
+    # Imported here because plotly's package is the slowest import of this stage, and only this line needs it.
     from plotly.offline import get_plotlyjs
 
     return _inlinable(get_plotlyjs())
@@ -347,7 +356,10 @@ def _script(name: str) -> str:
 
 
 def _inlinable(script: str) -> str:
-    """A script that an HTML parser takes whole: no tag or comment in its strings, line ends as the parser makes them."""
+    """A script that an HTML parser takes as one piece.
+
+    Its strings hold no tag and no comment, and its line ends are those that the parser makes.
+    """
     script = script.replace("\r\n", "\n").replace("\r", "\n").replace("<!--", "<\\!--")
     return re.sub(r"<(/?script)", r"<\\\1", script, flags=re.IGNORECASE)
 

@@ -1,7 +1,7 @@
-"""How fast was each variant without the profiler, and at what accuracy?
+"""How fast was each variant without the profiler, and how accurate was it?
 
-Runs stand in one table only if they ran on one device under the same conditions. What others measured is quoted below, in a
-table of its own: no bar, no axis and no difference puts it against a measurement on another device.
+A table holds runs of one device under the same conditions only. What others measured is quoted below, in a table of its own. No
+bar, no axis and no difference compares it with a measurement on another device.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """A run's manifest, the name that its trace has on the page, and the id to link to."""
+    """A run: its manifest, the label of its trace on the page, and the id to link to."""
 
     label: str
     key: str
@@ -33,14 +33,17 @@ class MeasuredRun:
 
 @dataclass(frozen=True)
 class Results:
-    """A table a device and set of conditions, and the quoted one where it is about the same model."""
+    """One table for each device and set of conditions.
+
+    The quoted table is added if a run has the model of the quoted study; else it is None.
+    """
 
     measured: tuple[TableView, ...]
     quoted: TableView | None
 
 
 def results(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Results | None:
-    """The results of all runs that have a manifest, or None where none has."""
+    """The results of all runs that have a manifest. None if no run has one."""
     groups: dict[tuple[str, ...], list[MeasuredRun]] = defaultdict(list)
     for at, (trace, label) in enumerate(zip(traces, labels, strict=True)):
         manifest = trace.manifest
@@ -54,7 +57,7 @@ def results(traces: Sequence[TraceBundle], labels: Sequence[str]) -> Results | N
 
 
 def fastest(traces: Sequence[TraceBundle]) -> str:
-    """A sentence on the fastest run that was timed against a baseline; empty where none was."""
+    """A sentence about the fastest run that was timed against a baseline; empty if there is no such run."""
     runs = [(trace, manifest) for trace in traces if (manifest := trace.manifest) is not None]
     against = [(trace, manifest) for trace, manifest in runs if manifest.timings.reduction_percent is not None]
     if not against:
@@ -71,7 +74,7 @@ def fastest(traces: Sequence[TraceBundle]) -> str:
 
 
 def _conditions(trace: TraceBundle, manifest: RunManifest) -> tuple[str, ...]:
-    """The device, then what has to be the same for times to compare."""
+    """The device, and then everything that must be equal so that times can be compared."""
     workload = manifest.workload
     return (
         run.device_name(trace),
@@ -143,7 +146,10 @@ def _spread(statistics: Statistics) -> Cell:
 
 
 def _reduction(one: MeasuredRun, base: MeasuredRun | None) -> Cell:
-    """Against the baseline of the same collection; else, where the manifest names none, against the only one in this table."""
+    """How much less time the run takes than the baseline of the same collection.
+
+    If the manifest names no baseline, the baseline of this table is used, provided that there is exactly one.
+    """
     if one.manifest.variant == _BASELINE:
         return Cell(_BASELINE, 0.0)
     reduction = one.manifest.timings.reduction_percent
@@ -176,7 +182,10 @@ def _repetitions(runs: Sequence[MeasuredRun]) -> str:
 
 
 def _turns(runs: Sequence[MeasuredRun]) -> str:
-    """Whether the runs took turns, so that no drift of the machine could favour one."""
+    """A sentence that says whether the runs took turns; empty for a single run.
+
+    If they did, a drift of the machine cannot favour one of them.
+    """
     if len(runs) < 2:
         return ""
     variants = {one.manifest.variant for one in runs}
@@ -186,7 +195,7 @@ def _turns(runs: Sequence[MeasuredRun]) -> str:
 
 
 def _quoted() -> TableView:
-    """The study's table, to as many decimals as it has: a quotation is not rounded."""
+    """The study's table, with as many decimals as the study gives, because a quotation is not rounded."""
     source = quoted().source
     columns = (
         Column("Method", "layer"),

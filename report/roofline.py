@@ -1,4 +1,4 @@
-"""How close do kernels come to the device's peaks, and what does the model promise of another device?"""
+"""How close do kernels come to the device's peaks, and what does the model predict for another device?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHAPES_LIMIT = 48
 
 @dataclass(frozen=True)
 class RooflineView:
-    """The section as it will stand on the page; `chart` is None where no peaks or no FLOPs are known."""
+    """The section on the roofline. `chart` is None if no peaks or no FLOPs are known."""
 
     headline: str
     chart: dict[str, Any] | None
@@ -35,7 +35,7 @@ class RooflineView:
 
 @dataclass(frozen=True)
 class ProjectionView:
-    """The projection onto another device: what it says, with which inputs, and its tables."""
+    """The section on the projection onto another device: the answer, its inputs, and its tables."""
 
     headline: str
     inputs: tuple[str, ...]
@@ -45,7 +45,7 @@ class ProjectionView:
 
 
 def roofline_view(trace: TraceBundle) -> RooflineView | None:
-    """The roofline of a trace; None of one without kernels."""
+    """The section on the roofline of a trace. None if the trace has no kernels."""
     found = trace.document.get("roofline")
     if not isinstance(found, dict):
         return None
@@ -65,7 +65,7 @@ def _headline(found: Mapping[str, Any]) -> str:
 
 
 def _chart(trace: TraceBundle) -> tuple[dict[str, Any] | None, str]:
-    """Kernels by arithmetic intensity and rate, below the device's roof, and what is not among them."""
+    """The chart of kernels by arithmetic intensity and rate under the device's roof, and a caption about what is missing."""
     rows = [row for row in trace.rows("roofline_kernels") if row["flops"] and row["bytes"] and row["tflops"]]
     sheet = trace.device.get("datasheet")
     if not rows or not isinstance(sheet, dict):
@@ -91,7 +91,10 @@ def _chart(trace: TraceBundle) -> tuple[dict[str, Any] | None, str]:
 
 
 def _peak(sheet: Mapping[str, Any], peak: str) -> float | None:
-    """The datasheet's peak; of a type that the hardware lacks, FP32's."""
+    """The peak of a type in the datasheet, in 1e12 operations a second; None if it is not known.
+
+    If the hardware lacks the type, this is the FP32 peak; FP64 has no such replacement.
+    """
     tflops = sheet.get("tflops") or {}
     found = tflops.get(peak) or (None if peak == "fp64" else tflops.get("fp32"))
     return found if is_number(found) else None
@@ -145,12 +148,12 @@ def _bound(row: Row) -> Cell:
 
 
 def _of_roof(row: Row) -> float | None:
-    """How much of the roof was reached."""
+    """The larger of two shares: of the device's arithmetic peak, and of its bandwidth. None if neither is known."""
     return max((share for share in (row["compute_share"], row["memory_share"]) if is_number(share)), default=None)
 
 
 def projection_view(trace: TraceBundle) -> ProjectionView | None:
-    """What the trace's kernels would take on another device; None where no such device was asked for."""
+    """The section on the projection of a trace. None if no target device was asked for."""
     found = trace.document.get("projection")
     if not isinstance(found, dict) or not isinstance(found.get("inputs"), dict):
         return None
@@ -174,7 +177,7 @@ def _inputs(inputs: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _decode(decode: object) -> str:
-    """The sentence on a decode step by the model alone; empty without one."""
+    """A sentence about a decode step, projected from the model's shape alone; empty without such a projection."""
     if not isinstance(decode, dict) or not isinstance(decode.get("model"), dict):
         return ""
     return (

@@ -15,7 +15,7 @@ from .nonbreaking import binary_size, duration, millions, quantity
 
 @dataclass(frozen=True)
 class Fact:
-    """A line of the header; `mark` sets a short caution behind the value."""
+    """A line of the header. `mark` is a short note after the value."""
 
     label: str
     value: str
@@ -24,7 +24,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Slowdown:
-    """One decode step without the profiler and with it."""
+    """The time of one decode step without the profiler and with it, in ns."""
 
     plain_ns: int
     profiled_ns: float
@@ -32,7 +32,7 @@ class Slowdown:
 
 
 def device_name(trace: TraceBundle) -> str:
-    """The device the trace was recorded on: the trace's own word first, the manifest's where it has none."""
+    """The name of the device that the trace was recorded on: from the trace, or else from the manifest."""
     name = trace.device.get("name")
     if name:
         return str(name)
@@ -41,7 +41,7 @@ def device_name(trace: TraceBundle) -> str:
 
 
 def facts(trace: TraceBundle) -> list[Fact]:
-    """What was run and where, in reading order."""
+    """What was run and where, in the order in which it is read."""
     run = trace.manifest
     found = [*_place(trace, run)]
     if run is not None:
@@ -53,7 +53,7 @@ def facts(trace: TraceBundle) -> list[Fact]:
 
 
 def slowdown(trace: TraceBundle) -> Slowdown | None:
-    """A decode step with and without the profiler, where the run was timed both ways."""
+    """A decode step with and without the profiler. None unless the run was timed both ways."""
     run = trace.manifest
     if run is None or run.profile is None or not run.profile.decode_tokens:
         return None
@@ -63,7 +63,7 @@ def slowdown(trace: TraceBundle) -> Slowdown | None:
 
 
 def conditions(trace: TraceBundle) -> str:
-    """The conditions of a comparison, in one line; empty where no manifest tells them."""
+    """A run's conditions for a comparison, in one line; empty without a manifest."""
     run = trace.manifest
     if run is None:
         return ""

@@ -1,4 +1,4 @@
-"""How do a trace's steps differ, and how long does it communicate?"""
+"""How do the steps of a trace differ, and how long does the trace communicate?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLLECTIVES = 40
 
 @dataclass(frozen=True)
 class StepsView:
-    """The section on steps: what tells them, in a sentence, and two tables."""
+    """The section on steps: a sentence that says what tells them, and two tables."""
 
     headline: str
     groups: TableView
@@ -34,7 +34,7 @@ class CommunicationView:
 
 
 def steps_view(trace: TraceBundle) -> StepsView | None:
-    """The steps of a trace; None where it has no two of them."""
+    """The section on the steps of a trace. None if it has fewer than two steps."""
     found = trace.document.get("steps")
     if not isinstance(found, dict) or trace.tables["steps"].num_rows < 3:
         return None
@@ -119,7 +119,7 @@ def _steps(trace: TraceBundle) -> TableView:
 
 
 def communication_view(trace: TraceBundle) -> CommunicationView | None:
-    """The communication of a rank; None where there is none."""
+    """The section on the communication of a rank. None if it does not communicate."""
     found = trace.document.get("communication")
     if not isinstance(found, dict) or not found.get("communication_ns"):
         return None
@@ -164,7 +164,7 @@ BANDWIDTH_COLUMNS = (
 
 
 def message_cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    """What a collective is: its kind, process group, ranks and size."""
+    """The cells that say what a collective is: its kind, process group, number of ranks and size."""
     return (
         Cell(str(row["kind"])),
         Cell(str(row["process_group"] if row["process_group"] is not None else MISSING)),
@@ -174,6 +174,6 @@ def message_cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 
 def bandwidth_cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    """The two bandwidths that a collective reached."""
+    """The cells with the two bandwidths that a collective reached."""
     rates = (row["algorithm_gb_s"], row["bus_gb_s"])
     return tuple(Cell(three_digits(rate), float(rate)) if is_number(rate) else Cell(MISSING) for rate in rates)

@@ -1,4 +1,4 @@
-"""Which rows answer each question, and how is every cell shown, sorted and found?"""
+"""Which rows answer each question, and how is each cell shown, sorted and searched?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .nonbreaking import binary_size, duration, percent, rate, size
 
 Row = Mapping[str, Any]
 
-# Rows that reach the page; the Parquet tables hold all of them.
+# How many rows of each table the page shows. The Parquet tables hold all rows.
 LIMITS = {
     "kernels": 200,
     "operators": 100,
@@ -35,7 +35,10 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` is shown; `sort` orders (None sorts last); `full` is the whole name behind a shortened one."""
+    """A cell. `text` is shown, and `sort` gives its place when the table is sorted (None is last).
+
+    `full` is the whole name if `text` is a shortened one. `term` gives the colour, `bar` the length of a bar as a share of 1.
+    """
 
     text: str
     sort: float | None = None
@@ -46,10 +49,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, what it means, and how its cells look.
+    """The heading of a column, an explanation, and the kind of its cells.
 
-    `name`, `layer`, `term`, `number`, `bar`, `quoted` (a number that others measured), `words` (what they wrote), `link`,
-    `text` or `note`.
+    `kind` is `name`, `layer`, `term`, `number`, `bar`, `quoted` (a number that others measured), `words` (what they wrote),
+    `link`, `text` or `note`.
     """
 
     label: str
@@ -59,7 +62,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableView:
-    """A table as it will stand on the page. `total` is how many rows there are, `source` where all of them are."""
+    """A table of the page. `total` is how many rows there are in all, and `source` says where all of them are."""
 
     key: str
     title: str
@@ -71,13 +74,13 @@ class TableView:
 
     @property
     def narrow(self) -> bool:
-        """Whether a few short columns would be torn apart by the page's full width."""
+        """Whether the table has so few columns that the page's full width would tear them apart."""
         return len(self.columns) <= 6 and self.key not in ("top-kernels", "overview", "generated_kernels")
 
 
 @dataclass(frozen=True)
 class _Spec:
-    """A column and the function that makes its cell; `optional` columns vanish where no row has a value."""
+    """A column and the function that makes its cells. An `optional` column is left out if no row has a value."""
 
     column: Column
     cell: Callable[[Row], Cell]
@@ -162,7 +165,7 @@ def operators(trace: TraceBundle) -> TableView:
 
 
 def gap_groups(trace: TraceBundle) -> TableView:
-    """Before which kernels does the GPU sit idle, and whose fault is it?"""
+    """Before which kernels is the GPU idle, and what causes it?"""
     idle = figure(trace.gpu, "idle_ns")
     specs = (
         _name("Before kernel", "after", "the GPU event that ends the gap"),
@@ -338,7 +341,7 @@ def _cause() -> _Spec:
 
 
 def _cause_columns() -> tuple[_Spec, ...]:
-    """The six parts of idle time, each only where some row has any of it."""
+    """The columns for the six causes of idle time. A cause is left out if no row has any of it."""
 
     def part(key: str) -> _Spec:
         def cell(row: Row) -> Cell:
@@ -367,7 +370,7 @@ def _text(label: str, key: str, help_text: str = "") -> _Spec:
 
 
 def name_cell(value: object) -> Cell:
-    """A name, shortened, with the whole of it behind if that is longer."""
+    """A shortened name. If the whole name is longer, `full` holds it."""
     if value is None or value == "":
         return Cell(MISSING)
     name = str(value)
@@ -389,21 +392,24 @@ def _cell(show: Callable[[float | None], str], value: float | None) -> Cell:
 
 
 def time_cell(value: float | None) -> Cell:
-    """A duration."""
+    """A duration in ns."""
     return _cell(duration, value)
 
 
 OVERLAP = 0.99
-"""Kernels of a stream that touch by a rounded microsecond do not overlap: less than this share must be their own."""
+"""A row shows its own time only if that is below this share of its kernel time.
+
+Kernels of one stream may seem to overlap by a microsecond only because times were rounded.
+"""
 
 
 def own_column() -> Column:
-    """What is left of kernels' time where they overlap."""
+    """The column for the time that is left of kernels where they overlap."""
     return Column("Own", "number", "where kernels of one stream overlap, each moment counts for the one that began first")
 
 
 def own_cell(row: Row) -> Cell:
-    """The part of a row's kernel time that is its own; empty where that is all of it."""
+    """A row's own part of its kernel time, where kernels overlap; empty if all of the time is its own."""
     own, whole = row.get("busy_ns"), row.get("time_ns")
     return time_cell(own) if is_number(own) and is_number(whole) and own < OVERLAP * whole else Cell("")
 
@@ -414,7 +420,7 @@ def count_cell(value: float | None) -> Cell:
 
 
 def share_cell(value: float | None) -> Cell:
-    """A share of 1, with its bar."""
+    """A share of 1 in per cent, with its bar."""
     if not is_number(value):
         return Cell(MISSING)
     return Cell(percent(value), float(value), bar=min(1.0, max(0.0, float(value))))
@@ -434,7 +440,7 @@ def _mean(row: Row) -> float | None:
 
 
 def _over(value: float | None, by: float | None) -> float | None:
-    """A quotient, or None where it has no meaning."""
+    """A quotient. None if either value is not a number, or if the divisor is 0."""
     if not is_number(value) or not is_number(by) or by == 0:
         return None
     return value / by

@@ -1,4 +1,7 @@
-"""What happened on the host and on the GPU around the worst gaps? The data of the timeline, which dossier.js draws."""
+"""What happened on the host and on the GPU around the worst gaps?
+
+This is the data of the timeline, which dossier.js draws.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from .bundle import TraceBundle
 from .legend import cause, family
 from .nonbreaking import duration
 
-# Host above device, and outer above inner, so that a launch reads downwards into its kernel.
+# The host is above the device, and outer events are above inner ones. So a launch leads downwards to its kernel.
 _KINDS = ("annotation", "operator", "call", "gpu")
 _KIND_LABELS = {"annotation": "annotations", "operator": "operators", "call": "runtime calls"}
 _MAX_EVENTS = 4_000
@@ -23,7 +26,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Gap:
-    """An idle gap of the GPU in trace time."""
+    """An idle gap of the GPU, in ns of the trace."""
 
     start_ns: int
     end_ns: int
@@ -36,7 +39,7 @@ class Gap:
 
 @dataclass
 class _Names:
-    """Each name once: a decode step repeats the same few hundred a thousand times."""
+    """Stores each name once. A decode step repeats the same few hundred names a thousand times."""
 
     index: dict[str, int] = field(default_factory=dict)
 
@@ -45,7 +48,10 @@ class _Names:
 
 
 def timeline(trace: TraceBundle) -> dict[str, Any] | None:
-    """Windows, lanes and events as JSON values, or None where the bundle has none. Times count from a window's start."""
+    """The windows, lanes and events as JSON values. None if the bundle has no timeline.
+
+    Times are in ns from the start of their window.
+    """
     windows: dict[int, list[Row]] = defaultdict(list)
     for row in trace.rows("timeline"):
         if row["start_ns"] is not None and row["duration_ns"] is not None:
@@ -73,7 +79,7 @@ def _gaps(trace: TraceBundle) -> list[Gap]:
 def _window(rows: Sequence[Row], gaps: Sequence[Gap], used: set[int], names: _Names) -> dict[str, Any]:
     start, end = _extent(rows)
     inside = [at for at, gap in enumerate(gaps) if gap.start_ns < end and gap.end_ns > start]
-    # Gaps are sorted, the longest first, and so are windows: the first that no earlier window took is this one's.
+    # Gaps and windows are sorted, the longest first. So this window is about the first gap that no earlier window took.
     main = next((at for at in inside if at not in used), inside[0] if inside else None)
     if main is not None:
         used.add(main)
@@ -94,7 +100,10 @@ def _window(rows: Sequence[Row], gaps: Sequence[Gap], used: set[int], names: _Na
 
 
 def _extent(rows: Sequence[Row]) -> tuple[int, int]:
-    """From the first to the last event of the device and of runtime calls: operators that enclose them may reach far out."""
+    """The start of the first and the end of the last event of the device and of runtime calls.
+
+    Operators around them are not counted, because they may begin much earlier and end much later.
+    """
     near = [row for row in rows if row["lane_kind"] in ("gpu", "call")] or list(rows)
     return min(int(row["start_ns"]) for row in near), max(int(row["start_ns"]) + int(row["duration_ns"]) for row in near)
 
@@ -102,7 +111,7 @@ def _extent(rows: Sequence[Row]) -> tuple[int, int]:
 def _lane_key(row: Row) -> tuple[int, str, str]:
     kind = str(row["lane_kind"])
     device = kind == "gpu"
-    # All lanes of one thread stay together; the device's come last.
+    # All lanes of one thread stay together. Those of the device come last.
     return (1 if device else 0, str(row["lane"]), f"{_KINDS.index(kind) if kind in _KINDS else 9}{kind}")
 
 
@@ -116,7 +125,7 @@ def _lane(key: tuple[int, str, str], rows: Sequence[Row]) -> dict[str, Any]:
 def _events(
     rows: Sequence[Row], lanes: Mapping[tuple[int, str, str], int], start: int, end: int, names: _Names
 ) -> dict[str, list[Any]]:
-    """Columns, which are a third of the size of objects; the longest events if there are too many."""
+    """The events as columns, which take a third of the space of objects. If there are too many, the longest ones."""
     chosen = sorted(rows, key=lambda row: -int(row["duration_ns"]))[:_MAX_EVENTS]
     chosen.sort(key=lambda row: (lanes[_lane_key(row)], int(row["depth"] or 0), int(row["start_ns"])))
     return {

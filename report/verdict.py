@@ -12,13 +12,13 @@ from .budget import Budget, BudgetPart, budget, figure
 from .bundle import TraceBundle
 from .nonbreaking import duration, percent, rough_percent
 
-# Above this share of the span the kernels decide, and naming the largest cause of the little idle time would mislead.
+# From this share of busy time on, the kernels decide. To name the largest cause of so little idle time would mislead.
 _SATURATED = 0.95
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`caution` says why the figures cannot be trusted whole, or is empty; `text` is the answer."""
+    """The answer is `text`. `caution` says why the figures cannot be fully trusted; it is empty if they can."""
 
     caution: str
     text: str
@@ -28,13 +28,13 @@ class Verdict:
 
 
 def verdict(trace: TraceBundle) -> Verdict:
-    """The verdict on one trace, derived from its figures alone."""
+    """The verdict on one trace, from its figures alone."""
     parts = budget(trace)
     return Verdict(_caution(trace), _host_only(trace) if parts is None else _gpu(trace, parts))
 
 
 def compare(traces: Sequence[TraceBundle], labels: Sequence[str], *, comparable: bool) -> str:
-    """Say which trace ran shortest, if their times are `comparable`, and which kept its GPU busiest."""
+    """Say which trace ran shortest, if their times are `comparable`, and which one kept its GPU busiest."""
     known = ((label, budget(trace)) for label, trace in zip(labels, traces, strict=True))
     spans = [(label, parts) for label, parts in known if parts is not None and parts.span_ns]
     if len(spans) < 2:

@@ -1,4 +1,4 @@
-"""What does a multiprocessor of a compute capability hold, and which instructions does it know?"""
+"""What are the limits of a multiprocessor, by compute capability, and which instructions does it have?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Capability = tuple[int, int]
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What a multiprocessor has at once, as NVIDIA documents it; the fields are explained in `architectures.toml`."""
+    """The limits of a multiprocessor, as NVIDIA documents them. `architectures.toml` explains the fields."""
 
     compute_capability: str
     name: str
@@ -35,13 +35,13 @@ class Multiprocessor:
 
     @property
     def capability(self) -> Capability:
-        """The compute capability as two numbers, which compare as they should."""
+        """The compute capability as two numbers, so that a comparison gives the right order."""
         return capability(self.compute_capability)
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """A PTX instruction, what it is for, and the compute capability from which on it exists."""
+    """A PTX instruction, its purpose, and the first compute capability that has it."""
 
     name: str
     ptx: str
@@ -49,23 +49,26 @@ class Instruction:
     since: str
 
     def known_to(self, found: Capability) -> bool:
-        """Whether devices of this capability have it."""
+        """Whether devices of this compute capability have the instruction."""
         return found >= capability(self.since)
 
 
 def capability(text: str) -> Capability:
-    """`7.5` as (7, 5)."""
+    """A compute capability as two numbers: `7.5` becomes (7, 5)."""
     major, _, minor = text.partition(".")
     return int(major), int(minor)
 
 
 def multiprocessors() -> tuple[Multiprocessor, ...]:
-    """All that are known, oldest first."""
+    """All multiprocessors that we know, in the order of `architectures.toml`, oldest first."""
     return tuple(Multiprocessor(**entry) for entry in _document()["multiprocessor"])
 
 
 def multiprocessor(found: Capability) -> Multiprocessor:
-    """The one of this capability. Raises TracekitError if its limits are not known: none of another would do."""
+    """The multiprocessor of this compute capability.
+
+    Raises TracekitError if its limits are not known; those of another one would be wrong.
+    """
     for one in multiprocessors():
         if one.capability == found:
             return one
@@ -74,7 +77,7 @@ def multiprocessor(found: Capability) -> Multiprocessor:
 
 
 def instructions() -> tuple[Instruction, ...]:
-    """What FlashAttention is made of, oldest first."""
+    """The instructions that FlashAttention is made of, oldest first."""
     return tuple(Instruction(**entry) for entry in _document()["instruction"])
 
 

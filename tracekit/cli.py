@@ -1,6 +1,6 @@
-"""The `tracekit` command: one thin module a command, in `commands/`.
+"""The `tracekit` command, with one thin module for each command in `commands/`.
 
-Each command imports its stage when it runs, so that `--help` is instant and analysing a trace never imports torch.
+Each command imports its stage only when it runs. So `--help` is instant, and analysing a trace never imports torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone, as `head` does; keep Python from complaining about it at exit.
+        # The reader has closed the pipe, as `head` does. Without this, Python would complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What does the datasheet promise of a GPU, and what was measured on such a one?"""
+"""What does the datasheet of a GPU promise, and what was measured on such a GPU?"""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ else:
     import tomli as tomllib
 
 PEAKS = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8")
-"""What `tflops` may hold a peak of."""
+"""The keys that `tflops` may have: one peak for each type of arithmetic."""
 
 _MEND = "see tracekit/devices.toml for how an entry looks"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on such a device rather than promised, and where: for projections; a figure nobody took is None.
+    """What was measured on a device of this kind, and where. Projections use it. A figure that nobody measured is None.
 
-    `memory_gb_s` is a copy's rate, in 1e9 bytes a second. `gap_ns` lies between two kernels that were both queued,
+    `memory_gb_s` is the rate of a copy, in 1e9 bytes a second. `gap_ns` is the time between two kernels that were both queued.
     `launch_ns` is the host's time from one launch to the next.
     """
 
@@ -41,9 +41,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Datasheet:
-    """A GPU's peaks as its maker quotes them: memory in 1e9 bytes a second, arithmetic in 1e12 operations a second.
+    """A GPU's peaks as its maker states them: memory in 1e9 bytes a second, arithmetic in 1e12 operations a second.
 
-    `cache_mb` is the last cache before the memory, in units of 2^20 bytes.
+    `cache_mb` is the size of the last cache before the memory, in units of 2^20 bytes.
     """
 
     name: str
@@ -59,13 +59,13 @@ class Datasheet:
 
 @cache
 def datasheets() -> tuple[Datasheet, ...]:
-    """All of `devices.toml`, in its order."""
+    """All entries of `devices.toml`, in the order of the file."""
     text = resources.files("tracekit").joinpath("devices.toml").read_text(encoding="utf-8")
     return _parse(text, "devices.toml")
 
 
 def load_datasheets(user_file: Path | None) -> tuple[Datasheet, ...]:
-    """The built-in entries with a user's own before them. Raises TracekitError if the file is not such a table."""
+    """The built-in entries, with the user's own before them. Raises TracekitError if the file is not such a table."""
     if user_file is None:
         return datasheets()
     try:
@@ -77,15 +77,19 @@ def load_datasheets(user_file: Path | None) -> tuple[Datasheet, ...]:
 
 
 def find_datasheet(device_name: str, sheets: Sequence[Datasheet] | None = None) -> Datasheet | None:
-    """The first entry that matches the name PyTorch gives a device, or None: an unknown device stays unknown."""
+    """The first entry whose pattern matches the name that PyTorch gives a device.
+
+    None if no entry matches: nothing is guessed about an unknown device.
+    """
     known = datasheets() if sheets is None else sheets
     return next((sheet for sheet in known if re.search(sheet.match, device_name, re.IGNORECASE)), None)
 
 
 def choose_datasheet(wanted: str, sheets: Sequence[Datasheet]) -> Datasheet:
-    """The entry a user means by `T4`, `RTX 3090` or `H100 (SXM)`: by its own pattern, else by words of its name.
+    """The entry that a user means by a text such as `T4`, `RTX 3090` or `H100 (SXM)`.
 
-    Raises TracekitError if no entry or several are meant.
+    The patterns of the entries are tried first, then the words of their names. Raises TracekitError if no entry or several
+    match.
     """
     found = find_datasheet(wanted, sheets)
     if found is not None:
@@ -110,7 +114,7 @@ def _parse(text: str, where: object) -> tuple[Datasheet, ...]:
 
 
 def _datasheet(entry: Any, where: str) -> Datasheet:
-    """One entry, whole and of plausible values. Raises TracekitError."""
+    """One entry, checked: nothing is missing and every value is plausible. Raises TracekitError if that is not so."""
     try:
         sheet = Datasheet(**{**entry, "measured": Measured(**entry.get("measured", {}))})
         re.compile(sheet.match)

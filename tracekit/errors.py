@@ -1,12 +1,12 @@
-"""What may go wrong through no fault of ours, each with one line a user can act on."""
+"""What can go wrong without a bug in tracekit? Each such error is one line that tells the user what to do."""
 
 from __future__ import annotations
 
 
 class TracekitError(Exception):
-    """Base of every error that is the input's or the environment's: the command prints it as one line and exits 2.
+    """Base of every error whose cause is the input or the environment. The command prints it as one line and exits with 2.
 
-    `where` names the file, directory or argument; `mend` says what would make it work.
+    `what` says what is wrong. `where` names the file, directory or argument. `mend` says how to correct it.
     """
 
     def __init__(self, what: str, *, where: object = None, mend: str | None = None) -> None:
@@ -14,7 +14,7 @@ class TracekitError(Exception):
         super().__init__(what)
 
     def __str__(self) -> str:
-        """Return `where: what; mend` on one line, whatever the parts hold."""
+        """Return `where: what; mend` on one line, even if the parts contain line breaks."""
         text = f"{self.where}: {self.what}" if self.where is not None else self.what
         if self.mend:
             text = f"{text}; {self.mend}"
@@ -26,7 +26,7 @@ class TraceError(TracekitError):
 
 
 class BundleError(TracekitError):
-    """A directory that cannot be read, or must not be overwritten, as an analysis bundle."""
+    """A directory that cannot be read as an analysis bundle, or must not be overwritten by one."""
 
 
 class ManifestError(TracekitError):

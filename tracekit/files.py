@@ -1,4 +1,4 @@
-"""How do we write a file or a directory so that nobody ever sees half of it?"""
+"""How do we write a file or a directory so that nobody ever sees it half written?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tracekit.errors import TracekitError
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `target` that replaces it when the block ends, and vanishes if the block raises.
+    """Yield a temporary path beside `target`. When the block ends, it replaces `target`; if the block raises, it is deleted.
 
     Raises TracekitError if the directory cannot be created or written.
     """
@@ -36,24 +36,24 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def write_atomic(target: Path, data: bytes) -> None:
-    """Write `data` to `target` as a whole or not at all. Raises TracekitError if that fails."""
+    """Write `data` to `target` completely or not at all. Raises TracekitError if that fails."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
 def replaced_directory(target: Path) -> Iterator[Path]:
-    """Yield a new directory that takes the place of `target` when the block ends, and vanishes if the block raises.
+    """Yield a new directory. When the block ends, it replaces `target`; if the block raises, it is deleted.
 
-    What stood there is deleted only once the new one is in its place; whether it may be lost is the caller's to know. Where
-    `target` is a symbolic link, the link stays, and what it leads to is replaced. Raises TracekitError if anything cannot be
+    The old directory is deleted only once the new one is in its place. The caller must know that it may be lost. If `target` is
+    a symbolic link, the link stays, and the directory that it leads to is replaced. Raises TracekitError if anything cannot be
     created or written.
     """
-    # A link's own place would be taken by the new directory.
+    # Without this, the new directory would replace the link itself.
     place = Path(os.path.realpath(target))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        # Within a folder of its own, so that the new directory gets the usual permissions.
+        # mkdtemp makes a private folder. The new directory is created inside it, so it gets the usual permissions.
         scratch = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     except OSError as error:
         raise unwritable(target, error) from error
@@ -67,13 +67,13 @@ def replaced_directory(target: Path) -> Iterator[Path]:
         raise unwritable(target, error) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
-        # What could not be brought back stays where it is: then the folder is not empty, and not removed.
+        # An old directory that could not be moved back stays in this folder, which is then not empty and not removed.
         with suppress(OSError):
             scratch.rmdir()
 
 
 def _swap(place: Path, new: Path, old: Path) -> None:
-    """Put `new` in its place and what stood there into `old`; whatever goes wrong, it comes back."""
+    """Move what is at `place` to `old` and put `new` there. If that fails, move the old one back."""
     existed = place.exists()
     if existed:
         place.rename(old)
@@ -86,7 +86,7 @@ def _swap(place: Path, new: Path, old: Path) -> None:
 
 
 def unwritable(target: Path, error: OSError) -> TracekitError:
-    """The one line for a path that cannot be written."""
+    """The error for a path that cannot be written, as one line."""
     reason = error.strerror or type(error).__name__
     return TracekitError(f"cannot be written ({reason})", where=target, mend="choose another path with -o")
 

@@ -1,4 +1,7 @@
-"""What was run, where, and how fast? The run manifest (`<run>.run.json`) that lies beside a collected trace."""
+"""What was run, where, and how fast?
+
+The answer is the run manifest (`<run>.run.json`), a file beside a collected trace.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ from tracekit.files import write_atomic
 SCHEMA_VERSION = 1
 MANIFEST_SUFFIX = ".run.json"
 TRACE_SUFFIX = ".pt.trace.json.gz"
-# A number that may be below zero, as no other number of the schema may.
+# A number that may be negative. All other numbers of the schema may not.
 Signed = Annotated[float, "signed"]
 _TRACE_SUFFIXES = (TRACE_SUFFIX, ".pt.trace.json", ".json.gz", ".json")
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the model ran on. `kind` is `cuda` or `cpu`; what a CPU does not have is None."""
+    """The device that the model ran on. `kind` is `cuda` or `cpu`. Fields that a CPU does not have are None."""
 
     kind: str
     name: str
@@ -38,7 +41,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Host:
-    """The machine around the device; `threads` is how many of its `cores` torch used within an operator."""
+    """The machine that holds the device. `threads` is how many of its `cores` torch used within an operator."""
 
     cpu: str
     cores: int
@@ -48,11 +51,11 @@ class Host:
 
 @dataclass(frozen=True)
 class Workload:
-    """What was asked of the model.
+    """What the model was asked to do.
 
-    `kind` is `generate` (with a KV cache), `recompute` (without) or `prefill` (one forward of the prompt); `decoding` is
-    `greedy` or says how tokens were drawn. `prompt` is the text, or None where the prompt was seeded random token ids;
-    `text` is then what the model made of it, the batch's first sequence, the prompt left out.
+    `kind` is `generate` (with a KV cache), `recompute` (without one) or `prefill` (one forward pass of the prompt). `decoding`
+    is `greedy`, or says how tokens were drawn. `prompt` is the text, or None if the prompt was random token ids from a seed. If
+    there is a text, `text` is what the model wrote for the first sequence of the batch, without the prompt.
     """
 
     kind: str
@@ -66,10 +69,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the weights came from: `source` is `pretrained`, `random` (then `seed` is set) or `path`.
+    """Where the weights came from. `source` is `pretrained`, `random` (then `seed` is set) or `path`.
 
-    `location` is the hub's repository or the path, `reason` why `auto` fell back to random weights. `dtype` is what a decode
-    step reads the weights in where that is another dtype than the run's, `int8`; else None.
+    `location` is the repository on the hub, or the path. `reason` says why `auto` fell back to random weights. `dtype` is the
+    type in which a decode step reads the weights, such as `int8`, if that differs from the run's dtype; else None.
     """
 
     source: str
@@ -81,7 +84,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Model:
-    """The shape of the model; `parameters` counts each tied weight once."""
+    """The shape of the model. `parameters` counts each tied weight once."""
 
     name: str
     vocab_size: int
@@ -94,7 +97,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Versions:
-    """The software that ran; `commit` is tracekit's own, with `-dirty` where the checkout was changed."""
+    """The versions of the software. `commit` is tracekit's own, with `-dirty` if the checkout had changes."""
 
     tracekit: str
     python: str
@@ -107,7 +110,7 @@ class Versions:
 
 @dataclass(frozen=True)
 class Tf32:
-    """Whether FP32 matrix multiplies (`matmul`) and cuDNN were allowed to round their inputs to TF32."""
+    """Whether FP32 matrix products (`matmul`) and cuDNN were allowed to round their inputs to TF32."""
 
     matmul: bool
     cudnn: bool
@@ -115,7 +118,10 @@ class Tf32:
 
 @dataclass(frozen=True)
 class TimedRun:
-    """One run without the profiler, host wall clock: until the first new token was there, and until the last."""
+    """One run without the profiler, in wall-clock time of the host.
+
+    `first_token_ns` is the time until the first new token was ready; `total_ns` is the time until the last one was.
+    """
 
     first_token_ns: int
     total_ns: int
@@ -123,7 +129,7 @@ class TimedRun:
 
 @dataclass(frozen=True)
 class Statistics:
-    """A sample's median, mean, standard deviation (n - 1), 10th and 90th percentile, in nanoseconds."""
+    """Median, mean, standard deviation (n - 1), 10th and 90th percentile of a sample, in ns."""
 
     median_ns: int
     mean_ns: int
@@ -134,17 +140,18 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Timings:
-    """Every timed run, without the profiler, and what they amount to.
+    """Every timed run without the profiler, and the statistics of these runs.
 
-    `startup_ns` is the first prefill and decode step of all: compilation in a compiled variant, and loading of kernels.
-    `decode_token` is the time of one decode step, a run's mean; all 0 for `prefill`, which has none. `tokens_per_second`
-    counts the new tokens of the whole batch over the median run, prefill included; for `prefill` those of the prompt.
-    `peak_memory_bytes` is the device allocator's in a run of its own, None on a CPU.
+    `startup_ns` is the time of the very first prefill and decode step. It includes loading of kernels, and compilation in a
+    compiled variant. `decode_token` is the time of one decode step, as the mean of each run; all its values are 0 for
+    `prefill`, which has no decode step. `tokens_per_second` is the new tokens of the whole batch over the time of the median
+    run, prefill included; for `prefill` it counts the tokens of the prompt. `peak_memory_bytes` is what the device's allocator
+    reports for a separate run; None on a CPU.
 
-    `event_token` is the time from one token to the next on the GPU, by CUDA events in runs of their own, all tokens but
-    the first; None where there is no GPU or no second token. `baseline` names the baseline's run of the same collection
-    and `reduction_percent` how much less time than it the median run takes (below 0: more); both None where there is no
-    other run to compare with. `interleaved_with` are the other variants whose timed runs took turns with these.
+    `event_token` is the time from one token to the next on the GPU, measured with CUDA events in separate runs, for all tokens
+    but the first. It is None if there is no GPU or no second token. `baseline` names the baseline's run of the same collection.
+    `reduction_percent` is how much less time the median run takes than that run does; below 0 it takes more. Both are None if
+    there is no other run to compare with. `interleaved_with` lists the other variants whose timed runs took turns with these.
     """
 
     warmup_runs: int
@@ -163,10 +170,11 @@ class Timings:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How far the variant's logits are from those of `reference`, fed the same tokens on the same device.
+    """How far the variant's logits are from those of `reference` for the same tokens on the same device.
 
-    `relative_error` is the norm of the difference over the norm of the reference's logits, over every step of a run;
-    `bound` is what the variant's dtype may have. `equal_tokens` of the run's `tokens` are the reference's first choice.
+    `relative_error` is the norm of the difference over the norm of the reference's logits, over all steps of a run. `bound` is
+    the largest error that the variant's dtype may have. `equal_tokens` says for how many of the run's `tokens` the reference's
+    first choice is the same token.
     """
 
     reference: str
@@ -180,8 +188,9 @@ class Accuracy:
 class Profile:
     """The profiled window: a prefill and `decode_tokens` decode steps.
 
-    `inflation` is the profiled time of a decode step over the median time of one without the profiler; of the prefill
-    where there is no decode step. `layers` says whether user annotations mark the model's layers, which costs host time.
+    `inflation` is the profiled time of a decode step over the median time of a decode step without the profiler. If there is no
+    decode step, it is that of the prefill. `layers` says whether user annotations mark the model's layers, which costs host
+    time.
     """
 
     trace: str
@@ -195,9 +204,9 @@ class Profile:
 
 @dataclass(frozen=True)
 class RunManifest:
-    """Everything needed to repeat a run and to judge its numbers.
+    """Everything needed to repeat a run and to judge its figures.
 
-    `created` is UTC in ISO 8601; `attention` is `sdpa` (fused) or `explicit` (an operator a step).
+    `created` is a UTC time in ISO 8601. `attention` is `sdpa` (fused) or `explicit` (one operator for each step of attention).
     """
 
     run: str
@@ -222,15 +231,15 @@ class RunManifest:
 
 
 def to_json(manifest: RunManifest) -> str:
-    """The manifest as an indented JSON document, `schema_version` first, ending in a newline."""
+    """The manifest as an indented JSON document. `schema_version` comes first; the text ends with a newline."""
     document = {"schema_version": manifest.schema_version, **dataclasses.asdict(manifest)}
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_json(text: str | bytes, where: object = None) -> RunManifest:
-    """Read a manifest; keys that this version does not know are ignored.
+    """Read a manifest. Keys that this version does not know are ignored.
 
-    Raises ManifestError, which names `where` and the key, if the text is no manifest that this version can read.
+    Raises ManifestError, which names `where` and the key, if this version cannot read the text as a manifest.
     """
     try:
         document = json.loads(text)
@@ -246,7 +255,7 @@ def from_json(text: str | bytes, where: object = None) -> RunManifest:
 
 
 def read_manifest(path: Path) -> RunManifest:
-    """Read the manifest in a file. Raises ManifestError if the file cannot be read or holds no manifest."""
+    """Read the manifest in a file. Raises ManifestError if the file cannot be read or does not hold a manifest."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -255,29 +264,32 @@ def read_manifest(path: Path) -> RunManifest:
 
 
 def write_manifest(path: Path, manifest: RunManifest) -> None:
-    """Write the manifest as a whole or not at all. Raises TracekitError if that fails."""
+    """Write the manifest completely or not at all. Raises TracekitError if that fails."""
     write_atomic(path, to_json(manifest).encode())
 
 
 def is_manifest_path(path: Path) -> bool:
-    """Whether a file's name says that it is a run manifest, not a trace."""
+    """Whether a file is a run manifest and not a trace, judging by its name."""
     return path.name.endswith(MANIFEST_SUFFIX)
 
 
 def manifest_path(trace: Path) -> Path:
-    """Where the manifest of a trace lies: `foo.pt.trace.json.gz` has `foo.run.json` beside it."""
+    """The path of the manifest that belongs to a trace: `foo.run.json` for `foo.pt.trace.json.gz`."""
     suffix = next((suffix for suffix in _TRACE_SUFFIXES if trace.name.endswith(suffix)), "")
     return trace.with_name(trace.name[: len(trace.name) - len(suffix)] + MANIFEST_SUFFIX)
 
 
 def find_manifest(trace: Path) -> Path | None:
-    """The manifest beside a trace, or None where there is none, as with a trace from elsewhere."""
+    """The manifest beside a trace. None if there is none, as for a trace that tracekit did not collect."""
     path = manifest_path(trace)
     return path if path != trace and path.is_file() else None
 
 
 def raw_manifest(trace: Path) -> dict[str, Any] | None:
-    """The manifest beside a trace as it was written, whatever it says; None if there is none or it is no JSON object."""
+    """The manifest beside a trace, as it was written and without any check.
+
+    None if there is none, or if it is not a JSON object.
+    """
     try:
         manifest = json.loads(manifest_path(trace).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -286,7 +298,7 @@ def raw_manifest(trace: Path) -> dict[str, Any] | None:
 
 
 class _InvalidError(Exception):
-    """What is wrong with a document, and what would mend it."""
+    """What is wrong with a document, and how to correct it."""
 
     def __init__(self, what: str, mend: str = "collect the run again") -> None:
         super().__init__(what)
@@ -316,7 +328,7 @@ _Record = TypeVar("_Record")
 
 
 def _decode_record(kind: type[_Record], value: object, where: str) -> _Record:
-    """Build a dataclass from a JSON object by its own type hints, so that the schema is written down once."""
+    """Build a dataclass from a JSON object. The type hints of the dataclass are the schema, so it is written only once."""
     if not isinstance(value, dict):
         raise _wrong(where, "an object", value)
     hints = typing.get_type_hints(kind, include_extras=True)

@@ -1,4 +1,4 @@
-"""How is a kernel's, an operator's or a layer's name shown where space is short?"""
+"""How do we show the name of a kernel, an operator or a layer where space is short?"""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 LIMIT = 58
 ELLIPSIS = "…"
-# What a generic launcher was instantiated for is told by a word such as `CUDAFunctor_add` or `GeluCUDAKernelImpl`,
+# A word such as `CUDAFunctor_add` or `GeluCUDAKernelImpl` tells what a generic launcher was instantiated for.
 _TELLING = re.compile(r"\w*[Ff]unctor(?:_\w+)?\b|\w+Impl\b|\w+Ops?\b|\w+_kernel(?:_cuda|_impl)?\b|launch_\w+|multi_?tensor_\w+")
-# but not by these, which are launchers themselves.
+# These words do not tell it, because they are launchers themselves.
 _EMPTY = re.compile(
     r"gpu_kernel_impl|gpu_kernel\b|ReduceOp|^[AB]?(?:Unary|Binary)Functor|BUnary|BinaryOp|TrivialOp|OpaqueType|gpu_index_kernel"
 )
@@ -22,7 +22,10 @@ _CUTLASS = re.compile(r"^(?:cutlass::)?(Kernel2?)<([\w:]+)>")
 
 
 def shorten(name: str, limit: int = LIMIT) -> str:
-    """A name of at most `limit` characters: without return type, namespaces and arguments, then without its middle."""
+    """A name of at most `limit` characters.
+
+    Return type, namespaces and arguments are removed first. If that is not enough, the middle is left out.
+    """
     if len(name) <= limit:
         return name
     plain = _RETURN_TYPE.sub("", _without_enable_if(_NOISE.sub("", name.strip())))
@@ -32,14 +35,14 @@ def shorten(name: str, limit: int = LIMIT) -> str:
         return elide(f"{found[1]}<{found[2].rsplit('::', 1)[-1]}>", limit)
     inner = _functor(arguments) if _GENERIC.search(head) else ""
     if inner or arguments.startswith("<"):
-        # The head may be cut, its argument not: it is what tells two of them apart.
+        # The argument gets its space first, and the head what is left: the argument tells two uses of one launcher apart.
         inner = elide(inner, limit // 2)
         return f"{elide(head, limit - len(inner) - 3)}<{inner}{ELLIPSIS}>"
     return elide(head or name, limit)
 
 
 def elide(text: str, limit: int) -> str:
-    """`text` with its middle left out if it is longer than `limit`: both ends of a generated name tell something."""
+    """`text` without its middle if it is longer than `limit`: both ends of a generated name carry information."""
     if len(text) <= limit:
         return text
     tail = limit // 3
@@ -47,17 +50,20 @@ def elide(text: str, limit: int) -> str:
 
 
 def join_path(names: Sequence[str]) -> str:
-    """A layer's names from the outermost in as one text, joined by `/`; a `/` or a backslash within a name is escaped."""
+    """A layer's names, from the outermost to the innermost, as one text with `/` between them.
+
+    A `/` or a backslash inside a name is escaped.
+    """
     return "/".join(name.replace("\\", "\\\\").replace("/", "\\/") for name in names)
 
 
 def split_path(path: str) -> tuple[str, ...]:
-    """The names that `join_path` joined."""
+    """The names that `join_path` joined, in the same order."""
     return tuple(_ESCAPED.sub(r"\1", step) for step in _steps(path))
 
 
 def _steps(path: str) -> list[str]:
-    """A path's names, still escaped."""
+    """The names of a path, still escaped."""
     steps = [""]
     for token in _TOKEN.findall(path):
         if token == "/":
@@ -68,7 +74,7 @@ def _steps(path: str) -> list[str]:
 
 
 def shorten_path(path: str, limit: int = LIMIT) -> str:
-    """A layer's path from its end, as many whole steps as fit: the inner layers tell paths apart."""
+    """The end of a layer's path, with as many whole names as fit. The inner layers tell paths apart."""
     if len(path) <= limit:
         return path
     kept = ""
@@ -81,20 +87,20 @@ def shorten_path(path: str, limit: int = LIMIT) -> str:
 
 
 def _outermost(name: str) -> str:
-    """What stands before the first template or call argument list."""
+    """The part of a name before its first template or argument list."""
     cut = min((at for at in (name.find("<"), name.find("(")) if at > 0), default=len(name))
     return name[:cut]
 
 
 def _last_part(name: str) -> str:
-    """A name without its namespaces, but the last one where the rest says nothing: `gemvx::kernel`."""
+    """A name without its namespaces. If the rest is only `kernel`, the last namespace stays: `gemvx::kernel`."""
     parts = name.strip().split("::")
     kept = parts[-2:] if parts[-1].lower() == "kernel" else parts[-1:]
     return "::".join(kept) or name
 
 
 def _without_enable_if(name: str) -> str:
-    """What a templated return type `std::enable_if<…>::type` stands before."""
+    """The rest of a name after a templated return type `std::enable_if<…>::type`."""
     if not name.startswith(("std::enable_if", "enable_if")):
         return name
     before, found, after = name.partition(">::type ")

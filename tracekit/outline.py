@@ -1,7 +1,7 @@
-"""Which kernel does a name speak of, and in which words?
+"""Which kernel does a name mean, and which words does the name consist of?
 
-A name is taken apart (`outline`): the return type, the argument list and the namespaces go, mangled names are demangled,
-generic launchers are opened. What is left is read as lower-case words, which rules search with a `Pattern`.
+`outline` takes a name apart: it removes the return type, the arguments and the namespaces, demangles mangled names and opens
+generic launchers. The rest is read as lower-case words, which rules search with a `Pattern`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from tracekit.errors import TracekitError
 
 NAME_LIMIT = 1000
-"""How much of an identifier or a path is read; the longest real ones (Tensile) have some 600 characters."""
+"""How many characters of an identifier or a path are read. The longest real ones (Tensile) have some 600."""
 
-# Launchers that say nothing about the work: the kernel is their first type argument.
+# Launchers that say nothing about the work. Their first type argument is the kernel.
 _DISPATCHERS = re.compile(r"(?:Kernel2?|device_kernel\w*|kentry|_?kernel_agent|enable_\w*sm\d\w*|run_kernel)\Z")
 # Identifiers that need the namespace before them to mean anything.
 _NAMELESS = frozenset({"kernel", "globalkernel", "static_kernel", "dynamic_kernel", "run", "main_kernel"})
 _EMPTY_SCOPES = frozenset({"impl", "detail", "internal", "kernel", "kernels", "device", ""})
 _NOT_A_KERNEL = re.compile(r"[\W\d]|(?:true|false|float|double|int|unsigned|long|bool|char|short|void|nullptr|gfx\w+)\b")
-# How many pieces of a mangled name are read: the kernel's identifier comes first.
+# How many pieces of a mangled name are read. That is enough because the kernel's identifier comes first.
 _PIECES_LIMIT = 250
 
 # No `\b` before "operator": every alternative begins with a plain character, so that re skips quickly to the next one.
@@ -30,14 +30,14 @@ _WORD_BREAK = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[_\s]+")
 
 @dataclass(frozen=True)
 class Outline:
-    """A kernel's name without return type and arguments: its qualified path and its template arguments' text."""
+    """A kernel's name without return type and arguments: its qualified path, and the text of its template arguments."""
 
     path: str
     inside: str
 
     @property
     def identifier(self) -> str:
-        """The last part of the path, with a telling namespace before it where it is as bare as `kernel`."""
+        """The last part of the path. If it is as bare as `kernel`, the last meaningful namespace stands before it."""
         parts = [p for p in self.path.split("::") if p]
         if not parts:
             return self.path
@@ -49,7 +49,7 @@ class Outline:
 
 
 class _Scanner:
-    """One pass over a demangled name; everything stays linear because brackets are only pushed and popped once."""
+    """Takes a demangled name apart in one pass. It runs in linear time, because each bracket is pushed and popped only once."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -71,7 +71,7 @@ class _Scanner:
 
     def _text(self, chunk: str) -> None:
         if not self.stack:
-            # Outside all brackets a space ends (a part of) the return type: the name is what follows the last one.
+            # Outside all brackets, a space ends the return type or a part of it. The name follows the last space.
             _, space, name = chunk.rstrip().rpartition(" ")
             if space:
                 self.head.clear()
@@ -82,7 +82,7 @@ class _Scanner:
             self.inside.append(chunk)
 
     def _token(self, token: str, start: int, end: int) -> bool:
-        """Take one token in; true where the argument list begins, so that nothing after it is read."""
+        """Handle one token. Returns True where the argument list begins, because nothing after it is read."""
         if token in ("<", "(", "{", "["):
             return self._opens(token, start)
         elif token in (">", ")", "}", "]"):
@@ -116,7 +116,7 @@ class _Scanner:
             self.inside.append(token)
         elif not self.stack and token == ">":
             self.inside.append(" ")
-        # A bracket of arguments ends the name, unless a local name or a decltype's type follows.
+        # The end of the arguments ends the name, unless a local name or the type of a decltype follows.
         return token == ")" and not self.stack and bool(self.head) and self._ends(end)
 
     def _ends(self, end: int) -> bool:
@@ -132,7 +132,7 @@ _MANGLED = re.compile(
 
 
 class _Demangler:
-    """A tolerant reader of Itanium-mangled names: it keeps identifiers, literals and the template structure."""
+    """Reads Itanium-mangled names and tolerates errors. It keeps identifiers, literals and the structure of templates."""
 
     def __init__(self, mangled: str) -> None:
         self.text = mangled
@@ -168,7 +168,7 @@ class _Demangler:
     def _identifier(self, token: re.Match[str]) -> int:
         if self.stack[-1:] == ["L"]:
             return token.end()  # an enumerator's value
-        # A length that runs past the end (a name cut off by the profiler) takes what there is.
+        # If the profiler cut the name off, a length may run past its end. Then the identifier is what is left.
         start = token.end()
         end = start + int(token["length"][:6])
         name = self.text[start:end]
@@ -204,7 +204,7 @@ class _Demangler:
         if opener == "I":
             self.out.append(">")
         self.glue = self.stack[-1:] == ["N"]
-        # Only a lambda's end carries a number of its own ("E0_"); elsewhere what follows is the next thing's length.
+        # Only the end of a lambda has a number of its own ("E0_"). Elsewhere, a number is the length of what follows.
         return token.end() if opener == "Ul" else token.start() + 1
 
 
@@ -230,7 +230,7 @@ def _as_kernel(argument: str) -> str | None:
 
 
 def outline(name: str) -> Outline:
-    """Find the kernel that a name speaks of: no return type, no arguments, no dispatcher around it."""
+    """Find the kernel that a name means, without its return type, its arguments and any dispatcher around it."""
     text = name.strip().removesuffix(".kd")
     if text.startswith("_Z"):
         text = _Demangler(text).demangle() or text
@@ -246,7 +246,7 @@ def outline(name: str) -> Outline:
 
 
 def short_name(name: str) -> str:
-    """Return a kernel's name as a person would say it: no return type, namespaces, template or other arguments."""
+    """Return a kernel's name as a person would say it: without return type, namespaces, template and other arguments."""
     return outline(name).identifier or name
 
 
@@ -262,7 +262,7 @@ _LITERAL_RUN = re.compile(r"(?:[a-z0-9 :_-](?![*?{]))+")
 
 
 class Pattern:
-    """A regular expression with a cheap test before it: most rules are plain words, most names hold none of them."""
+    """A regular expression with a cheap test before it. Most rules are plain words, and most names contain none of them."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -287,7 +287,7 @@ class Pattern:
 
     @property
     def hints(self) -> list[str]:
-        """Texts of which every match holds at least one; an empty one means that nothing is known."""
+        """Texts such that every match contains at least one of them. An empty text means that nothing is known."""
         return [*self._plain, *(hint for hint, _ in self._hinted)]
 
     def _regex(self, part: str) -> re.Pattern[str]:
@@ -298,7 +298,7 @@ class Pattern:
 
 
 def _alternatives(source: str) -> list[str]:
-    """Split a pattern at the bars that stand outside all brackets."""
+    """Split a pattern at the bars that are outside of all brackets."""
     parts, depth, start, escaped, in_class = [], 0, 0, False, False
     for i, char in enumerate(source):
         if escaped:
@@ -318,7 +318,7 @@ def _alternatives(source: str) -> list[str]:
 
 
 def _hint(part: str) -> str:
-    """Return the longest text that every match must hold, or an empty one."""
+    """Return the longest text that every match must contain, or an empty text if none is known."""
     flat = re.sub(r".\{[^}]*\}", ".", re.sub(r"\\.", ".", part))
     while (shorter := re.sub(r"\([^()]*\)[*?+]?|\[[^\]]*\][*?+]?", ".", flat)) != flat:
         flat = shorter
@@ -326,7 +326,9 @@ def _hint(part: str) -> str:
 
 
 def check_pattern(source: str, owner: str, where: object) -> None:
-    """Find the slips that would make a pattern fail, or match nothing. Raises TracekitError, naming its owner."""
+    """Find mistakes that would make a pattern fail or match nothing. Raises TracekitError, which names the owner of the
+    pattern.
+    """
     try:
         for part in [source, *_alternatives(source)]:
             re.compile(part)
@@ -336,7 +338,10 @@ def check_pattern(source: str, owner: str, where: object) -> None:
 
 
 def check_words(source: str, owner: str, where: object) -> None:
-    """Find letters in a pattern that words never hold. Raises TracekitError, naming its owner."""
+    """Find characters in a pattern that never occur in words: capitals and underscores.
+
+    Raises TracekitError, which names the owner of the pattern.
+    """
     if re.search(r"(?<!\\)[A-Z_]", source):
         what = f"{owner}: {source!r} holds a capital or an underscore, and names are read as lower-case words"
         raise TracekitError(what, where=where, mend="write CatArray_contig as 'cat array contig'")

@@ -1,8 +1,8 @@
 """Which part of a model may a kernel compute, judging by its name?
 
-Inside a CUDA graph a kernel has neither an operator nor an annotation: its name is all that tells. The `[[part]]` tables of
-`kernels.toml`, and of a user's rules, say which names mean which part. A name that several parts of a model share is told
-apart by the part before it.
+A kernel inside a CUDA graph has neither an operator nor an annotation; only its name tells anything. The `[[part]]` tables of
+`kernels.toml`, and of a user's rules, say which names mean which part. Several parts of a model may share a name; the part
+before them then tells them apart.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from tracekit.errors import TracekitError
 from tracekit.outline import NAME_LIMIT, Pattern, check_pattern, check_words, short_name, words
 
 LayerPath = tuple[str, ...]
-"""The names of a layer and of those around it, from the outermost in."""
+"""The names of a layer and of the layers around it, from the outermost to the innermost."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What the kernels are that a pattern finds, by a table of `kernels.toml`."""
+    """Which part of a model the kernels are whose names match a pattern; one `[[part]]` table of `kernels.toml`."""
 
     pattern: str
     path: LayerPath
     example: str
     after: LayerPath = ()
-    """Only if the named kernel before lies in this layer."""
+    """The part applies only if the kernel with a part before this one lies in this layer."""
     begins: LayerPath = ()
-    """With this kernel, and with what computes its input, such a layer begins anew."""
+    """A layer around the part that begins anew with this kernel, or with the kernels that compute its input."""
     input: LayerPath = ()
-    """What kernels without a part compute between the named one before and this one."""
+    """The layer of the kernels without a part, such as GEMMs of a library, that run right before this kernel."""
 
 
 class Parts:
-    """The parts of models that names tell, and what they said about the names seen so far."""
+    """The parts of models that names of kernels tell. It remembers the answers for the names seen so far."""
 
     def __init__(self, parts: Iterable[Part]) -> None:
-        """Take parts in the order in which they are to be tried."""
+        """Take the parts in the order in which they are tried."""
         self._parts = [(part, Pattern(part.pattern)) for part in parts]
         hints = [_letters(hint) for _, pattern in self._parts for hint in pattern.hints]
         self._hints = tuple(dict.fromkeys(hints)) if all(hints) else ("",)
@@ -48,7 +48,10 @@ class Parts:
         return (part for part, _ in self._parts)
 
     def of(self, name: str) -> tuple[Part, ...]:
-        """The parts that a kernel of this name may be, the first that fits its place is meant; none for most names."""
+        """The parts that a kernel of this name may be; empty for most names.
+
+        The first of them whose `after` fits the place of the kernel counts.
+        """
         found = self._seen.get(name)
         if found is None:
             found = self._seen[name] = self._find(name)
@@ -67,7 +70,10 @@ def _words(name: str) -> str:
 
 
 def _letters(hint: str) -> str:
-    """Letters that a name holds as well, and not only the words that are made of it."""
+    """The longest run of letters and digits of a hint.
+
+    A name that matches contains it as well, even before the name is split into words.
+    """
     return max(re.findall(r"[a-z0-9]+", hint), key=len, default="")
 
 
@@ -79,7 +85,7 @@ _KEYS = (*_REQUIRED, "after", "begins", "input")
 
 
 def checked_part(entry: object, where: object) -> Part:
-    """Turn a TOML table into a part. Raises TracekitError if it is none, saying what is wrong with it."""
+    """Turn a TOML table into a part. Raises TracekitError, which says what is wrong, if it is not a part."""
     if not isinstance(entry, dict):
         raise TracekitError("a part is not a table", where=where, mend="write each part as [[part]]")
     owner = f"part {entry.get('pattern', '?')!r}"
@@ -111,7 +117,10 @@ def _layer(text: str, what: str, where: object) -> LayerPath:
 
 
 def check_example(part: Part, where: object) -> None:
-    """Find slips that would make a part silently useless. Raises TracekitError if it does not match its own example."""
+    """Find mistakes that would make a part useless without any error.
+
+    Raises TracekitError if the pattern is wrong or does not match the part's own example.
+    """
     owner = f"part {part.pattern!r}"
     check_pattern(part.pattern, owner, where)
     check_words(part.pattern, owner, where)

@@ -1,4 +1,4 @@
-"""How do we show that something long is under way, without ever getting into the output?"""
+"""How do we show that a long task is running, without mixing it with the output?"""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PATIENCE_S = 1.0
-"""Work shorter than this shows no bar."""
+"""A task that takes less time than this, in seconds, shows no bar."""
 
 Advance = Callable[[str], None]
 
 
 @contextmanager
 def progress(total: int) -> Iterator[Advance]:
-    """Yield a function that says what comes next of `total` parts.
+    """Yield a function that is called with a description before each of `total` parts.
 
-    A bar appears on standard error after a second; where that is no terminal nothing is ever shown.
+    A bar appears on standard error after PATIENCE_S seconds. If standard error is not a terminal, nothing is ever shown.
     """
     if not sys.stderr.isatty():
         yield lambda description: None

@@ -1,4 +1,4 @@
-"""What did the authors of the study that tracekit repeats report themselves?"""
+"""What do the authors of the study report that tracekit repeats?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ else:
 
 @dataclass(frozen=True)
 class Source:
-    """Whose figures these are: the study's title, a line that says on what and by whom, and how layers were timed there."""
+    """The study that the figures are quoted from.
+
+    `title` is its title. `line` says who measured, and on what. `method` says how the study timed layers.
+    """
 
     title: str
     line: str
@@ -26,7 +29,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to run the model: the mean and the standard deviation of its time; `variant` is the one here that does the same."""
+    """A way to run the model, with the mean and the standard deviation of its time in seconds.
+
+    `variant` is the variant of tracekit that does the same.
+    """
 
     name: str
     variant: str
@@ -38,7 +44,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's part of the time of the layer `level`; `layer` is the name that its annotation has here."""
+    """A layer's share of the time of the layer `level`, in per cent. `layer` is the name of its annotation in tracekit."""
 
     level: str
     layer: str
@@ -48,7 +54,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Statement:
-    """What the study says of a topic, word for word."""
+    """What the study says about a topic, word for word."""
 
     topic: str
     text: str
@@ -56,7 +62,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Quoted:
-    """Everything that is quoted from one source, in its own order."""
+    """Everything that is quoted from one source, in the order of the source."""
 
     source: Source
     methods: tuple[Method, ...]
@@ -64,13 +70,13 @@ class Quoted:
     statements: tuple[Statement, ...]
 
     def level(self, level: str) -> dict[str, Layer]:
-        """The layers of one level by the names of their annotations."""
+        """The layers of one level, by the names of their annotations."""
         return {layer.layer: layer for layer in self.layers if layer.level == level}
 
 
 @cache
 def quoted() -> Quoted:
-    """All of `quoted.toml`."""
+    """All quotations of `quoted.toml`."""
     document = tomllib.loads(resources.files("tracekit").joinpath("quoted.toml").read_text(encoding="utf-8"))
     return Quoted(
         source=Source(**document["source"]),

@@ -1,4 +1,7 @@
-"""How is an analysis bundle read, whoever wrote it? Every way it can be broken ends in one line."""
+"""How is an analysis bundle read that anybody may have written?
+
+Whatever is broken in it, the error is one line.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ AGAIN = "run `tracekit analyze` again"
 
 
 def read_document(directory: Path) -> dict[str, Any]:
-    """The document of the bundle in `directory`, whose `traces` are at least one object each. Raises BundleError."""
+    """The document of the bundle in `directory`. Its `traces` are one or more objects.
+
+    Raises BundleError if the document cannot be read, or if it holds no trace.
+    """
     document = _read_json(directory)
     entries = document.get("traces")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -28,15 +34,18 @@ def read_document(directory: Path) -> dict[str, Any]:
 
 
 def read_tables(directory: Path, entry: Mapping[str, Any], columns: Mapping[str, tuple[str, ...]]) -> dict[str, pa.Table]:
-    """These tables of one of the document's traces or runs, with at least these columns of each. Raises BundleError."""
+    """The tables of one trace or run of the document. Each has at least the columns that are asked for.
+
+    Raises BundleError if a table cannot be read or lacks a column.
+    """
     folder = directory / folder_of(directory, entry)
     return {name: _read_table(folder / f"{name}.parquet", wanted) for name, wanted in columns.items()}
 
 
 def folder_of(directory: Path, entry: Mapping[str, Any]) -> str:
-    """The name of the folder in which the document keeps the tables of a trace or a run. Raises BundleError."""
+    """The name of the folder that holds the tables of a trace or a run. Raises BundleError if it is not usable."""
     folder = entry.get("folder")
-    # A bundle may come from anybody: its folder must not lead out of it.
+    # Anybody may have written the bundle, so a folder must not lead out of it.
     if not isinstance(folder, str) or not folder or "\0" in folder or Path(folder).name != folder or folder == "..":
         raise BundleError(f"has a trace with no usable folder ({folder!r})", where=directory / DOCUMENT, mend=AGAIN)
     return folder
@@ -71,7 +80,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> pa.Table:
     if not path.is_file():
         raise BundleError("this table of the bundle is missing", where=path, mend=AGAIN)
     try:
-        # Without threads: these tables are small, and starting a pool costs more than reading them.
+        # Without threads, because these tables are small: starting a thread pool costs more than reading them.
         with pq.ParquetFile(path) as file:
             table = file.read(use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:

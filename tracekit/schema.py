@@ -1,7 +1,8 @@
-"""What is in an analysis, table by table and column by column? The contract between `analyze`, `report` and everybody else.
+"""What is in an analysis, table by table and column by column?
 
-From here follow the types of the Parquet files, the tables without rows, which columns have a twin per step, and the tables of
-docs/bundle.md (`python -m tracekit.schema docs/bundle.md` writes them anew).
+This is the contract between `analyze`, `report` and everybody else. Four things are derived from it: the types of the Parquet
+files, the tables without rows, the columns that have a twin per step, and the tables of docs/bundle.md (`python -m
+tracekit.schema docs/bundle.md` writes them anew).
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from typing import Literal
 SCHEMA_VERSION = 1
 DOCUMENT = "bundle.json"
 PER_STEP = "_per_step"
-"""How the name of a column per step ends; its values are doubles."""
+"""The end of the name of a column per step. The values of such a column are doubles."""
 
 CAUSES = ("host_sync", "dispatch", "host_other", "launch_latency", "device_wait", "unattributed")
-"""Why the GPU was idle; in every table with causes there is a column of ns for each."""
+"""The causes of idle time of the GPU. A table with causes has a column in ns for each of them."""
 
 Type = Literal["text", "int", "real"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: text, int64 or double, what it counts in (empty for what has no unit), and what it means.
+    """A column: its type (text, int64 or double), its unit (empty if there is none), and what it means.
 
-    `adds_up` says that the values are sums over the time analysed, so that twice as many of the same steps give twice the
-    value. Least, median and largest values, shares, rates, sizes of one thing and moments do not. Only a `nullable` column may
-    hold null, and its `meaning` says when.
+    `adds_up` says that the values are sums over the time analysed: twice as many of the same steps give twice the value. Least,
+    median and largest values, shares, rates, sizes of one thing and moments do not add up. Only a `nullable` column may hold
+    null, and its `meaning` says when it does.
     """
 
     name: str
@@ -42,23 +43,26 @@ class Column:
 
 @dataclass(frozen=True)
 class TableSchema:
-    """A table: what one of its rows is, in which order, and its columns. A writer may add columns, never leave one out."""
+    """A table: what one of its rows is, the order of the rows, and the columns.
+
+    A writer may add columns, but may never leave one out.
+    """
 
     row: str
     columns: tuple[Column, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns' names in their order."""
+        """The names of the columns, in their order."""
         return tuple(column.name for column in self.columns)
 
     @property
     def sums(self) -> tuple[str, ...]:
-        """The columns that have a twin per step."""
+        """The names of the columns of sums. Each of them can have a twin per step."""
         return tuple(column.name for column in self.columns if column.adds_up)
 
     def __getitem__(self, name: str) -> Column:
-        """The column of that name. Raises KeyError."""
+        """The column of that name. Raises KeyError if there is none."""
         for column in self.columns:
             if column.name == name:
                 return column
@@ -494,13 +498,13 @@ DOCUMENT_TABLES: Mapping[str, TableSchema] = {
         (_text("family", "the family"), _TIME, _SHARE, _COUNT),
     ),
 }
-"""The tables that are in the document alone."""
+"""The tables that only the document has, not the Parquet files."""
 
 BEGIN, END = "<!-- tables: written by python -m tracekit.schema -->", "<!-- end of tables -->"
 
 
 def markdown() -> Iterator[str]:
-    """The lines of docs/bundle.md about every table of a bundle."""
+    """The lines of docs/bundle.md that describe every table of a bundle."""
     for heading, tables in (
         ("Tables of a trace", TABLES),
         ("Tables of a run of several ranks", RUN_TABLES),
@@ -515,7 +519,7 @@ def markdown() -> Iterator[str]:
 
 
 def with_tables(page: str) -> str:
-    """A page with the lines between its two marks written anew. Raises ValueError where it lacks the marks."""
+    """A page whose lines between the two marks are written anew. Raises ValueError if the page lacks the marks."""
     before, rest = page.split(BEGIN)
     after = rest.split(END)[1]
     return f"{before}{BEGIN}\n\n{chr(10).join(markdown())}\n{END}{after}"

@@ -1,4 +1,7 @@
-"""What do stages hand to each other? Named columns of equal length."""
+"""What do stages pass to each other?
+
+They pass tables: named columns of equal length.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,16 @@ Column = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Table:
-    """An immutable set of equally long NumPy columns; text and nullable columns have dtype `object`.
+    """An immutable set of NumPy columns of equal length. Text and nullable columns have dtype `object`.
 
-    pandas is imported only by `to_pandas`, so that an analysis which nobody asks for a DataFrame never pays for it.
+    Only `to_pandas` imports pandas, so an analysis without a DataFrame does not spend time on importing it.
     """
 
     columns: Mapping[str, Column]
 
     @staticmethod
     def empty(columns: Iterable[schema.Column]) -> Table:
-        """A table of these columns without rows, each of its type; a nullable one has dtype `object`."""
+        """A table with these columns and no rows. Each column has its type; a nullable one has dtype `object`."""
         return Table({column.name: np.empty(0, dtype=_dtype(column)) for column in columns})
 
     def __post_init__(self) -> None:
@@ -43,11 +46,11 @@ class Table:
         return self.columns[name]
 
     def take(self, rows: Column) -> Table:
-        """The rows that an index array or a boolean mask selects, in its order."""
+        """The rows that an index array or a boolean mask selects, in the order of the selection."""
         return Table({name: column[rows] for name, column in self.columns.items()})
 
     def sorted_by(self, *names: str, descending: bool = False) -> Table:
-        """Rows by the named columns, the first deciding; stable, so equal rows keep their order."""
+        """The rows, sorted by the named columns. The first column counts most; rows that are equal keep their order."""
         order = np.arange(len(self))
         for name in reversed(names):
             column = self.columns[name][order]
@@ -60,7 +63,7 @@ class Table:
         return Table({name: column[:rows] for name, column in self.columns.items()})
 
     def records(self) -> list[dict[str, Any]]:
-        """One dict of plain Python values a row, in order."""
+        """One dict of plain Python values for each row, in the order of the rows."""
         names = list(self.columns)
         values = zip(*(column.tolist() for column in self.columns.values()), strict=True)
         return [dict(zip(names, row, strict=True)) for row in values]

@@ -1,7 +1,7 @@
 """What kind of work does a GPU kernel do, judging by its name?
 
-A name is taken apart first (`tracekit.outline`) and read as lower-case words. Ordered rules from `kernels.toml` then look at
-those words; the first that matches decides. The launching operator only breaks ties.
+First a name is taken apart (`tracekit.outline`) and read as lower-case words. Then the rules of `kernels.toml` are tried on
+these words in order, and the first one that matches decides. The operator that launched the kernel only breaks ties.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ else:
 
 
 class Family(str, Enum):
-    """The families that kernel time is added up by."""
+    """The families of kernels. Kernel time is added up by family."""
 
     GEMM = "gemm"
     ATTENTION = "attention"
@@ -39,7 +39,7 @@ class Family(str, Enum):
 
 @dataclass(frozen=True)
 class Label:
-    """One kernel's classification: the rule's id says why, the confidence (0 to 1) how sure it is."""
+    """One kernel's classification. `rule` is the id of the rule that decided; `confidence`, from 0 to 1, is how sure it is."""
 
     family: str
     kind: str
@@ -55,7 +55,7 @@ UNKNOWN = Label(Family.OTHER.value, "unknown", "none", 0.0)
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of `kernels.toml`: where it looks, for what, and what it concludes."""
+    """One rule of `kernels.toml`: where it looks, what it looks for, and what it concludes."""
 
     id: str
     pattern: str
@@ -86,13 +86,13 @@ class Rule:
 
     @property
     def hints(self) -> list[str]:
-        """Texts of which the path of every kernel that the rule speaks about holds at least one."""
+        """Texts such that the path of every kernel that matches the rule contains at least one of them."""
         if self.look != "inside":
             return self._pattern.hints
         return self._outer.hints if self._outer is not None else [""]
 
     def matches(self, views: Mapping[str, str], operator: str) -> bool:
-        """Tell whether the rule speaks about a kernel with these views and this launching operator."""
+        """Tell whether the rule matches a kernel with these views of its name and this launching operator."""
         if self._outer is not None and not self._outer.search(views["name"]):
             return False
         if not self._pattern.search(views[self.look]):
@@ -108,7 +108,7 @@ _OPTIONAL = ("confidence", "look", "outer", "unless", "operator", "refines")
 
 
 def _checked(entry: object, where: object) -> Rule:
-    """Turn a TOML table into a rule, or say what is wrong with it."""
+    """Turn a TOML table into a rule. Raises TracekitError, which says what is wrong, if it is not a rule."""
     if not isinstance(entry, dict):
         raise TracekitError("a rule is not a table", where=where, mend="write each rule as [[rule]]")
     name = entry.get("id", "?")
@@ -151,7 +151,7 @@ def _check_values(entry: Mapping[str, Any], where: object) -> None:
 
 
 def _check_user_rules(rules: Iterable[Rule], where: object) -> None:
-    """Find slips that would otherwise make a rule silently useless."""
+    """Find mistakes that would otherwise make a rule useless without any error. Raises TracekitError."""
     for rule in rules:
         _check_patterns(rule, where)
         if not rule.operator and not rule.matches(_views(outline(rule.example)), ""):
@@ -168,7 +168,7 @@ def _check_patterns(rule: Rule, where: object) -> None:
 
 @dataclass(frozen=True)
 class _File:
-    """What a file of rules holds."""
+    """The contents of a file of rules."""
 
     rules: tuple[Rule, ...]
     parts: tuple[Part, ...]
@@ -191,12 +191,12 @@ def _parse(text: str, where: object) -> _File:
 # --- Deciding ------------------------------------------------------------------------------------------------------
 
 
-# How much of the template arguments the rules see: a functor's name comes early, and CUTLASS types run to 10 kB.
+# How many characters of the template arguments the rules see. A functor's name comes early; CUTLASS types run to 10 kB.
 _INSIDE_LIMIT = 3000
 
 
 def _views(found: Outline) -> dict[str, str]:
-    """Return what the rules look at, as words."""
+    """Return the parts of a name that the rules look at, as words."""
     return {
         "name": words(found.identifier[:NAME_LIMIT]),
         "path": words(found.path[-NAME_LIMIT:]),
@@ -205,7 +205,10 @@ def _views(found: Outline) -> dict[str, str]:
 
 
 class _Shortlist:
-    """Which rules could speak about a name at all: found by three letters that each of their patterns must hold."""
+    """Finds the rules that could match a name at all.
+
+    Each rule is filed under three letters that a matching name must contain.
+    """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = tuple(rules)
@@ -219,7 +222,7 @@ class _Shortlist:
                     self._by_letters.setdefault(hint[:3], []).append(number)
 
     def candidates(self, views: Mapping[str, str]) -> list[Rule]:
-        """Return the rules worth trying, in their order."""
+        """Return the rules that are worth trying, in their order."""
         text = views["path"] if views["name"] in views["path"] else f"{views['name']} {views['path']}"
         found = set(self._always)
         for letters in {text[i : i + 3] for i in range(len(text) - 2)} & self._by_letters.keys():
@@ -228,10 +231,13 @@ class _Shortlist:
 
 
 class Taxonomy:
-    """Ordered rules, and what they said about the names seen so far; beside them the parts of models that names tell."""
+    """Ordered rules that classify kernels, and the parts of models that names tell.
+
+    It remembers the answers for the names seen so far.
+    """
 
     def __init__(self, rules: Iterable[Rule], parts: Iterable[Part] = ()) -> None:
-        """Take rules and parts in the order in which they are to be tried."""
+        """Take rules and parts in the order in which they are tried."""
         self.rules = tuple(rules)
         self.parts = Parts(parts)
         self._by_name = _Shortlist(r for r in self.rules if not r.refines)
@@ -246,7 +252,7 @@ class Taxonomy:
 
     @classmethod
     def load(cls, user_file: Path | None) -> Taxonomy:
-        """Return the built-in rules with a user's own before them."""
+        """Return the built-in rules, with the user's own before them. Raises TracekitError if the user's file is wrong."""
         text = resources.files("tracekit").joinpath("kernels.toml").read_text(encoding="utf-8")
         built_in, users = _parse(text, "kernels.toml"), _File((), ()) if user_file is None else _users(user_file)
         return cls((*users.rules, *built_in.rules), (*users.parts, *built_in.parts))
@@ -261,7 +267,7 @@ class Taxonomy:
 
     def _decide(self, name: str, operator: str) -> Label:
         views = _views(outline(name))
-        # Names that differ in their arguments only are one question.
+        # Names that differ only in their arguments have the same answer.
         key = (views["path"], views["inside"], operator)
         label = self._views.get(key)
         if label is None:

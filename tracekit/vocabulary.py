@@ -1,7 +1,8 @@
-"""What are the things called that a trace is divided into?
+"""What do we call the things that a trace is divided into?
 
-The same at a terminal, in findings and in the report. A label is the key in plain words, with spaces for its underscores, so
-that whoever reads `host sync` finds `host_sync` in the documents and tables; a meaning is a few words that fit beside it.
+A terminal, findings and the report use the same words. A label is the key in plain words, with spaces instead of underscores,
+so that a reader of `host sync` finds `host_sync` in the documents and tables. A meaning is a few words that fit beside the
+label.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Term:
-    """One of these things: `key` as in the bundle, `label` for people, `meaning` in a few words."""
+    """One of these things: its `key` in the bundle, its `label` for people, and its `meaning` in a few words."""
 
     key: str
     label: str
@@ -30,16 +31,16 @@ def _terms(**meanings: str) -> Terms:
 
 
 def label(key: object) -> str:
-    """A key of this page, or one of a later version, in plain words."""
+    """A key in plain words. It may be a key of a later version that this module does not know."""
     return str(key).replace("_", " ")
 
 
 def term(terms: Terms, key: object) -> Term:
-    """The term of that key; of one that this version does not know its label alone."""
+    """The term of a key. If this version does not know the key, a term with a label and no meaning."""
     return terms.get(str(key)) or Term(str(key), label(key), "")
 
 
-# Order is the order of stacking in every chart.
+# Every chart stacks the families in this order.
 FAMILIES = _terms(
     gemm="dense matrix multiply",
     attention="fused attention",
@@ -51,7 +52,7 @@ FAMILIES = _terms(
     other="kernels of none of these families",
     memory="copies and fills by the copy engines",
 )
-"""What the GPU is busy with: the families of kernels, and the copy engines."""
+"""What the GPU is busy with: the families of kernels, and the work of the copy engines."""
 
 CAUSES = _terms(
     host_sync="host waits in a blocking call",
@@ -61,7 +62,7 @@ CAUSES = _terms(
     device_wait="queued: dependency, or the device",
     unattributed="no launching call recorded",
 )
-"""Why the GPU is idle; docs/idle.md defines them."""
+"""Why the GPU is idle. docs/idle.md defines the causes."""
 
 PATH_SEGMENTS = _terms(
     operator="in host operators",
@@ -78,7 +79,7 @@ PATH_SEGMENTS = _terms(
     waiting="waits for what is not seen",
     **{"return": "GPU done to host going on"},
 )
-"""The kinds of parts that a critical path has; docs/hta.md defines them."""
+"""The kinds of segments that a critical path has. docs/hta.md defines them."""
 
 ROOFS = _terms(
     compute="the device's arithmetic",
@@ -91,16 +92,16 @@ FLAGS = _terms(
     from_cache="faster than the memory",
     above_peak="the model or the clock is wrong",
 )
-"""What is said instead of the roof where the memory or the device seems faster than it can be."""
+"""What is said instead of a roof if the memory or the device seems faster than it can be."""
 
 WITHOUT_OPERATOR = {
     "replayed": "replayed from CUDA graphs",
     "outside": "launched outside operators",
     "unlaunched": "launch not recorded",
 }
-"""Why no operator launched a kernel."""
+"""Why a kernel has no operator that launched it."""
 
 
 def limited_by(bound: object) -> str:
-    """What a decode step that was projected is limited by, of the host and the device's two roofs."""
+    """What limits a projected decode step, in words: the host, or one of the device's two roofs."""
     return "the host's launches" if bound == "host" else f"the {bound} roof and the gaps"

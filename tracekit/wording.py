@@ -1,8 +1,9 @@
-"""How does a figure read?
+"""How is a figure written?
 
-The same at a terminal, in Markdown, in a finding and in the report: three significant digits, in the largest unit of which at
-least one is shown, so that 999,600 ns is `1.00 ms` and not `1,000 µs`. What is not known is a dash. Only a plain space stands
-between a figure and its unit: such texts are searched and put into JSON; the report binds the two itself.
+A terminal, Markdown, findings and the report write figures in the same way: with three significant digits, in the largest unit
+that gives at least one. So 999,600 ns is `1.00 ms`, not `1,000 µs`. A value that is not known is a dash. A plain space stands
+between a figure and its unit, because such texts are searched and put into JSON. The report replaces it by one that does not
+break.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MISSING = "–"
 MINUS = "−"
 
 Figure = float | None
-"""What a function of this module shows; None, NaN and infinities are not known."""
+"""A value that a function of this module shows. None, NaN and infinities count as not known."""
 _Units = tuple[tuple[float, str], ...]
 
 _DURATIONS: _Units = ((1, "ns"), (1e3, "µs"), (1e6, "ms"), (1e9, "s"))
@@ -29,24 +30,27 @@ _OPERATIONS: _Units = ((1, "FLOP"), (1e3, "kFLOP"), (1e6, "MFLOP"), (1e9, "GFLOP
 
 
 def duration(nanoseconds: Figure) -> str:
-    """`84_312_000` as `84.3 ms`."""
+    """A time in ns: `84_312_000` becomes `84.3 ms`."""
     return _scaled(nanoseconds, _DURATIONS)
 
 
 def signed_duration(nanoseconds: Figure) -> str:
-    """A change, with its sign if there is any: `+84.3 ms`."""
+    """A change in ns with its sign; 0 has none: `+84.3 ms`."""
     return _signed(nanoseconds, duration(nanoseconds))
 
 
 def durations(low: Figure, high: Figure, between: str) -> str:
-    """Two durations, the unit once where both have it: `588 to 624 ms`."""
+    """Two durations in ns. The unit stands once if both have the same: `588 to 624 ms`."""
     first, second = duration(low), duration(high)
     figure, _, unit = first.partition(" ")
     return f"{figure if unit and second.endswith(f' {unit}') else first} {between} {second}"
 
 
 def duration_unit(nanoseconds: float) -> tuple[float, str]:
-    """The unit that a duration is shown in, as ns and as a word: for an axis whose largest value it is."""
+    """The unit in which a duration is shown, as a number of ns and as a word.
+
+    It serves an axis whose largest value is this duration.
+    """
     return _unit(abs(nanoseconds), _DURATIONS)
 
 
@@ -54,29 +58,29 @@ def duration_unit(nanoseconds: float) -> tuple[float, str]:
 
 
 def size(count: Figure) -> str:
-    """Bytes in decimal units, as rates are quoted: `6_300_000` as `6.30 MB`."""
+    """A number of bytes in decimal units, like rates: `6_300_000` becomes `6.30 MB`."""
     return _scaled(count, _SIZES)
 
 
 def binary_size(count: Figure) -> str:
-    """Bytes of on-chip or device memory, which comes in powers of two: `49_152` as `48.0 KiB`."""
+    """A number of bytes of on-chip or device memory, in powers of two: `49_152` becomes `48.0 KiB`."""
     return _scaled(count, _BINARY_SIZES)
 
 
 def operations(count: Figure) -> str:
-    """Floating-point operations: `6_300_000` as `6.30 MFLOP`."""
+    """A number of floating-point operations: `6_300_000` becomes `6.30 MFLOP`."""
     return _scaled(count, _OPERATIONS)
 
 
 def rate(count: Figure, nanoseconds: Figure) -> str:
-    """Bytes over a time: `12.3 GB/s`."""
+    """Bytes over a time in ns: `12.3 GB/s`."""
     if not is_number(count) or not is_number(nanoseconds) or not count or not nanoseconds:
         return MISSING
     return size(count / nanoseconds * 1e9) + "/s"
 
 
 def quantity(value: Figure, unit: str) -> str:
-    """A figure in the one unit that its kind is always told in: `1_655.3` as `1,660 tokens/s`."""
+    """A figure of a kind that always has the same unit: `1_655.3` becomes `1,660 tokens/s`."""
     return f"{three_digits(value)} {unit}" if is_number(value) else MISSING
 
 
@@ -84,7 +88,10 @@ def quantity(value: Figure, unit: str) -> str:
 
 
 def percent(share: Figure, digits: int = 1) -> str:
-    """A share of 1: `0.0567` as `5.7 %`. Nothing but nothing reads `0 %`, and nothing but all reads `100 %`."""
+    """A share of 1: `0.0567` becomes `5.7 %`.
+
+    Only exactly nothing reads `0 %`, and only exactly all reads `100 %`.
+    """
     if not is_number(share):
         return MISSING
     value, least = abs(share) * 100, 10.0**-digits
@@ -99,22 +106,22 @@ def percent(share: Figure, digits: int = 1) -> str:
 
 
 def signed_percent(share: Figure) -> str:
-    """A change as a share, with its sign if there is any: `+5.7 %`, `−<0.1 %`."""
+    """A change as a share, with its sign; 0 has none: `+5.7 %`, `−<0.1 %`."""
     return _signed(share, percent(share))
 
 
 def rough_percent(share: Figure) -> str:
-    """A share for running text: whole per cents from ten on, one decimal below and above ninety-nine."""
+    """A share for running text: whole per cent from 10 to 99, one decimal below 10 and above 99."""
     return percent(share, 0 if is_number(share) and 0.1 <= share <= 0.99 else 1)
 
 
 def exact_percent(share: float) -> str:
-    """A share that somebody chose, such as a limit, as it was written: `5 %`, `0.25 %`."""
+    """A share that somebody chose, such as a limit, as they wrote it: `5 %`, `0.25 %`."""
     return f"{100 * share:g} %"
 
 
 def ratio(value: Figure) -> str:
-    """A factor: `1.8` as `1.80×`."""
+    """A factor: `1.8` becomes `1.80×`."""
     return f"{three_digits(value)}×" if is_number(value) else MISSING
 
 
@@ -122,7 +129,10 @@ def ratio(value: Figure) -> str:
 
 
 def number(value: Figure) -> str:
-    """A count, never rounded; an average of counts with three digits at most, or one after the point where that is more."""
+    """A count, which is never rounded.
+
+    An average of counts has at most three digits, or one digit after the point if that is more.
+    """
     if not is_number(value):
         return MISSING
     if value != int(value) and abs(value) < 10:
@@ -132,22 +142,25 @@ def number(value: Figure) -> str:
 
 
 def counted(count: Figure, one: str, many: str | None = None) -> str:
-    """A count and its noun: `1 copy`, `0 copies`, `1,208 copies`; without `many` the plural is formed by an s."""
+    """A count and its noun: `1 copy`, `0 copies`, `1,208 copies`. Without `many`, the plural is `one` with an s."""
     return f"{number(count)} {form(count, one, many)}"
 
 
 def form(count: Figure, one: str, many: str | None = None) -> str:
-    """The word that goes with a count, a noun or a verb: `one` with what reads 1, `many` (or `one` and an s) with all else."""
+    """The form of a noun or a verb that goes with a count: `one` if the count reads 1, else `many`.
+
+    Without `many`, that is `one` with an s.
+    """
     return one if number(count) == "1" else f"{one}s" if many is None else many
 
 
 def millions(count: Figure) -> str:
-    """A large count, roughly: `124_439_808` as `124 M`."""
+    """A large count in millions: `124_439_808` becomes `124 M`."""
     return f"{three_digits(count / 1e6)} M" if is_number(count) else MISSING
 
 
 def scientific(value: Figure) -> str:
-    """A small number whose order of magnitude counts: `1.2e-7`."""
+    """A small number of which only the order of magnitude matters: `1.2e-7`."""
     if not is_number(value):
         return MISSING
     if value == 0:
@@ -161,7 +174,7 @@ def _scientific(value: float, decimals: int) -> str:
 
 
 def three_digits(value: Figure) -> str:
-    """Three significant digits, thousands separated; below a thousandth as `2.83e-7`."""
+    """A number with three significant digits and thousands separated. Below a thousandth it reads `2.83e-7`."""
     if not is_number(value):
         return MISSING
     if value == 0:
@@ -174,7 +187,7 @@ def three_digits(value: Figure) -> str:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """False for None, NaN, infinities, flags and whatever else a column of numbers may hold."""
+    """Whether the value is a finite number. False for None, NaN, infinities, booleans and anything else."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -182,9 +195,9 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def shapes(recorded: str) -> str:
-    """The shapes of tensors as recorded, `[9, 768], [768], []`, as `9×768, 768, scalar`; text that is none as it is.
+    """The shapes of tensors: the recorded `[9, 768], [768], []` becomes `9×768, 768, scalar`.
 
-    A list of tensors within gives its tensors' shapes.
+    A list of tensors gives the shapes of its tensors. Any other text is returned as it is.
     """
     try:
         return ", ".join(_shape_texts(json.loads(f"[{recorded}]")))
@@ -211,14 +224,14 @@ def _scaled(value: Figure, units: _Units) -> str:
     if not is_number(value):
         return MISSING
     factor, unit = _unit(abs(value), units)
-    # The smallest unit counts indivisible things.
+    # The smallest unit counts things that cannot be divided, so a whole value is shown exactly.
     if factor == 1 and value == int(value):
         return f"{number(value)} {unit}"
     return f"{three_digits(value / factor)} {unit}"
 
 
 def _unit(value: float, units: _Units) -> tuple[float, str]:
-    """The largest unit of which the value is at least one, or is once it is rounded."""
+    """The largest unit in which the value is at least one, or becomes one when it is rounded."""
     chosen = units[0]
     for unit in units[1:]:
         rounded = float(f"{float(value) / chosen[0]:.3g}") * chosen[0]

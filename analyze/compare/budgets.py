@@ -1,4 +1,7 @@
-"""What may a trace cost at most, and how much more than another one? Budgets: the default ones, or those of a TOML file."""
+"""What may a trace cost at most, and how much more than another one?
+
+The limits are called budgets. They are the default ones, or those of a TOML file.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +40,15 @@ WATCHED: Mapping[str, tuple[str, ...]] = {
     ),
     "host": ("host.span_ns", "host.operator_self_ns", "host.operators"),
 }
-"""The metrics that the default budgets watch, of a trace with GPU events and of one without."""
+"""The metrics that the default budgets watch: for a trace with GPU events, and for one without."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A metric's limits: `maximum` for its value (ns of a time), `regression` for its growth over the old trace.
+    """The limits of one metric: `maximum` for its value, `regression` for its growth over the old trace.
 
-    The maximum is the whole trace's, or a step's if `per_step`. The growth is a share of the old value of `of`, or of the
-    metric's own.
+    `maximum` is in ns if the metric is a time. It applies to the whole trace, or to one step if `per_step` is set. `regression`
+    is a share of the old value of the metric `of`, or of the metric's own old value if `of` is None.
     """
 
     metric: Metric
@@ -56,7 +59,11 @@ class Budget:
 
 
 def choose_budgets(path: Path | None, regression: str | None, old: Side | None) -> tuple[Budget, ...]:
-    """The budgets of the file, if one is given, and the default ones, if none is or a regression is. Raises TracekitError."""
+    """The budgets that a check uses: those of the file, if there is one, and perhaps the default ones.
+
+    The default budgets apply if no file is given, or if a regression is. They need an old trace. Raises TracekitError if they
+    apply and there is none, or if the file or the regression cannot be read.
+    """
     budgets = read_budgets(path) if path is not None else ()
     if path is not None and regression is None:
         return budgets
@@ -67,7 +74,10 @@ def choose_budgets(path: Path | None, regression: str | None, old: Side | None) 
 
 
 def default_budgets(old: Side, regression: Fraction) -> tuple[Budget, ...]:
-    """Nothing that is watched grows by more than this; a cause of idle time by no more than this share of the old span."""
+    """The default budgets: no watched metric may grow by more than the share `regression`.
+
+    For a cause of idle time that is a share of the old trace's whole span; for any other metric, of its own old value.
+    """
     section = "gpu" if old.has("gpu") else "host"
     span = Metric(f"{section}.span_ns")
     return tuple(
@@ -76,7 +86,7 @@ def default_budgets(old: Side, regression: Fraction) -> tuple[Budget, ...]:
 
 
 def read_budgets(path: Path) -> tuple[Budget, ...]:
-    """The budgets of a TOML file, `[[budget]]` each. Raises TracekitError, naming the file and the budget."""
+    """The budgets of a TOML file, one for each `[[budget]]`. Raises TracekitError, which names the file and the budget."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -92,7 +102,10 @@ def read_budgets(path: Path) -> tuple[Budget, ...]:
 
 
 def parse_percent(text: object, where: object) -> Fraction:
-    """A share such as `5%`. Raises TracekitError for all else: a bare number may be meant either way."""
+    """A share such as `5%`. Raises TracekitError for anything else.
+
+    A bare number is refused because it may mean a share of 1 or per cent.
+    """
     found = PERCENT.fullmatch(text.strip()) if isinstance(text, str) else None
     if found is None:
         raise TracekitError(
@@ -131,12 +144,12 @@ def _text(value: Any, key: str, where: str) -> str | None:
 
 
 def _maximum(value: Any, metric: Metric, where: str) -> Fraction:
-    """A time with its unit, of a metric that is a time; else a number."""
+    """The value of `max`: a text with a unit, in ns, if the metric is a time; else a number. Raises TracekitError."""
     if metric.is_time:
         found = TIME.fullmatch(value.strip()) if isinstance(value, str) else None
         if found is None:
             raise TracekitError(f"`max` of {metric.name} is not a time", where=where, mend='write it as "3 ms", not below zero')
         return Fraction(found["number"]) * UNITS[found["unit"]]
-    if type(value) not in (int, float) or not 0 <= value < float("inf"):  # which NaN is not
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):  # also refuses NaN
         raise TracekitError(f"`max` of {metric.name} is not a number from 0 on", where=where, mend="write it as max = 100")
     return Fraction(value)

@@ -1,4 +1,4 @@
-"""What of one table is different in another, row by row?"""
+"""Which rows of one table are different in another, and by how much?"""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def changes(
 ) -> Table:
     """The rows of two tables that differ, matched by the text in the column `key`, the largest difference first.
 
-    `name` (the key), `change`, for each label the columns `a_…` and `b_…` (None where there is no such row), and for each
-    figure, a column of int64 that adds up, `a_…`, `b_…` and `delta_…`. The first figure decides between `faster` and `slower`
-    and the order: of a step, where the tables are of so many `steps`. A row of one table alone has `vanished` or `appeared`.
+    The columns are `name` (the key) and `change`, then `a_…` and `b_…` for each label (None where a table lacks the row). For
+    each figure, an int64 column of the tables that adds up, there are `a_…`, `b_…` and `delta_…`. `change` is `vanished` or
+    `appeared` for a row that only one table has; else the first figure decides between `faster` and `slower`. The first figure
+    also decides the order. Where the traces have different numbers of `steps`, it is compared per step.
     """
     names, place = np.unique(np.concatenate((a[key], b[key])), return_inverse=True)
     of_a, of_b = np.split(place.reshape(-1), [len(a)])
@@ -30,7 +31,7 @@ def changes(
     for figure in figures:
         before, after = _sums(a[figure], of_a, names), _sums(b[figure], of_b, names)
         columns |= {f"a_{figure}": before, f"b_{figure}": after, f"delta_{figure}": after - before}
-    # Of a step: both multiplied by the number of steps of the other, so as to stay exact.
+    # The difference per step: each side is multiplied by the number of steps of the other one, so that it stays exact.
     weighed = columns[f"b_{figures[0]}"] * steps[0] - columns[f"a_{figures[0]}"] * steps[1]
     both = columns["change"] == SAME
     columns["change"][both & (weighed < 0)] = FASTER
@@ -41,7 +42,7 @@ def changes(
 
 
 def _change(names: Objects, of_a: Int64s, of_b: Int64s) -> Objects:
-    """In which of the tables each name is."""
+    """For each name, whether it is in both tables (`same`), only in A (`vanished`) or only in B (`appeared`)."""
     change: Objects = np.full(len(names), SAME, dtype=object)
     in_a, in_b = np.isin(np.arange(len(names)), of_a), np.isin(np.arange(len(names)), of_b)
     change[~in_b] = VANISHED
@@ -50,7 +51,7 @@ def _change(names: Objects, of_a: Int64s, of_b: Int64s) -> Objects:
 
 
 def _spread(values: Objects, place: Int64s, names: Objects) -> Objects:
-    """For each name a value of its rows, None where it has none."""
+    """For each name, the value of one of its rows; None where the table has no such row."""
     found: Objects = np.full(len(names), None, dtype=object)
     found[place] = values
     return found

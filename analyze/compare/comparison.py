@@ -1,4 +1,4 @@
-"""What got faster or slower from one trace, A, to another, B, and what of it explains the difference?"""
+"""What got faster or slower from one trace, A, to another, B, and what explains the difference?"""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from .timed import Timed, timed
 from .waterfall import REST, SpanPart, Waterfall, waterfall
 
 NO_OPERATOR = "(no operator)"
-"""The row of kernels that no operator launched: with it the operators' kernel time adds up to all kernel time."""
+"""The name of a row for the kernels that no operator launched. With it, the operators' kernel times add up to all kernel time.
+"""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """How B differs from A. The tables hold the rows that differ, as `changes` describes them, the largest change first.
 
-    `section` is what is compared: the `gpu`, or the `host` where one of the traces has no GPU events. `fused` are A's
-    operators that generated kernels of B took over, `unfused` the reverse. `timed` is what the runs took without the profiler.
+    `section` says what is compared: the `gpu`, or the `host` if one of the traces has no GPU events. `fused` are operators of A
+    whose work generated kernels of B took over; `unfused` is the reverse. `timed` is how long the runs took without the
+    profiler.
     """
 
     a: Side
@@ -48,11 +50,14 @@ class Comparison:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """By how many steps each side's figures are divided where the two differ in it; 1 and 1 where nothing tells steps."""
+        """By how many steps the figures of A and of B are divided where their numbers of steps differ.
+
+        Both are 1 where nothing tells the steps.
+        """
         return (self.steps.a, self.steps.b) if self.steps else (1, 1)
 
     def of_a_step(self, figure: str) -> tuple[Fraction, Fraction]:
-        """A figure of the whole trace, or of one step where the two have different numbers of steps, in A and in B."""
+        """A figure in A and in B: of the whole trace, or of one step where their numbers of steps differ."""
         a, b, steps = self.a, self.b, self.steps
         if steps is None or steps.a == steps.b:
             return Fraction(a.figures[figure]), Fraction(b.figures[figure])
@@ -64,7 +69,7 @@ class Comparison:
         return self.of_a_step(f"{self.section}.span_ns")
 
     def part(self, part: SpanPart) -> tuple[Fraction, Fraction]:
-        """A part of the span, so that all parts add up to it."""
+        """A part of the span in A and in B: of the whole trace, or of one step. All parts add up to the `span`."""
         if part.kind == "idle":
             return self.of_a_step(f"idle.{part.name}_ns")
         if part.name == REST:
@@ -81,7 +86,7 @@ class Comparison:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing differs."""
+        """Whether the two traces do not differ in anything that is compared."""
         tables = (self.families, self.operators, self.layers, self.kernels, self.copies)
         return not any(map(len, tables)) and not any(part.delta_ns for part in self.waterfall.parts)
 
@@ -121,7 +126,7 @@ def compare(a: Side, b: Side) -> Comparison:
 
 
 def _with_rest(side: Side) -> Table:
-    """The operators with the row of kernels that none of them launched, if there are any."""
+    """The operators, with one more row for the kernels that none of them launched, if there are any."""
     operators = side.tables["operators"]
     rest = {
         "name": NO_OPERATOR,

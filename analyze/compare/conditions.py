@@ -37,12 +37,12 @@ CONDITIONS: Mapping[str, str] = {
     "profile.record_shapes": "shapes recorded",
     "profile.layers": "layers marked",
 }
-"""What of a run manifest two runs are to have in common, and what we call it."""
+"""The keys of a run manifest whose values two runs should have in common, and what we call each of them."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that the two traces do not have in common; None where one of them does not say."""
+    """A condition in which the two traces differ. A value is None where that trace does not say."""
 
     name: str
     a: str | None
@@ -50,7 +50,7 @@ class Condition:
 
 
 def differing(a: Side, b: Side) -> tuple[Condition, ...]:
-    """The conditions in which two traces differ; those of the run are known where both have a manifest."""
+    """The conditions in which two traces differ. Conditions of the runs are compared only if both have a manifest."""
     found = [Condition("device", _device(a), _device(b))]
     if a.manifest and b.manifest:
         found += [Condition(name, _text(a.manifest, key), _text(b.manifest, key)) for key, name in CONDITIONS.items()]
@@ -58,12 +58,12 @@ def differing(a: Side, b: Side) -> tuple[Condition, ...]:
 
 
 def unknown(a: Side, b: Side) -> str | None:
-    """Which side does not tell its conditions, having no run manifest: `A`, `B`, `A and B` or None."""
+    """Which side has no run manifest, so that its conditions are not known: `A`, `B`, `A and B` or None."""
     return " and ".join(label for label, side in (("A", a), ("B", b)) if not side.manifest) or None
 
 
 def _device(side: Side) -> str | None:
-    """The device that ran the kernels, or else the one that the manifest names."""
+    """The device that ran the kernels. If the trace does not name it, the one that the manifest names."""
     return side.device or _text(side.manifest, "device.name")
 
 

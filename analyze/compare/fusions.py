@@ -1,7 +1,8 @@
-"""Which operators' kernels did generated kernels take over?
+"""Which operators had kernels of their own in one trace that generated kernels replace in the other?
 
-The name of a kernel that Inductor generated lists the operators of the source that went into it. That alone does not say that
-an operator's own kernel is gone: a graph hides who launched what. It is said only where nothing else can be meant.
+The name of a kernel that Inductor generated lists the source operators that went into it. That alone does not prove that an
+operator's own kernel is gone, because a graph hides which operator launched which kernel. So an operator counts as fused only
+where there is no other explanation.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ from .side import Side
 
 ATEN = "aten::"
 LIBRARY = frozenset({Family.GEMM.value, Family.ATTENTION.value, Family.CONVOLUTION.value, Family.COMMUNICATION.value})
-"""Families whose work stays what it is: a generated elementwise kernel that lists `addmm` added its bias."""
+"""Families whose work a generated kernel of another family does not take over.
+
+For example, a generated elementwise kernel that lists `addmm` only added its bias.
+"""
 
 _Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """An operator that launched `kernels` kernels of `time_ns` in one trace, and none in the other, where `into` list it.
+    """An operator that launches kernels in one trace and none in the other, where generated kernels list it.
 
-    `into_time_ns` is the time of those generated kernels with all that they do.
+    In the first trace it launched `kernels` kernels, which took `time_ns`. `into` are the generated kernels of the other trace;
+    `into_time_ns` is their time, including whatever else they do.
     """
 
     operator: str
@@ -37,10 +42,11 @@ class Fusion:
 
 
 def fusions(a: Side, b: Side) -> tuple[Fusion, ...]:
-    """The operators of A whose kernels were fused into generated kernels in B, by their time.
+    """The operators of A whose kernels were fused into generated kernels in B, those with the most time first.
 
-    All kernels that the operator launched, and no other one did, are gone by name; it launches none in B; generated kernels
-    that A does not have list it; and B has no new kernel of unknown origin of the same family, which could be its own.
+    Four things must hold. No kernel that the operator launched in A has the same name in B, and no other operator launched
+    these kernels. The operator launches no kernel in B. Generated kernels that A does not have list it. And B has no new kernel
+    of unknown origin in the same family, which could be the operator's own.
     """
     return tuple(sorted(_fusions(a, b), key=lambda fusion: (-fusion.time_ns, fusion.operator)))
 
@@ -73,7 +79,7 @@ def _fusions(a: Side, b: Side) -> Iterator[Fusion]:
 
 
 def _listing(side: Side, new: dict[str, _Row]) -> dict[str, list[_Row]]:
-    """The new kernels that were generated, by each operator that their names list."""
+    """The generated kernels that are new in B, as a list for each operator that their names contain."""
     listing: dict[str, list[_Row]] = defaultdict(list)
     for generated in side.tables["generated_kernels"].records():
         if generated["name"] in new and generated["source"]:
@@ -83,7 +89,7 @@ def _listing(side: Side, new: dict[str, _Row]) -> dict[str, list[_Row]]:
 
 
 def _unknown(side: Side, new: set[str]) -> set[str]:
-    """The families of new kernels that no operator launched and that are not generated: anybody's."""
+    """The families of new kernels whose origin is unknown: no operator launched them, and they are not generated."""
     generated = set(side.tables["generated_kernels"]["name"].tolist())
     return {
         row["family"]
@@ -93,12 +99,16 @@ def _unknown(side: Side, new: set[str]) -> set[str]:
 
 
 def _has_no_others(operator: _Row, own: list[_Row]) -> bool:
-    """Whether the kernels that it launched most of are all that it launched, and nobody else launched them."""
+    """Whether the operator and its kernels belong to each other alone.
+
+    `own` are the kernels of which this operator launched the largest part, by time. It must have launched no other kernels,
+    and no other operator may have launched these.
+    """
     counted, timed = sum(row["count"] for row in own), sum(row["time_ns"] for row in own)
     return bool((counted, timed) == (operator["kernels"], operator["kernel_time_ns"]))
 
 
 def _in_names(operator: str) -> str:
-    """How the names of generated kernels call an operator: `add` for `aten::add_`."""
+    """How the names of generated kernels write an operator: `add` for `aten::add_`."""
     plain = operator.removeprefix(ATEN)
     return plain[:-1] if plain.endswith("_") and not plain.endswith("__") else plain

@@ -17,9 +17,9 @@ from .side import Side
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit that a trace was held against: `max`, `max_regression` or `complete`, and the reason in words.
+    """One limit that a trace was checked against: `max`, `max_regression` or `complete`, with the reason in words.
 
-    `old` and `new` are the metric's values, of a step where `reason` says so; `allowed` is the largest new value that passes.
+    `old` and `new` are the metric's values, of one step where `reason` says so. `allowed` is the largest new value that passes.
     """
 
     metric: Metric
@@ -32,13 +32,13 @@ class Gate:
 
 
 def complete(new: Side) -> Gate:
-    """The gate for a trace in which events are missing: too little of it would pass all others."""
+    """The gate that fails if the trace lost events. A trace with too few events would pass all other gates."""
     reason = f"complete: {'; '.join(new.missing)}" if new.missing else "complete: nothing is known to be missing"
     return Gate(Metric("complete"), "complete", not new.missing, reason)
 
 
 def hold(new: Side, old: Side | None, budgets: Sequence[Budget]) -> tuple[Gate, ...]:
-    """Hold a trace against budgets, in their order. Raises TracekitError for one that it cannot be held against."""
+    """Check a trace against budgets, in their order. Raises TracekitError if it cannot be checked against one of them."""
     return tuple(gate for budget in budgets for gate in _gates(new, old, budget))
 
 
@@ -77,7 +77,7 @@ def _regression(new: Side, old: Side, budget: Budget, regression: Fraction) -> G
 
 
 def _figure(side: Side, other: Side | None, metric: Metric, kind: str | None) -> Fraction:
-    """The metric's value in `side`: of the whole trace, or of one step of a kind."""
+    """The metric's value in `side`: of the whole trace, or of one step of the given kind."""
     known = _known(side, other, metric)
     if kind is None:
         return Fraction(known)
@@ -85,7 +85,10 @@ def _figure(side: Side, other: Side | None, metric: Metric, kind: str | None) ->
 
 
 def _known(side: Side, other: Side | None, metric: Metric) -> int:
-    """The metric's value in `side`; 0 where only the other trace has rows of that name."""
+    """The metric's value in `side`; 0 where only the other trace has rows that match.
+
+    Raises TracekitError if the trace lacks the events, or if neither trace has such rows.
+    """
     found = value(side, metric)
     if found is not None:
         return found

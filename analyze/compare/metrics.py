@@ -1,7 +1,7 @@
 """What is a metric's value in a trace?
 
-A metric is a figure of the document that `analyze --json` prints, `gpu.busy_ns`, or a column of one of its tables, added up
-over the rows whose name a pattern matches: `kernels.time_ns` of `*softmax*`.
+A metric is a figure of the document that `analyze --json` prints, such as `gpu.busy_ns`. Or it is a column of one of its
+tables, added up over the rows whose name matches a pattern: `kernels.time_ns` of `*softmax*`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .side import FIGURES, TABLES, Side
 
 FAMILIES = "families"
 KEYS: Mapping[str, str] = {FAMILIES: "family", "kernels": "name", "operators": "name", "layers": "path", "copies": "name"}
-"""The column of each table that a pattern is matched with."""
+"""The column of each table that a pattern is compared with."""
 NO_SUMS = frozenset({"unique_kernels", "threads"})
 """Figures that do not grow with the number of steps."""
 METRICS = (
@@ -36,12 +36,15 @@ METRICS = (
         if SCHEMA[table][column].adds_up
     ),
 )
-"""All metrics by name."""
+"""The names of all metrics."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric; `match` is the pattern of rows, with `*` for anything and `?` for one character, of a table's metric only."""
+    """A metric by its name; a metric of a table also has `match`, the pattern of its rows.
+
+    In a pattern, `*` stands for any text and `?` for one character.
+    """
 
     name: str
     match: str | None = None
@@ -51,12 +54,15 @@ class Metric:
 
     @property
     def is_time(self) -> bool:
-        """Whether its unit is the nanosecond."""
+        """Whether the metric is a time, in ns."""
         return self.name.endswith("_ns")
 
 
 def checked_metric(name: str, match: str | None, where: object) -> Metric:
-    """The metric of that name. Raises TracekitError, naming `where`, if there is none or it takes, or lacks, a pattern."""
+    """The metric of that name. Raises TracekitError, which names `where`, if there is no such metric.
+
+    Raises it as well if the metric needs a pattern and has none, or takes no pattern and has one.
+    """
     if name not in METRICS:
         close = difflib.get_close_matches(name, METRICS, 3) or ("gpu.span_ns", "kernels.time_ns")
         raise TracekitError(
@@ -71,9 +77,9 @@ def checked_metric(name: str, match: str | None, where: object) -> Metric:
 
 
 def value(side: Side, metric: Metric) -> int | None:
-    """The metric's value; None where the trace has no such figure, or no row that the pattern matches."""
+    """The metric's value. None if the trace has no such figure, or no row whose name matches the pattern."""
     if metric.match is None:
-        # Without GPU events nothing was idle either, but that is not to be known.
+        # Without GPU events, idle time is stored as 0. But then it is not known, so it has no value.
         section = metric.name.split(".")[0]
         return side.figures.get(metric.name) if section != "idle" or side.has("gpu") else None
     name, column = metric.name.split(".")
@@ -85,13 +91,13 @@ def value(side: Side, metric: Metric) -> int | None:
 
 
 def _matches(table: Table, key: str, pattern: str) -> Bools:
-    """Which rows have a name that the whole pattern matches."""
+    """Which rows have a name that matches the pattern as a whole."""
     parts = {"*": ".*", "?": "."}
     regex = re.compile("".join(parts.get(c) or re.escape(c) for c in pattern), re.DOTALL)
     return np.fromiter((regex.fullmatch(text) is not None for text in table[key]), np.bool_, len(table))
 
 
 def _inside(layers: Table, found: Bools) -> Bools:
-    """Which layers lie in one that was found: its time holds theirs already."""
+    """Which layers lie inside a layer that was found. They must not be added, because its time includes theirs."""
     prefixes = tuple(f"{path}/" for path in layers["path"][found])
     return np.fromiter((path.startswith(prefixes) for path in layers["path"]), np.bool_, len(layers))

@@ -18,13 +18,14 @@ from ..trace.loader import load
 from .side import Side, analysed, saved
 
 NAMED = 8
-"""So many choices are listed."""
+"""How many traces an error message lists as choices."""
 
 
 def open_side(argument: str, taxonomy: Taxonomy) -> Side:
-    """Read what the argument means: a trace, a directory with one, or a bundle; of several, `DIRECTORY:NAME` chooses.
+    """Read what the argument means: a trace, a directory with one, or a bundle.
 
-    Raises TracekitError if it means none, or cannot be read, and where there are several to choose from.
+    If there are several traces, `DIRECTORY:NAME` chooses one. Raises TracekitError if the argument means no trace, if the trace
+    cannot be read, or if nothing chooses one of several.
     """
     path, name = _split(argument)
     if (path / DOCUMENT).is_file():
@@ -38,7 +39,7 @@ def open_side(argument: str, taxonomy: Taxonomy) -> Side:
 
 
 def _of_bundle(directory: Path, name: str | None) -> Side:
-    # Imported here: only bundles need it, and it takes a while.
+    # Imported here because only bundles need it and importing it takes a while.
     from tracekit.saved import read_document
 
     entries: dict[str, Mapping[str, Any]] = {str(entry.get("folder")): entry for entry in read_document(directory)["traces"]}
@@ -51,7 +52,7 @@ def _of_bundle(directory: Path, name: str | None) -> Side:
 
 
 def _split(argument: str) -> tuple[Path, str | None]:
-    """The path, and the name after a colon where no such path exists as a whole."""
+    """The path, and the name after a colon; the name is None if the whole argument is an existing path."""
     if not Path(argument).exists():
         parts = argument.split(":")
         for end in range(len(parts) - 1, 0, -1):
@@ -66,7 +67,10 @@ def _label(file: Path, directory: Path) -> str:
 
 
 def _choose(names: Mapping[str, str], wanted: str | None, directory: Path, error: type[TracekitError]) -> str:
-    """The label that is wanted, by itself or by its name, with or without `.json.gz`; else the only one that begins so."""
+    """The label of the trace that is wanted. Raises `error` if none or several are meant.
+
+    `wanted` may be the label or the trace's name, with or without its ending; else it may be the beginning of a single name.
+    """
     if wanted:
         exact = [label for label, name in names.items() if wanted in (label, name, _run(name))]
         found = exact or [label for label, name in names.items() if name.startswith(wanted)]
@@ -80,5 +84,5 @@ def _choose(names: Mapping[str, str], wanted: str | None, directory: Path, error
 
 
 def _run(name: str) -> str:
-    """A trace's name without what all traces' names end in."""
+    """A trace's name without its ending, such as `.json.gz`."""
     return manifest_path(Path(name)).name.removesuffix(MANIFEST_SUFFIX)

@@ -1,9 +1,9 @@
-"""What is a figure of one step, and of which steps do two traces have some each?
+"""What is a figure of one step, and which kind of steps do two traces have in common?
 
-A trace of N steps has N - 1 pauses between them: on the GPU no pause comes before the first step, and on the host none after
-the last one. So where traces of different numbers of steps are compared, the idle time of a step is that of the steps after
-the first, and the host's span of a step that of the steps before the last. Everything else is the whole trace's over the
-number of its steps, what ran outside of steps included.
+A trace of N steps has N - 1 pauses between them: the GPU has no pause before the first step, and the host none after the last
+one. So where traces with different numbers of steps are compared, two figures of a step leave one step out. The idle time of a
+step is computed without the first step, and the host's span of a step without the last one. Every other figure is that of the
+whole trace divided by its number of steps; it includes what ran outside of steps.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ IDLE = frozenset(f"idle.{cause}_ns" for cause in CAUSES)
 
 @dataclass(frozen=True)
 class CommonSteps:
-    """Each trace has so many steps of the kind `kind`: `prefill`, `decode`, `mixed`, `step` (told by repeating kernels), or the
-    steps' own name without its number."""
+    """The kind of steps that two traces have in common, and how many of them each has.
+
+    `kind` is `prefill`, `decode`, `mixed`, `step` (told by repeating kernels), or the steps' own name without its number.
+    """
 
     kind: str
     a: int
@@ -30,24 +32,24 @@ class CommonSteps:
 
 
 def step_noun(kind: str) -> str:
-    """What we call a step of this kind, in words of ours alone: the name of an annotation may be anything."""
+    """What we call a step of this kind. The name of an annotation may be anything, so it is not used here."""
     return f"{kind} step" if kind in PHASES else kind if kind == "ProfilerStep" else "step"
 
 
 def common_steps(a: Side, b: Side) -> CommonSteps | None:
-    """The kind of steps that both traces have most of, None if they have none in common."""
+    """The kind of steps that both traces have most of; None if they have none in common."""
     in_a, in_b = a.step_counts, b.step_counts
     both = [CommonSteps(kind, count, in_b[kind]) for kind, count in in_a.items() if kind in in_b]
     return max(both, key=lambda steps: (min(steps.a, steps.b), steps.a + steps.b, steps.kind), default=None)
 
 
 def steps_of(side: Side) -> tuple[str, int] | None:
-    """The kind of step that a trace has most of, and how many; None without any."""
+    """The kind of steps that a trace has most of, and how many; None if the trace has no steps."""
     return max(side.step_counts.items(), key=lambda found: (found[1], found[0]), default=None)
 
 
 def of_a_step(side: Side, figure: str, kind: str) -> Fraction:
-    """A figure of a trace, such as `gpu.span_ns`, of one of its steps of this kind, which it must have."""
+    """A figure such as `gpu.span_ns` of one step of this kind, of which the trace must have at least one."""
     count, whole = side.step_counts[kind], side.figures[figure]
     if figure in IDLE and count > 1 and side.step_kinds[0] == kind:
         first = int(side.tables["steps"][figure.removeprefix("idle.")][0])

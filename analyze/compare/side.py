@@ -1,4 +1,4 @@
-"""What of one analysed trace is compared with another, whether it was analysed just now or is read from a bundle?"""
+"""What do we compare of an analysed trace, whether it was analysed just now or read from a bundle?"""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
     "launches": ("kernel_launches", "graph_launches"),
     "host": tuple(field.name for field in fields(HostSummary)),
 }
-"""The figures of a trace by the sections of the document that `analyze --json` prints."""
+"""The figures that are compared, by the sections of the document that `analyze --json` prints."""
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "kernels": ("name", "family", "operator", "count", "time_ns"),
@@ -42,7 +42,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "copies": ("name", "count", "time_ns"),
     "steps": ("number", "name", "phase", "host_ns", *(f"{cause}_ns" for cause in CAUSES)),
 }
-"""The tables that are compared, and the columns of each."""
+"""The tables that are compared, and the columns that are used of each."""
 
 LARGEST = 2**62
 AGAIN = "run `tracekit analyze` again"
@@ -52,10 +52,10 @@ AGAIN = "run `tracekit analyze` again"
 class Side:
     """One side of a comparison.
 
-    `figures` are called as in the document, `gpu.span_ns` or `idle.dispatch_ns`; those of `gpu` and `host` are absent where
-    the trace has no such events. `tables` are those of TABLES, of `steps` without what lies outside them; `step_source` is what
-    told the steps, None without any. `manifest` is the run's as it was written, empty without one, and `missing` says what is
-    missing of an incomplete trace.
+    `figures` have the names of the document, such as `gpu.span_ns` or `idle.dispatch_ns`. Those of `gpu` or `host` are absent
+    if the trace has no such events. `tables` are those of TABLES; `steps` lacks the row for what lies outside of steps.
+    `step_source` is what told the steps, or None if nothing did. `manifest` is the run manifest as it was written, or empty
+    without one. `missing` says what an incomplete trace lacks.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Side:
     manifest: Mapping[str, Any]
 
     def has(self, section: str) -> bool:
-        """Whether the trace has the figures of `gpu`, or of `host`."""
+        """Whether the trace has the figures of a section, `gpu` or `host`."""
         return f"{section}.span_ns" in self.figures
 
     @cached_property
     def step_kinds(self) -> list[str]:
-        """Of which kind each step is, in the order of time: see `kinds_of`."""
+        """The kind of each step, in the order of time; `kinds_of` explains the kinds."""
         steps = self.tables["steps"]
         return kinds_of(steps["name"].tolist(), steps["phase"].tolist(), self.step_source)
 
@@ -83,7 +83,7 @@ class Side:
 
 
 def analysed(analysis: Analysis) -> Side:
-    """The side that a trace is once it is analysed."""
+    """A trace that was analysed just now, as a side of a comparison."""
     trace = analysis.trace
     sections = {"gpu": analysis.gpu, "idle": analysis.idle, "launches": analysis.launches, "host": analysis.host}
     whole = {name: analysis.whole(name) for name in TABLES}
@@ -99,11 +99,11 @@ def analysed(analysis: Analysis) -> Side:
 
 
 def saved(directory: Path, entry: Mapping[str, Any]) -> Side:
-    """The side that a trace of the bundle in `directory` is, given its entry in the document.
+    """A trace of the bundle in `directory`, as a side of a comparison. `entry` is its entry in the document.
 
-    Raises BundleError if the entry or a table is not what the contract says, or its times do not add up.
+    Raises BundleError if the entry or a table breaks the contract, or if its times do not add up.
     """
-    # Imported here: only bundles need it, and it takes a while.
+    # Imported here because only bundles need it and importing it takes a while.
     from tracekit.saved import read_tables
 
     device, manifest = entry.get("device"), entry.get("manifest")
@@ -122,19 +122,19 @@ def saved(directory: Path, entry: Mapping[str, Any]) -> Side:
 
 
 def _inside(tables: dict[str, Table]) -> dict[str, Table]:
-    """The tables, that of the steps without the row of what lies outside them, which has no number."""
+    """The tables, with `steps` reduced to its steps: the row for what lies outside of them has no number and is left out."""
     steps = tables["steps"]
     inside = np.array([number is not None for number in steps["number"].tolist()], dtype=np.bool_)
     return tables | {"steps": steps.take(inside)}
 
 
 def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures of these sections, under one name each; None for one that a section lacks."""
+    """The figures of these sections under names such as `gpu.span_ns`. A figure that a section lacks is None."""
     return {f"{name}.{figure}": values.get(figure) for name, values in sections.items() for figure in FIGURES[name]}
 
 
 def _wrong(figures: Mapping[str, Any]) -> str | None:
-    """What is wrong with the figures of a bundle, which anybody may have written; None if nothing is."""
+    """What is wrong with the figures of a bundle; None if nothing is. Anybody may have written the bundle."""
     for name, value in figures.items():
         if type(value) is not int or abs(value) > LARGEST:
             return f"`{name}` is not a whole number"
@@ -152,7 +152,10 @@ def _missing(warnings: Any) -> list[str]:
 
 
 def _table(name: str, stored: pa.Table, directory: Path) -> Table:
-    """The columns that are compared, of a table of a bundle; numbers are int64."""
+    """The columns that are compared of a table from a bundle. Raises BundleError if a column holds another type of values.
+
+    Columns of numbers are int64; columns of text and nullable columns have dtype `object`.
+    """
     columns = {}
     for column in TABLES[name]:
         values = stored.column(column).to_pylist()

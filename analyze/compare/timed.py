@@ -1,4 +1,4 @@
-"""What did two runs take without the profiler, which slows the host down?"""
+"""How long did two runs take without the profiler, which slows the host down?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .side import Side
 
 @dataclass(frozen=True)
 class Timed:
-    """The median and standard deviation of each run's wall clock, in ns, as its manifest says."""
+    """The median and the standard deviation of the wall-clock time of each run, in ns, from its manifest."""
 
     a_ns: int
     a_std_ns: int
@@ -18,7 +18,7 @@ class Timed:
 
 
 def timed(a: Side, b: Side) -> Timed | None:
-    """The timings of two runs, None unless both have a manifest that tells them and the same work was timed."""
+    """The timings of two runs. None unless both have a manifest with timings and they ran the same workload."""
     of_a, of_b = _total(a), _total(b)
     if of_a is None or of_b is None or a.manifest.get("workload") != b.manifest.get("workload"):
         return None

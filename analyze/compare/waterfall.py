@@ -1,9 +1,12 @@
 """Which parts make one trace's span longer or shorter than another's, to the nanosecond?
 
-A GPU's span is busy or idle. Busy time is that of the kernels by family and of the copies, less what they take at the same
-time: `overlap`, of several streams or, on one, of a kernel that begins while the one before it still runs. Idle time has six
-causes. All of these add up to the span, and so their differences add up to its difference. A host's span is the self time of
-its operators and the rest: what lies outside of them, less what several threads do at once.
+A GPU's span is busy or idle. Busy time is the sum of the kernels by family and of the copies, minus what they do at the same
+time. That part is called `overlap`: several streams run at once, or a kernel of a stream begins while the one before it still
+runs. Idle time has six causes. All of these parts add up to the span, so their differences add up to the difference of the
+spans.
+
+A host's span is the self time of its operators and the rest. The rest is the time outside of operators, minus what several
+threads do at once.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from tracekit.taxonomy import Family
 from .side import Side
 
 MEMORY = "memory"
-"""The part of copies and fills by the copy engines."""
+"""The name of the part for copies and fills by the copy engines."""
 
 KINDS = ("busy", "overlap", "idle", "host")
 OPERATORS, REST = "operators", "rest"
@@ -27,7 +30,7 @@ _Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class SpanPart:
-    """A part of the span in each trace, in ns; of the kind `overlap` and of the host's rest it may be below zero."""
+    """A part of the span in each trace, in ns. The part `overlap` and the host's rest may be negative."""
 
     name: str
     kind: str
@@ -36,13 +39,13 @@ class SpanPart:
 
     @property
     def delta_ns(self) -> int:
-        """What the part adds to the span of B."""
+        """How much the part makes B's span longer, in ns; negative if it makes it shorter."""
         return self.b_ns - self.a_ns
 
 
 @dataclass(frozen=True)
 class Waterfall:
-    """How A's span becomes B's: `a_ns` and the differences of the parts add up to `b_ns`."""
+    """How A's span becomes B's, in ns: `a_ns` plus the differences of all parts is `b_ns`."""
 
     a_ns: int
     b_ns: int
@@ -50,12 +53,12 @@ class Waterfall:
 
     @property
     def delta_ns(self) -> int:
-        """How much longer B's span is."""
+        """How much longer B's span is, in ns; negative if it is shorter."""
         return self.b_ns - self.a_ns
 
 
 def waterfall(a: Side, b: Side, section: str) -> Waterfall:
-    """The span of two traces that both have these figures: of the `gpu`, or of the `host`."""
+    """How the span of A becomes that of B. Both must have the figures of `section`, which is `gpu` or `host`."""
     parts = _gpu_parts if section == "gpu" else _host_parts
     of_a, of_b = parts(a), parts(b)
     keys = sorted(of_a.keys() | of_b.keys(), key=_place)
@@ -82,6 +85,6 @@ def _host_parts(side: Side) -> dict[_Key, int]:
 
 
 def _place(key: _Key) -> tuple[int, int, str]:
-    """Where a part stands; families that we do not know, of a bundle made with rules of somebody's own, come last."""
+    """The sort key of a part. Families that we do not know come last; a user's own rules may have put them into a bundle."""
     kind, name = key
     return KINDS.index(kind), ORDER.index(name) if name in ORDER else len(ORDER), name

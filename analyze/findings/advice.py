@@ -1,7 +1,7 @@
 """What should one do next, and how much would it bring?
 
-The rules stand in `rules`, by subject; here they are asked, in a fixed order, and their answers ranked by what they save. The
-same trace gives the same answers in the same order.
+The rules are in `rules`, by subject. This module asks them in a fixed order and ranks their answers by the time they save. The
+same trace always gives the same answers in the same order.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from .rules import RULES
 
 @dataclass(frozen=True)
 class Findings:
-    """What the rules found, ranked, and what they could not tell, in the rules' order."""
+    """What the rules found, ranked, and what they could not decide, in the order of the rules."""
 
     found: tuple[Finding, ...]
     undecided: tuple[CannotTell, ...]
 
 
 def findings(facts: Facts) -> Findings:
-    """Ask every rule. What makes the trace incomplete comes first, then the largest saving, last what promises none."""
+    """Ask every rule and rank what they find.
+
+    A finding that says the trace is incomplete comes first. The others follow by saving, the largest first; those without an
+    estimate come last.
+    """
     answers = [rule(facts) for rule in RULES]
     found = [answer for answer in answers if isinstance(answer, Finding)]
     return Findings(

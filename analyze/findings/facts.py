@@ -1,4 +1,4 @@
-"""What do the rules look at, and from when on is something worth a finding?"""
+"""What do the rules look at, and above which limits do they report a finding?"""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From when something is worth a finding. Shares of idle time and of communication are of the GPU's span.
+    """The limits from which on the rules report a finding. Idle time and communication are shares of the GPU's span.
 
-    `work` is the share of kernel time that a kind of work must have, `gemv` that of matrix-vector products. A layer must have
-    `layer_host` of the host time of the layer around it, and `layer_ratio` times its share of GPU time. A matrix product of
-    fewer than `gemv_rows` rows reads its weights for so few tokens that it is a matrix-vector product. Two matrix products
-    with a softmax between them are attention if at most `attention_steps` kernels lie between. Communication is hidden well
-    if at least `overlap` of it runs beside other work. Ranks straggle if the slowest computes `straggling` longer than the
-    median. From `inflation` on, a profiled step is too slow to be read as the step itself.
+    `work` is the share of kernel time that a kind of work must have; `gemv` is that share for matrix-vector products. A layer
+    must have at least the share `layer_host` of the host time of the layer around it. This share must be at least `layer_ratio`
+    times its share of that layer's GPU time. A matrix product of fewer than `gemv_rows` rows counts as a matrix-vector product,
+    because it reads all its weights for only a few tokens. Two matrix products with a softmax between them count as attention
+    if at most `attention_steps` kernels run between them. Communication counts as well hidden if at least the share `overlap`
+    of it runs beside other work. A rank is a straggler if it computes longer than the median rank by at least the share
+    `straggling`. From the factor `inflation` on, profiled steps are so slow that they do not represent the real ones.
     """
 
     launch_overhead: float = 0.20
@@ -61,7 +62,7 @@ THRESHOLDS = Thresholds()
 
 @dataclass(frozen=True)
 class Facts:
-    """A trace and what the analyses say of it, as the rules see it. Masks have an entry for each row of `work`."""
+    """A trace and the results of the analyses, as the rules see them. Masks have one entry for each row of `work`."""
 
     trace: Trace
     gpu: GpuSummary | None
@@ -82,17 +83,17 @@ class Facts:
     # --- Shares ------------------------------------------------------------------------------------------------
 
     def share(self, ns: int) -> float:
-        """Share of the GPU's span."""
+        """The time `ns` as a share of the GPU's span; 0 without one."""
         return ns / self.gpu.span_ns if self.gpu and self.gpu.span_ns else 0.0
 
     @property
     def has_host(self) -> bool:
-        """Whether anything was recorded of the host but its calls."""
+        """Whether the trace records anything of the host besides its runtime calls: operators or annotations."""
         return bool(len(self.trace.operators) or len(self.trace.where(Category.ANNOTATION)))
 
     @property
     def capability(self) -> float | None:
-        """The compute capability of an NVIDIA device; None of any other, and where it is not recorded."""
+        """The compute capability of an NVIDIA device. None for other devices, and where it is not recorded."""
         device = self.trace.device
         maker = f"{device.name} {self.sheet.architecture if self.sheet else ''}" if device else ""
         if device is None or device.compute_capability is None or re.search("AMD|Instinct|CDNA", maker):
@@ -103,15 +104,15 @@ class Facts:
             return None
 
     def work_share(self, mask: Bools) -> float:
-        """Share of all kernel time."""
+        """These kernels' share of all kernel time."""
         return self.time(mask) / max(int(self.work["duration_ns"].sum()), 1)
 
     def time(self, mask: Bools) -> int:
-        """The kernels' time, added up."""
+        """The summed duration of these kernels, in ns."""
         return int(self.work["duration_ns"][mask].sum())
 
     def severity(self, ns: int) -> str:
-        """How bad it is to lose this much: `high` from the severe share of the span on, `low` below the notable one."""
+        """How severe a loss of `ns` is: `high` from the limit `severe` on, `medium` from `notable` on, `low` below it."""
         share = self.share(ns)
         return "high" if share >= self.thresholds.severe else "medium" if share >= self.thresholds.notable else "low"
 
@@ -126,18 +127,21 @@ class Facts:
         return self._by_name(self.kernels["name"][np.isin(self.kernels["kind"].astype(str), kinds)].tolist())
 
     def named(self, pattern: re.Pattern[str]) -> Bools:
-        """Which kernels have a name in which the pattern is found."""
+        """Which kernels have a name that contains a match of the pattern."""
         return self._by_name([name for name in self.kernels["name"].tolist() if pattern.search(name)])
 
     def launched_by(self, pattern: re.Pattern[str]) -> Bools:
-        """Which kernels an operator launched whose name the pattern matches at its start, or did the work of one."""
+        """Which kernels belong to an operator whose name matches the pattern at its start.
+
+        The operator launched the kernel, or it is the owner of the kernel's work.
+        """
         matches = np.append(self.trace.strings_that(pattern.match), False)
         codes = np.append(self.trace.events["name"], len(matches) - 1)
         found: Bools = matches[codes[self.work["operator"]]] | matches[codes[self.work["owner"]]]
         return found
 
     def at_peak(self, *peaks: str) -> Bools:
-        """Which kernels' FLOPs are held against one of these peaks."""
+        """Which kernels are compared with one of these peaks of the device (arithmetic, not bandwidth)."""
         return np.isin(self.work["peak"], [PEAKS.index(peak) for peak in peaks])
 
     def _by_name(self, names: list[str]) -> Bools:
@@ -146,19 +150,19 @@ class Facts:
 
     @cached_property
     def names(self) -> Int64s:
-        """Each kernel's name, into the trace's strings."""
+        """Each kernel's name, as an index into the trace's strings; int64, one entry for each row of `work`."""
         return self.trace.events["name"][self.trace.gpu["event"][self.work["gpu"]]].astype(np.int64)
 
     @cached_property
     def in_order(self) -> Int64s:
-        """Rows of `work` by device and stream, and on each by start."""
+        """The row numbers of `work`, sorted by device, then by stream, then by start; int64."""
         gpu = self.work["gpu"]
         start = self.trace.start_ns[self.trace.gpu["event"][gpu]]
         return np.lexsort((start, self.trace.gpu["stream"][gpu], self.trace.gpu["device"][gpu])).astype(np.int64)
 
     @cached_property
     def lane(self) -> Int64s:
-        """Each kernel's device and stream, as a number."""
+        """A number for each kernel's pair of device and stream; int64, one entry for each row of `work`."""
         gpu = self.work["gpu"][self.in_order]
         device, stream = self.trace.gpu["device"][gpu], self.trace.gpu["stream"][gpu]
         lane = np.zeros(len(gpu), dtype=np.int64)
@@ -167,14 +171,17 @@ class Facts:
 
     @cached_property
     def rows_per_product(self) -> Floats:
-        """Rows that each matrix product multiplies its weights by, from its intensity: 2 FLOPs a weight and row; else NaN."""
+        """How many rows each matrix product multiplies its weights by; NaN where that is not known.
+
+        It follows from the arithmetic intensity: a product does 2 FLOPs for each weight and row.
+        """
         known = self.work["has_flops"] & self.work["has_bytes"] & self.of_family("gemm") & (self.work["flops"] > 0)
         rows: Floats = self.work["flops"] * self.item_bytes / (2 * np.maximum(self.work["bytes"], 1))
         return np.where(known, rows, np.nan)
 
     @cached_property
     def item_bytes(self) -> Int64s:
-        """The size of an element of each matrix product's operands, by the peak it is held against."""
+        """The size in bytes of one operand element, for each row of `work`, judged by the peak it is compared with."""
         wide = [self.at_peak("fp64"), self.at_peak("fp32", "tf32"), self.at_peak("fp8", "int8")]
         return np.select(wide, [8, 4, 1], 2).astype(np.int64)
 
@@ -185,7 +192,10 @@ class Facts:
         return replay(self.trace)
 
     def shorter(self, saving: Int64s) -> int:
-        """How much shorter the GPU's span gets if each kernel takes `saving` ns less and the host launches as it did."""
+        """How much shorter the GPU's span gets, in ns, if each kernel takes `saving` ns less.
+
+        `saving` has one entry for each row of `work`. The host is assumed to launch as it did in the trace.
+        """
         events = np.zeros(len(self.trace.gpu), dtype=np.int64)
         events[self.work["gpu"]] = saving
         return self._replay.saved_ns(events)

@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to act on. Times in ns.
+    """One thing to act on. Times are in ns.
 
-    `saving_ns` is an estimate, None where the trace gives no ground for one; `reasoning` says how it was computed and from
-    what. `evidence` is a sentence, `rows` are the figures behind it: plain values, the worst first.
+    `saving_ns` is an estimate; it is None where the trace gives no basis for one. `reasoning` says how it was computed and from
+    what. `evidence` is a sentence; `rows` are the figures behind it, as plain values, the worst first.
     """
 
     code: str
@@ -28,11 +28,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class CannotTell:
-    """A rule that could not look: its code, and why."""
+    """A rule that could not decide: its code, and the reason."""
 
     code: str
     because: str
 
 
 Answer = Finding | CannotTell | None
-"""None: the rule looked, and there is nothing to find."""
+"""What a rule returns. None means that the rule looked and found nothing."""

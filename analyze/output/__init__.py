@@ -1,1 +1,1 @@
-"""How an analysis is told: JSON, a bundle of tables, a terminal, Markdown."""
+"""The forms in which an analysis is shown or written: JSON, a bundle of tables, a terminal, Markdown."""

@@ -27,9 +27,9 @@ ARROW = {"text": pa.string, "int": pa.int64, "real": pa.float64}
 def write_bundle(
     analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: Path, runs: Sequence[DistributedRun] = ()
 ) -> Path:
-    """Write a bundle as `directory`, replacing an older bundle there only once the new one is whole.
+    """Write a bundle to `directory`. An older bundle there is replaced only once the new one is complete.
 
-    Raises BundleError if anything but an older bundle stands there, TracekitError if it cannot be written.
+    Raises BundleError if anything but an older bundle is there, TracekitError if the bundle cannot be written.
     """
     refuse_to_destroy(directory)
     with replaced_directory(directory) as new:
@@ -57,13 +57,13 @@ def _write(analyses: Sequence[Analysis], skipped: Sequence[Skipped], directory: 
 
 
 def _slug(name: str) -> str:
-    """The trace's name as a folder's: short, and safe on any file system."""
+    """A trace's name turned into the name of a folder: short, and safe on any file system."""
     stem = re.sub(r"(\.pt)?(\.trace)?\.json(\.gz)?\Z", "", name)
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:60].strip("-") or "trace"
 
 
 def _arrow(schema: TableSchema, table: Table) -> pa.Table:
-    """The table with a fixed type a column, so that an empty or all-null column has one too."""
+    """The table with a fixed type for each column, so that a column without rows or with nulls only has a type too."""
     types = {column.name: ARROW[column.type]() for column in schema.columns}
     types |= {name: pa.float64() for name in table.columns if name.endswith(PER_STEP)}
     arrays = [pa.array(table[name].tolist(), type=kind) for name, kind in types.items()]

@@ -17,7 +17,10 @@ SCHEMA_VERSION = 1
 
 
 def comparison_document(comparison: Comparison) -> dict[str, Any]:
-    """The whole document, of JSON values only; all times are of the whole trace, in ns, and exact."""
+    """The whole document, made of JSON values only.
+
+    All times are in ns and exact, and of the whole trace; those of one step are the fields that end in `_step_ns`.
+    """
     whole = comparison.waterfall
     return {
         "schema_version": SCHEMA_VERSION,
@@ -49,7 +52,7 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
 
 
 def _of_a_step(comparison: Comparison, values: tuple[Fraction, Fraction]) -> dict[str, float | None]:
-    """Times of one step where the traces have different numbers of steps, else null."""
+    """The values of one step in A and B, in ns, where the traces have different numbers of steps; else None."""
     steps = comparison.steps
     a, b = map(float, values) if steps and steps.a != steps.b else (None, None)
     return {"a_step_ns": a, "b_step_ns": b}

@@ -11,13 +11,16 @@ from .comparison_view import Cell, Name, Section, View
 from .terminal_text import printable
 
 LIMIT = 90
-"""Longer names are shortened in tables, as at a terminal."""
+"""Longer names are shortened in tables, as they are at a terminal."""
 SPECIAL = frozenset("\\`")
-"""Characters that could end a span of code, or escape what ends it; no kernel, operator or layer is called so."""
+"""Characters that could end a code span, or escape the character that ends it.
+
+No name of a kernel, an operator or a layer contains them.
+"""
 
 
 def markdown(view: View) -> str:
-    """The comparison as one Markdown text. Names from the traces are spans of code, where nothing is mark-up."""
+    """The comparison as one Markdown text. Names from the traces are code spans, so that nothing in them acts as markup."""
     return "\n".join(_lines(view))
 
 
@@ -44,7 +47,7 @@ def _lines(view: View) -> Iterator[str]:
 
 
 def _section(section: Section, *, folded: bool) -> Iterator[str]:
-    """A table under its title; all but the first can be unfolded."""
+    """A table under its title. All tables but the first are folded, and a reader can unfold them."""
     if folded:
         yield f"<details><summary>{section.title}{section.some}</summary>"
     else:
@@ -68,6 +71,6 @@ def _cell(cell: Cell) -> str:
 
 
 def code(text: str) -> str:
-    """Text from a trace as a span of code that fits into a cell of a table, on one line."""
+    """Text from a trace as a code span on one line that is safe in a cell of a table."""
     safe = "".join("�" if c in SPECIAL else c for c in printable(text)).strip()
     return "`{}`".format(safe.replace("|", "\\|")) if safe else MISSING

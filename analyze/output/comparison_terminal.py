@@ -17,7 +17,7 @@ from .terminal_text import fitted, name_cell, printable
 WIDE = 100
 BAR = 12
 PADDING = 3
-"""What a column takes beside its text."""
+"""How many cells a column takes in addition to its text."""
 BETTER, WORSE = "green", "red"
 
 
@@ -64,7 +64,10 @@ def _table(section: Section, width: int) -> RichTable:
 
 
 def _widths(section: Section, shown: list[int], names: list[int], width: int) -> dict[int, int]:
-    """The width of each column: numbers get what they need, and names what is left, the first the most of it."""
+    """The width of each column, in cells: numbers get what they need, and names share the rest.
+
+    The first column of names gets the largest part of it.
+    """
     texts = {place: [section.columns[place], *(_plain(row[place]) for row in section.rows)] for place in shown}
     needed = {place: max(map(cell_len, texts[place])) for place in shown}
     room = width - sum(PADDING + (0 if place in names else needed[place]) for place in shown)
@@ -87,5 +90,5 @@ def _cell(cell: Cell, width: int) -> Text:
 
 
 def _bar(part: float) -> Text:
-    """A bar as long as the change is, as a share of A's span, which a whole bar is."""
+    """A bar whose length shows the change as a share of A's span. A full bar is a change by the whole span or more."""
     return Text("█" * min(round(abs(part) * BAR), BAR), style=BETTER if part < 0 else WORSE)

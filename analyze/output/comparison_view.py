@@ -1,4 +1,7 @@
-"""What of a comparison is worth showing, in which words? The same for a terminal and for a pull request."""
+"""What of a comparison is worth showing, and in which words?
+
+A terminal and a pull request show the same.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ COUNTED = {
 
 @dataclass(frozen=True)
 class Name:
-    """Text from a trace, to be escaped; the end of a layer's path tells most."""
+    """Text from a trace, which must be escaped. For a path of layers the end tells most, so it is shortened from the front."""
 
     text: str
     is_path: bool = False
@@ -40,10 +43,10 @@ Cell = Name | str
 
 @dataclass(frozen=True)
 class Section:
-    """A table: a row is names, then numbers.
+    """A table. Each row has its names first, then its numbers.
 
-    `shares`, of A's span, may be drawn; `left_out` tells how many rows more there are; the columns in `wide` may be left out
-    where space is short.
+    `shares` are shares of A's span that may be drawn as bars. `left_out` is how many rows are not shown. The columns in `wide`
+    may be left out where space is short.
     """
 
     title: str
@@ -55,16 +58,16 @@ class Section:
 
     @property
     def some(self) -> str:
-        """How many changes there are, as a clause, where not all of them are shown; else empty."""
+        """If not all changes are shown, a clause that says how many there are; else an empty text."""
         whole = len(self.rows) + self.left_out
         return f" (the {len(self.rows)} largest of {counted(whole, 'change')})" if self.left_out else ""
 
 
 @dataclass(frozen=True)
 class View:
-    """All that is shown: the traces' names, what forbids or limits comparing them, the answer, and tables.
+    """All that is shown: the traces' names, cautions about comparing them, the answer, and tables.
 
-    A caution and a fact are our words and, if they quote a trace, what they quote.
+    Each caution and each fact is a text in our own words, with the quoted text from a trace if there is one.
     """
 
     a: Name
@@ -78,27 +81,31 @@ class View:
 
 @dataclass(frozen=True)
 class _Scale:
-    """What figures are shown by: all of a trace (`a` and `b` are 1), or, of so many steps in A and in B, one."""
+    """How figures are divided before they are shown.
+
+    If `a` and `b` are 1, figures of the whole trace are shown. Else A has `a` steps and B has `b`, and figures of one step are
+    shown; `unit` then says so.
+    """
 
     a: int
     b: int
     unit: str
 
     def times(self, a_ns: int, b_ns: int) -> tuple[str, str, str]:
-        """A time in each trace, and its change."""
+        """A time in each trace, and the change from A to B."""
         return times(Fraction(a_ns, self.a), Fraction(b_ns, self.b))
 
     def counts(self, a: int, b: int) -> str:
-        """A number in each trace."""
+        """A count in each trace."""
         return f"{number(a / self.a)} → {number(b / self.b)}"
 
     def counted(self, a: int, b: int, nouns: tuple[str, str]) -> str:
-        """A number in each trace and its noun, which goes with the one that stands beside it."""
+        """A count in each trace and its noun, singular or plural to fit the count of B, which stands beside it."""
         return f"{self.counts(a, b)} {form(b / self.b, *nouns)}"
 
 
 def view(comparison: Comparison) -> View:
-    """Choose and word what is shown of a comparison."""
+    """Choose what of a comparison is shown, and in which words."""
     scale = _scale(comparison)
     return View(
         a=Name(comparison.a.name),
@@ -112,7 +119,7 @@ def view(comparison: Comparison) -> View:
 
 
 def times(a_ns: Fraction, b_ns: Fraction) -> tuple[str, str, str]:
-    """A time in each trace, and its change."""
+    """A time in each trace, and the change from A to B."""
     return duration(round(a_ns)), duration(round(b_ns)), signed_duration(round(b_ns - a_ns))
 
 
@@ -137,7 +144,7 @@ def _cautions(comparison: Comparison) -> Iterator[tuple[str, Name | None]]:
 
 
 def _headline(comparison: Comparison, scale: _Scale) -> str:
-    """The answer in a sentence."""
+    """The answer in one sentence."""
     if comparison.is_empty:
         return "No difference."
     spans = comparison.span
@@ -147,7 +154,7 @@ def _headline(comparison: Comparison, scale: _Scale) -> str:
 
 
 def _facts(comparison: Comparison, scale: _Scale) -> Iterator[tuple[str, Name | None]]:
-    """What else to know of the whole."""
+    """What else a reader should know about the whole trace."""
     steps, timed = comparison.steps, comparison.timed
     if steps:
         noun = step_noun(steps.kind)
@@ -175,7 +182,7 @@ def _facts(comparison: Comparison, scale: _Scale) -> Iterator[tuple[str, Name | 
 
 
 def _sections(comparison: Comparison, scale: _Scale) -> Iterator[Section]:
-    """The tables, the waterfall first."""
+    """The tables, with the waterfall first."""
     if not comparison.is_empty:
         yield _waterfall(comparison, scale)
     operators, layers = comparison.operators, comparison.layers
@@ -213,7 +220,7 @@ def _waterfall(comparison: Comparison, scale: _Scale) -> Section:
 
 
 def _movers(title: str, noun: str, table: Table, scale: _Scale, figure: str, counted: str) -> Section:
-    """The rows with the largest change of a figure, by which the table is sorted."""
+    """The rows in which a figure changed most. The table is already sorted by the change of that figure."""
     changed = table.take(np.flatnonzero(table[f"b_{figure}"] * scale.a != table[f"a_{figure}"] * scale.b))
     rows = [_mover(row, noun, scale, figure, counted) for row in changed.head(ROWS).records()]
     family = ("family",) if noun == "kernel" else ()
@@ -244,7 +251,7 @@ def _fusions(title: str, found: Sequence[Fusion]) -> Section:
 
 
 def _more(a: Fraction, b: Fraction) -> str:
-    """How much less or more B is than A."""
+    """How much less or more B is than A, as a share of A."""
     if a == b:
         return "the same"
     if a == 0:

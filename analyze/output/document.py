@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def document(
     analyses: Iterable[Analysis], skipped: Sequence[Skipped] = (), runs: Sequence[DistributedRun] = ()
 ) -> dict[str, Any]:
-    """The whole document, of JSON values only."""
+    """The whole document, made of JSON values only."""
     return {
         "schema_version": SCHEMA_VERSION,
         "tracekit_version": __version__,
@@ -82,7 +82,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _device(device: Device, sheet: Datasheet | None) -> dict[str, Any]:
-    """What the trace says of the device, and what its datasheet promises, quoted; null where we know none."""
+    """What the trace says about the device, with the quoted figures of its datasheet; None if we know no datasheet."""
     quoted = (
         {
             "name": sheet.name,
@@ -98,13 +98,13 @@ def _device(device: Device, sheet: Datasheet | None) -> dict[str, Any]:
 
 
 def _steps(phases: Phases, selection: Selection | None) -> dict[str, Any]:
-    """The steps, and which of them the whole entry is about."""
+    """The steps, and which of them were chosen for the analysis, if any were."""
     chosen = selection and {key: getattr(selection, key) for key in ("asked", "numbers", "count", "of")}
     return {**_plain(phases, "steps", "groups"), "chosen": chosen}
 
 
 def _communication(analysis: Analysis) -> dict[str, Any] | None:
-    """The time of communication, and its collectives by kind and size; null where nothing communicates."""
+    """The times of communication, and the collectives by kind and size; None if nothing communicates."""
     found = analysis.communication
     if found is None or not len(found.collectives):
         return None
@@ -116,8 +116,8 @@ def _roofline(roofline: Roofline) -> dict[str, Any]:
 
 
 def _critical_path(path: CriticalPath | NoCriticalPath) -> dict[str, Any]:
-    """The path's sums, or the reason why there is none; its parts are in the bundle."""
-    from ..path.critical_path import NoCriticalPath  # by now it is imported: there was a path to be found
+    """The sums of the critical path, or the reason why there is none. Its segments are in the bundle."""
+    from ..path.critical_path import NoCriticalPath  # a path was looked for, so the module is already loaded
 
     if isinstance(path, NoCriticalPath):
         return {"reason": path.reason}
@@ -143,6 +143,6 @@ def _decode(decode: DecodeProjection) -> dict[str, Any]:
 
 
 def _plain(record: Any, *tables: str) -> dict[str, Any]:
-    """A dataclass's fields, the named tables as lists of rows."""
+    """A dataclass's fields as a dict; each field in `tables` is a table and becomes a list of rows."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: value.records() if name in tables else value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""How does a check say what it found?"""
+"""How does a check report what it found?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 
 
 def lines(gates: Sequence[Gate]) -> Iterator[str]:
-    """One line a gate, those that failed first, and one of all."""
+    """One line for each gate, those that failed first, and a last line with how many failed."""
     failed = [gate for gate in gates if not gate.passed]
     for gate in failed:
         yield f"FAILED  {printable(gate.reason)}"
@@ -29,7 +29,7 @@ def lines(gates: Sequence[Gate]) -> Iterator[str]:
 
 
 def cautions(new: Side, old: Side | None) -> Iterator[str]:
-    """What makes the check worth less: other conditions, an incomplete old trace. One line each."""
+    """Reasons to trust the check less: different conditions, an incomplete old trace. One line for each."""
     if old is None:
         return
     for condition in differing(old, new):
@@ -64,7 +64,7 @@ def document(new: Side, old: Side | None, gates: Sequence[Gate]) -> dict[str, An
 
 
 def _number(value: Fraction | None) -> int | float | None:
-    """Whole where it is; of a step, a double."""
+    """An int if the value is whole; else a float, as for figures of one step."""
     if value is None:
         return None
     return value.numerator if value.denominator == 1 else float(value)

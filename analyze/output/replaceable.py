@@ -1,4 +1,4 @@
-"""May this directory be replaced by a new bundle, or would something of the user's be lost?"""
+"""May a new bundle replace this directory, or would the user lose something?"""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TABLE_SUFFIX = ".parquet"
 
 
 def refuse_to_destroy(directory: Path) -> None:
-    """Return if `directory` is absent, empty, or a bundle that this version can read and nothing else.
+    """Return if `directory` is absent or empty, or if it is a bundle that this version can read and holds nothing else.
 
-    Raises BundleError for everything else: a file, a directory without a readable `bundle.json`, and a bundle with anything
-    in it that its document does not list.
+    Raises BundleError for everything else: a file, a directory without a readable `bundle.json`, and a bundle that contains
+    anything that its document does not list.
     """
     try:
         if not directory.exists():
@@ -34,7 +34,7 @@ def refuse_to_destroy(directory: Path) -> None:
 
 
 def _strangers(directory: Path, names: list[str]) -> list[str]:
-    """What is in the directory that its document does not account for, as paths below it."""
+    """What the directory contains that its document does not list, as paths relative to it."""
     if DOCUMENT not in names:
         return names
     folders = _listed_folders(directory)
@@ -54,8 +54,11 @@ def _is_table(entry: os.DirEntry[str]) -> bool:
 
 
 def _listed_folders(directory: Path) -> frozenset[str]:
-    """The folders that the bundle's document lists. Raises BundleError if it cannot be read, or lists what lies elsewhere."""
-    # Imported here: it takes a while, and most often there is nothing to be replaced.
+    """The folders that the bundle's document lists.
+
+    Raises BundleError if the document cannot be read, or if it lists a folder outside of the bundle.
+    """
+    # Imported here because it takes a while, and most often there is no bundle to replace.
     from tracekit.saved import folder_of, read_document
 
     try:

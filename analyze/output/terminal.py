@@ -37,7 +37,10 @@ HOW_TO_LAYER = "wrap parts of the model in torch.profiler.record_function(name),
 WIDE = 80
 NUMBER_WIDTH = 12
 OVERLAP = 0.99
-"""Kernels of a stream that touch by a rounded microsecond do not overlap: less than this share must be their own."""
+"""A layer's kernels count as overlapping only if its busy time is below this share of their summed time.
+
+Kernels of one stream may seem to overlap by a microsecond only because times were rounded.
+"""
 
 SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
@@ -52,7 +55,7 @@ def show(analysis: Analysis, console: Console) -> None:
 
 
 def show_run(run: DistributedRun, console: Console) -> None:
-    """Print what the ranks of a run do to each other; of one rank alone its own figures say all."""
+    """Print what the ranks of a run do to each other. Prints nothing for a single rank: its own figures already say it all."""
     if len(run.ranks) > 1:
         console.print(Group(*_run_parts(run)))
 
@@ -145,7 +148,7 @@ def _host_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
 
 
 def _unattributed(analysis: Analysis) -> Iterable[RenderableType]:
-    """How much of the kernel time no operator launched, and why; nothing where all of it is attributed."""
+    """How much of the kernel time no operator launched, and why. Yields nothing if every kernel has an operator."""
     alone = analysis.without_operator
     if alone is None or not alone.kernels:
         return
@@ -155,7 +158,7 @@ def _unattributed(analysis: Analysis) -> Iterable[RenderableType]:
 
 
 def _communication(analysis: Analysis) -> Iterable[RenderableType]:
-    """How long it communicates, and how much of that no computing hides."""
+    """How long communication runs, and how much of it no computing hides."""
     found = analysis.communication
     if found is None or not found.communication_ns:
         return
@@ -168,7 +171,7 @@ def _communication(analysis: Analysis) -> Iterable[RenderableType]:
 
 
 def _phases(phases: Phases, on_gpu: bool) -> Iterable[RenderableType]:
-    """The steps by phase and state, medians, or why there are none."""
+    """The medians of the steps, by phase and state, or the reason why there are no steps."""
     if phases.source is None:
         yield Text(f"No steps: {_printable(phases.told)}", style="dim")
         return
@@ -187,7 +190,7 @@ def _phases(phases: Phases, on_gpu: bool) -> Iterable[RenderableType]:
 
 
 def _graphs(analysis: Analysis) -> Iterable[RenderableType]:
-    """The CUDA graph with the most kernel time."""
+    """The number of CUDA graphs, and the one with the most kernel time."""
     graphs = analysis.graphs
     if not len(graphs):
         return
@@ -200,7 +203,7 @@ def _graphs(analysis: Analysis) -> Iterable[RenderableType]:
 
 
 def _compiled(analysis: Analysis) -> Iterable[RenderableType]:
-    """How much kernel time lies in compiled code, and in the kernels that were generated for it."""
+    """How much of the kernel time lies in compiled code, and how much in kernels that were generated for it."""
     regions, generated = analysis.compiled_regions, analysis.generated_kernels
     if not len(regions) and not len(generated):
         return
@@ -226,14 +229,14 @@ def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
 
 
 def _saving(ns: int | None) -> str:
-    """The estimate as a clause; empty where there is none."""
+    """The estimated saving as a clause; empty if there is no estimate."""
     if ns is None:
         return ""
     return f" — saves about {duration(ns)}" if ns else " — saves nothing as the host launches now"
 
 
 def _undecided(undecided: tuple[CannotTell, ...]) -> Iterable[RenderableType]:
-    """The rules that could not look, a line for each reason."""
+    """The rules that could not decide, one line for each reason."""
     reasons: dict[str, list[str]] = {}
     for one in undecided:
         reasons.setdefault(one.because, []).append(one.code)
@@ -278,7 +281,7 @@ def _kernels(analysis: Analysis, width: int) -> RichTable:
 
 
 def _roofline(roofline: Roofline, width: int) -> Iterable[RenderableType]:
-    """How much of the kernel time has known work, and how close the most expensive operators come to the device's peaks."""
+    """The share of kernel time whose work is known, and how close the most expensive operators come to the device's peaks."""
     against = f"the peaks of {_printable(roofline.device)}" if roofline.device else "no peaks: the device is not in the table"
     yield Text.assemble(
         "Work known for ",
@@ -310,14 +313,14 @@ def _bound(flag: str | None, bound: str | None) -> str:
 
 
 def _called(operator: str, recorded: str | None, width: int) -> Text:
-    """An operator and the shapes of its tensors, `addmm 768, 9×3072, 3072×768`: the first of them tell most."""
+    """An operator and its tensors' shapes, as in `addmm 768, 9×3072, 3072×768`. A long text is cut at its end."""
     text = _printable(f"{operator.removeprefix('aten::')} {shapes(recorded or '')}".strip())
     width = max(width, 16)
     return Text(text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…")
 
 
 def _projection(projection: Projection, width: int) -> Iterable[RenderableType]:
-    """What the roofline model promises of another device; the word `projected` goes with every figure."""
+    """What the roofline model predicts for another device. The word `projected` stands with every figure."""
     inputs = projection.inputs
     yield Text.assemble(
         ("Projected", "bold"),
@@ -349,7 +352,7 @@ def _decode(decode: DecodeProjection) -> Text:
 
 
 def _critical_path(path: CriticalPath | NoCriticalPath, width: int) -> Iterable[RenderableType]:
-    """What bounds the time, and the events with the most time on the path."""
+    """What bounds the time, and the events that have the most time on the critical path."""
     if isinstance(path, NoCriticalPath):
         yield Text(f"! no critical path: {_printable(path.reason)}", style="yellow")
         return
@@ -392,11 +395,14 @@ def _gaps(analysis: Analysis, width: int) -> RichTable:
 
 
 def _layers(analysis: Analysis, width: int) -> RenderableType:
-    """The layers with the largest shares of either time, within those around them; a line where nothing is inside another."""
+    """The layers with the largest shares of GPU or host time, shown inside the layers around them.
+
+    If no layer lies inside another one, a line that says so.
+    """
     layers = analysis.layers
     if not len(layers) or not layers["depth"].max():
         return Text(f"{_unlayered(layers)}: {HOW_TO_LAYER}", style="dim")
-    # No layer has a larger share than the one around it, so the worst of them bring all that they lie in.
+    # No layer has a larger share than the layer around it. So the largest ones come with all the layers around them.
     worst = np.argsort(-np.maximum(layers["share"], layers["host_share"]), kind="stable")[:LAYER_ROWS]
     title = "Layers" if len(layers) <= LAYER_ROWS else f"Layers (the {LAYER_ROWS} largest of {number(len(layers))})"
     gpu, wide = analysis.gpu is not None, width >= WIDE

@@ -1,1 +1,1 @@
-"""What each command takes and prints; the work is done in the stages, which a command imports when it runs."""
+"""What each command takes and prints. The work is done in the stages, which a command imports when it runs."""

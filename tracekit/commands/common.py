@@ -1,4 +1,4 @@
-"""What several commands share: options, exit codes, where to print."""
+"""What several commands share: options, exit codes and where to print."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """The console for everything that is no result."""
+    """The console for everything that is not a result, such as warnings and progress."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def tell(message: str, style: str) -> None:
-    """Print a line to standard error, whatever it holds."""
+    """Print a line to standard error as plain text: nothing in it is read as markup."""
     stderr().print(message, style=style, markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Is attention fused, by the kernels that the device allows?"""
+"""Is attention fused, as far as the device has kernels for it?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ AMPERE = 8.0
 
 @needs(KERNELS, OPERATORS)
 def unfused_attention(facts: Facts) -> Answer:
-    """Scores are written, scaled, masked, normalised and read again between two products, where one kernel could keep them."""
+    """Attention runs as separate kernels instead of one.
+
+    Between the two products the scores are written to memory, scaled, masked, normalised and read again. A fused kernel keeps
+    them on the chip.
+    """
     softmax = facts.of_kind("softmax") & facts.of_family("reduction")
     hidden = softmax & (facts.work["operator"] < 0)
     if softmax.any() and 2 * facts.time(hidden) > facts.time(softmax):
@@ -57,7 +61,10 @@ def unfused_attention(facts: Facts) -> Answer:
 
 
 def _between_products(facts: Facts, softmax: Bools) -> tuple[Bools, int]:
-    """The kernels between two batched products with a softmax between them, and how many such pairs there are."""
+    """The kernels between two batched products that have a softmax between them, and the number of such pairs.
+
+    The first is a mask with one entry for each row of `work`.
+    """
     order = facts.in_order
     lane = facts.lane[order]
     products = np.flatnonzero((facts.launched_by(BATCHED) & facts.of_family("gemm"))[order])
@@ -77,7 +84,10 @@ def _between_products(facts: Facts, softmax: Bools) -> tuple[Bools, int]:
 
 @needs(KERNELS, OPERATORS, CAPABILITY)
 def flash_unavailable(facts: Facts) -> Answer:
-    """PyTorch's FlashAttention needs Ampere: on an older device scaled_dot_product_attention takes another kernel."""
+    """FlashAttention is not available on this device.
+
+    PyTorch's FlashAttention needs Ampere or newer. On an older device scaled_dot_product_attention uses another kernel.
+    """
     capability = facts.capability
     assert capability is not None
     fallback = facts.launched_by(FALLBACK)

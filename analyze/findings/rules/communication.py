@@ -1,4 +1,4 @@
-"""Does communication keep the device from computing, or one rank all the others?"""
+"""Does communication keep the device from computing, or does one rank keep the others waiting?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .needs import KERNELS, needs
 
 @needs(KERNELS)
 def exposed_communication(facts: Facts) -> Answer:
-    """Collectives run while nothing else does."""
+    """Collectives run while the device does nothing else."""
     trace = facts.trace
     collective = facts.of_family("communication")
     event = trace.gpu["event"][facts.work["gpu"]]
@@ -49,20 +49,21 @@ def exposed_communication(facts: Facts) -> Answer:
 
 
 def _ranks_told(facts: Facts) -> bool:
-    """Whether the trace says that it is one of several ranks'."""
+    """Whether the trace says that its run has several ranks."""
     world = facts.trace.metadata.get("distributed")
     return isinstance(world, dict) and type(world.get("world_size")) is int and world["world_size"] > 1
 
 
 @needs(KERNELS)
 def stragglers(facts: Facts) -> Answer:
-    """One rank computes longer than the others, which wait for it inside their collectives.
+    """One rank computes longer than the others, and they wait for it inside their collectives.
 
-    Of the ranks' table it reads `rank` and `compute_ns`: the time in which anything but communication ran.
+    The rule reads two columns of the table of ranks: `rank`, and `compute_ns`, the time in which a kernel ran that does not
+    communicate.
     """
     table = facts.ranks
     if table is not None:
-        table = table.take(np.flatnonzero([one is not None for one in table["compute_ns"].tolist()]))  # those with a GPU
+        table = table.take(np.flatnonzero([one is not None for one in table["compute_ns"].tolist()]))  # only ranks with a GPU
     if table is None or len(table) < 2:
         several = _ranks_told(facts) or bool(facts.of_family("communication").any())
         because = "one rank's trace does not tell whom it waited for: analyse the traces of all ranks together"

@@ -11,7 +11,7 @@ from ..finding import Answer, Finding
 from .needs import CALLS, DATASHEET, KERNELS, SHAPES, Need, needs
 
 NAMED = 3
-"""So many operators are named in a finding about them."""
+"""How many operators a finding about them names."""
 
 PROFILED = Need(
     "no run manifest beside the trace tells how long it took without the profiler",
@@ -42,7 +42,10 @@ def incomplete_trace(facts: Facts) -> Answer:
 
 @needs(KERNELS, DATASHEET, SHAPES)
 def above_peak(facts: Facts) -> Answer:
-    """Nothing is faster than its device: the count of its work is wrong, or the clock is, or the datasheet."""
+    """Kernels seem faster than the device can be.
+
+    Then one of three things is wrong: the count of their work, the clock, or the datasheet.
+    """
     roofline = facts.roofline
     found = [row for row in roofline.operators.records() if row["flag"] == "above_peak"] if roofline else []
     if roofline is None or not found:
@@ -67,14 +70,14 @@ def above_peak(facts: Facts) -> Answer:
 
 
 def _peak_reached(row: dict[str, Any]) -> str:
-    """By how much the row is above the device's peak, the worse of the two."""
+    """How much of the device's peak or bandwidth the row seems to reach, whichever is higher, as a clause."""
     compute, memory = row["compute_share"] or 0.0, row["memory_share"] or 0.0
     return f"{percent(compute)} of its {row['peak']} peak" if compute > memory else f"{percent(memory)} of its bandwidth"
 
 
 @needs(PROFILED)
 def profiler_inflation(facts: Facts) -> Answer:
-    """The profiler made the host so slow that shares of this trace's span are not the run's."""
+    """The profiler slowed the host down so much that shares of this trace's span do not hold for the run itself."""
     run = facts.manifest
     assert run is not None
     assert run.profile is not None

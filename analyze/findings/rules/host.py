@@ -1,4 +1,4 @@
-"""Does the GPU wait for the host to wait, to load data, or to do something else?"""
+"""Does the GPU wait because the host waits, loads data or does something else?"""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .needs import CALLS, GPU, HOST, needs
 from .wording import places, worst_place
 
 LOADER = re.compile(r"enumerate\(DataLoader\)#")
-"""What PyTorch calls fetching a DataLoader's next batch."""
+"""The start of the name of the event in which PyTorch fetches the next batch of a DataLoader."""
 
 PYTHON_LINE = re.compile(r"(?P<file>.+)\((?P<line>\d+)\): ")
 LIBRARY = re.compile(r"(?:.*/)?(?:site-packages|dist-packages|python3\.\d+)/|torch/|<|contextlib|threading")
-"""Python of libraries and of the interpreter: no line of the user's own."""
+"""Matches the paths of Python files of libraries and of the interpreter, which are not the user's own code."""
 
 WORST = 5
 
 
 @needs(GPU, CALLS)
 def host_sync(facts: Facts) -> Answer:
-    """The host waited for the device before it launched on, so the device then waited for the host."""
+    """The host waited for the device before its next launch, so then the device waited for the host."""
     waited = facts.idle.host_sync_ns
     if facts.share(waited) < facts.thresholds.host_sync:
         return None
@@ -56,7 +56,7 @@ def host_sync(facts: Facts) -> Answer:
 
 
 def _longest(rows: tuple[Mapping[str, Any], ...]) -> str:
-    """What waited longest, as a clause."""
+    """The blocking call with the longest waits, as a clause."""
     if not rows:
         return ""
     inside = f" in {rows[0]['operator']}" if rows[0]["operator"] else ""
@@ -66,7 +66,7 @@ def _longest(rows: tuple[Mapping[str, Any], ...]) -> str:
 
 
 def _waits(trace: Trace) -> tuple[Mapping[str, Any], ...]:
-    """The blocking calls by name, operator and Python line: how often, and how long the host was in them."""
+    """The blocking calls by name, operator and Python line: how often each occurs, and how long the host was in it."""
     rows = blocking_calls(trace)
     operators = _names(trace, trace.enclosing(trace.operator_forest, rows))
     lines = _lines(trace, rows)
@@ -86,7 +86,7 @@ def _names(trace: Trace, rows: Int64s) -> list[str | None]:
 
 
 def _lines(trace: Trace, rows: Int64s) -> list[str | None]:
-    """For each of these rows the innermost line of Python around it that is the user's own, as `file:line`."""
+    """For each row, the innermost line of the user's own Python code around it, as `file:line`; None without one."""
     python = trace.where(Category.PYTHON)
     if not len(python):
         return [None] * len(rows)
@@ -95,14 +95,14 @@ def _lines(trace: Trace, rows: Int64s) -> list[str | None]:
 
 
 def _own_line(name: str) -> str | None:
-    """`file:line` of a Python event's name, such as `train.py(12): step`; None if it is none, or a library's."""
+    """`file:line` from a Python event's name such as `train.py(12): step`. None for other names and for libraries."""
     found = PYTHON_LINE.match(name)
     return f"{found['file']}:{found['line']}" if found and not LIBRARY.match(found["file"]) else None
 
 
 @needs(GPU, CALLS)
 def host_late(facts: Facts) -> Answer:
-    """The launching thread was in no operator at all: Python, or nothing."""
+    """The GPU waits while the launching thread is in no operator: it runs other Python code, or nothing."""
     late = max(facts.idle.host_other_ns - _loading_ns(facts.trace), 0)
     if facts.share(late) < facts.thresholds.host_late:
         return None
@@ -148,12 +148,12 @@ def data_loader(facts: Facts) -> Answer:
 
 
 def _loads(trace: Trace) -> Int64s:
-    """Rows of the fetches of batches."""
+    """The rows of the events that fetch a batch."""
     return trace.named(trace.where(Category.OPERATOR, Category.ANNOTATION), LOADER.match)
 
 
 def _loading_ns(trace: Trace) -> int:
-    """How long the GPU was idle while the thread that then launched was fetching a batch."""
+    """How long the GPU was idle, in ns, while the thread that launched next was fetching a batch."""
     rows = _loads(trace)
     if not len(rows):
         return 0

@@ -18,10 +18,10 @@ from .needs import CALLS, GPU, Need, needs
 from .wording import worst_place
 
 NAMED = 3
-"""So many layers are named in a finding about them."""
+"""How many layers a finding about them names."""
 
 STEPS = 5
-"""So many steps are predicted."""
+"""How many kinds of steps get a prediction."""
 
 LAYERS = Need("no annotation or module tells layers", lambda e: len(e.layers) > 0)
 
@@ -56,7 +56,10 @@ def launch_overhead(facts: Facts) -> Answer:
 
 
 def _steps(facts: Facts) -> Iterator[Mapping[str, Any]]:
-    """What the steps with most busy time would take as a graph: their busy time and the gaps."""
+    """A prediction for the steps with the most busy time: how long each would take as a CUDA graph.
+
+    That is its busy time plus the gaps between its GPU events.
+    """
     found = mean_steps(facts.trace, facts.steps, facts.work, facts.manifest)
     for step in sorted(found, key=lambda step: (-step.busy_ns * step.count, step.name))[:STEPS]:
         yield {
@@ -70,7 +73,7 @@ def _steps(facts: Facts) -> Iterator[Mapping[str, Any]]:
 
 
 def _predicted(rows: tuple[Mapping[str, Any], ...]) -> str:
-    """The prediction of the step with most busy time, as a sentence."""
+    """The prediction for the step with the most busy time, as a sentence."""
     if not rows:
         return ""
     row = rows[0]
@@ -83,7 +86,7 @@ def _predicted(rows: tuple[Mapping[str, Any], ...]) -> str:
 
 @needs(GPU, LAYERS)
 def layer_launch_cost(facts: Facts) -> Answer:
-    """A stopwatch around these layers shows what launching their kernels costs the host, not what the kernels cost."""
+    """A stopwatch around these layers measures what the host needs to launch their kernels, not what the kernels cost."""
     found = sorted(_launch_bound(facts), key=lambda layer: (-layer.host_ns, layer.path))
     if not found:
         return None
@@ -112,7 +115,10 @@ def layer_launch_cost(facts: Facts) -> Answer:
 
 @dataclass(frozen=True)
 class _LaunchBound:
-    """A layer and its shares of the layer around it; `host_ns` is without waiting for the device."""
+    """A layer and its shares of the time of the layer around it.
+
+    `host_ns` leaves out the time in which the host waits for the device.
+    """
 
     path: str
     host_ns: int
@@ -121,9 +127,12 @@ class _LaunchBound:
 
 
 def _launch_bound(facts: Facts) -> Iterator[_LaunchBound]:
-    """The layers without layers inside whose share of host time is far above their share of GPU time, in their parent."""
+    """The innermost layers whose share of host time is far above their share of GPU time.
+
+    Both are shares of the layer around them. A layer that contains other layers is left out.
+    """
     rows = facts.layers.records()
-    around: list[dict[str, Any]] = []  # the rows that hold the one at hand, the outermost first
+    around: list[dict[str, Any]] = []  # the current row and the rows around it, the outermost first
     limits = facts.thresholds
     for row, following in zip_longest(rows, rows[1:]):
         around[row["depth"] :] = [row]
@@ -131,7 +140,7 @@ def _launch_bound(facts: Facts) -> Iterator[_LaunchBound]:
         if not row["depth"] or not row["calls"] or holds_others:
             continue
         outer = around[-2]
-        # Waiting for the device is no launch cost, so neither counts it.
+        # Waiting for the device is not a cost of launching, so neither time includes it.
         host, outer_host = row["host_ns"] - row["wait_ns"], outer["host_ns"] - outer["wait_ns"]
         if not outer["time_ns"] or not outer_host:
             continue

@@ -1,4 +1,4 @@
-"""Do bytes cost the time: weights that are read for a token, copies between memories?"""
+"""Is time lost on moving bytes: weights read for few tokens, copies between memories?"""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ from .wording import kept, kernels
 
 PAGEABLE = re.compile(r"Memcpy.*Pageable")
 TRANSFER = re.compile(r"(?:Memcpy|Copy\w*) ?(?:HtoD|DtoH|PtoP|HostToDevice|DeviceToHost)")
-"""Copies that leave a device, or come to one."""
+"""Matches the names of copies that leave a device or arrive at one."""
 
 
 @needs(KERNELS, DATASHEET, SHAPES)
 def memory_bound_gemv(facts: Facts) -> Answer:
-    """Products with few rows read all weights for few tokens: the memory binds them, and only fewer bytes make them faster."""
+    """Products with few rows read all weights for only a few tokens.
+
+    Memory bandwidth limits them, so only fewer bytes make them faster.
+    """
     products, known = facts.of_family("gemm"), facts.work["has_bytes"]
     if 2 * facts.time(products & known) < facts.time(products):
         return CannotTell("memory_bound_gemv", "the operands of most matrix products are not known")
     sheet = facts.sheet
     assert sheet is not None
     time, moved = facts.work["duration_ns"], facts.work["bytes"]
-    few = facts.rows_per_product < facts.thresholds.gemv_rows  # false where not known
+    few = facts.rows_per_product < facts.thresholds.gemv_rows  # False where the number of rows is not known
     bound = few & (moved / sheet.memory_gb_s >= LATENCY_SHARE * time)
     if facts.work_share(bound) < facts.thresholds.gemv:
         return None
@@ -74,7 +77,7 @@ def pageable_copies(facts: Facts) -> Answer:
 
 @needs(GPU)
 def device_copies(facts: Facts) -> Answer:
-    """Copies between the host and the device, or between devices, keep the device from its work."""
+    """Copies between the host and the device, or between devices, run while the device computes nothing."""
     trace = facts.trace
     rows = np.setdiff1d(_transfers(trace, TRANSFER), _transfers(trace, PAGEABLE))
     return _copies(
@@ -89,12 +92,12 @@ def device_copies(facts: Facts) -> Answer:
 
 
 def _transfers(trace: Trace, pattern: re.Pattern[str]) -> Int64s:
-    """Rows of the copies whose name the pattern matches at its start."""
+    """The rows of the copies whose name matches the pattern at its start."""
     return trace.named(trace.where(Category.MEMCPY), pattern.match)
 
 
 def _copies(facts: Facts, rows: Int64s, *, code: str, title: str, what: str, action: str) -> Answer:
-    """A finding on these copies, if the GPU does nothing else for long enough while they run."""
+    """A finding about these copies, if they run long enough while no kernel runs."""
     trace = facts.trace
     mine = merge(trace.start_ns[rows], trace.end_ns[rows])
     computing = merge(trace.start_ns[trace.kernels], trace.end_ns[trace.kernels])

@@ -1,6 +1,7 @@
-"""What can a rule not do without?
+"""What must a trace have so that a rule can decide?
 
-Needs are declared on a rule; where one is not met it answers CannotTell, with the need's reason, and does not look.
+A rule declares its needs. If one of them is not met, the rule answers CannotTell with the reason of that need, without looking
+at the trace.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ Rule = Callable[[Facts], Answer]
 
 @dataclass(frozen=True)
 class Need:
-    """What a rule cannot do without, and what it says where that is missing."""
+    """Something that a rule needs, and the reason that the rule gives where it is missing."""
 
     because: str
     met: Callable[[Facts], bool]
 
 
 def needs(*wanted: Need) -> Callable[[Rule], Rule]:
-    """Let a rule answer CannotTell, with the first reason that holds, before it looks; its name is its code."""
+    """Declare what a rule needs. If something is missing, the rule answers CannotTell before it looks.
+
+    The answer carries the rule's name as its code and the reason of the first need that is not met.
+    """
 
     def declare(rule: Rule) -> Rule:
         @functools.wraps(rule)

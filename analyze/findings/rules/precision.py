@@ -1,4 +1,4 @@
-"""Is arithmetic done in a wider type than it needs, or in one that the hardware lacks?"""
+"""Does arithmetic use a wider type than it needs, or one that the hardware lacks?"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MATRIX_CORES = Need(
 
 @needs(KERNELS, DATASHEET, SHAPES, MATRIX_CORES)
 def fp32_gemm(facts: Facts) -> Answer:
-    """Matrix products in FP32 read twice the bytes they need to, and leave the matrix cores unused."""
+    """Matrix products run in FP32: they read twice the bytes that they need, and leave the matrix cores unused."""
     products = facts.of_family("gemm")
     unknown = _mostly_unknown(facts, products, "fp32_gemm")
     wide = products & facts.at_peak("fp32", "tf32") & facts.work["has_bytes"]
@@ -56,7 +56,7 @@ def fp32_gemm(facts: Facts) -> Answer:
 
 @needs(KERNELS, DATASHEET, CAPABILITY, SHAPES)
 def tf32_off(facts: Facts) -> Answer:
-    """FP32 matrix products that could round their operands to TF32 run on the ordinary cores."""
+    """FP32 matrix products run on the ordinary cores although the device could round their operands to TF32."""
     capability, sheet = facts.capability, facts.sheet
     assert capability is not None
     assert sheet is not None
@@ -69,7 +69,7 @@ def tf32_off(facts: Facts) -> Answer:
         return unknown
     faster, saving = _faster(facts, plain, TF32)
     if not int(faster.sum()):
-        return None  # memory binds them, or nothing: TF32 has the bytes of FP32
+        return None  # arithmetic does not bind them, and TF32 moves as many bytes as FP32
     return Finding(
         code="tf32_off",
         title="FP32 matrix products do not use TF32",
@@ -89,7 +89,10 @@ def tf32_off(facts: Facts) -> Answer:
 
 @needs(KERNELS, CAPABILITY)
 def bf16_emulated(facts: Facts) -> Answer:
-    """Before Ampere no hardware computes in BF16: products are done in FP32, and elementwise kernels convert."""
+    """BF16 is emulated on this device.
+
+    Devices before Ampere have no BF16 arithmetic: products are done in FP32, and elementwise kernels convert.
+    """
     capability = facts.capability
     assert capability is not None
     if capability >= AMPERE:
@@ -121,7 +124,10 @@ def bf16_emulated(facts: Facts) -> Answer:
 
 
 def _mostly_unknown(facts: Facts, products: Bools, code: str) -> CannotTell | None:
-    """Why nothing can be said of the products; None where the work of at least half their time is known, or there are none."""
+    """The reason why nothing can be said about the products, as an answer.
+
+    None if the work is known for at least half of their time, or if there are none.
+    """
     total, known = facts.time(products), facts.time(products & facts.work["has_bytes"])
     if 2 * known >= total:
         return None
@@ -129,7 +135,10 @@ def _mostly_unknown(facts: Facts, products: Bools, code: str) -> CannotTell | No
 
 
 def _faster(facts: Facts, mask: Bools, change: Change) -> tuple[Int64s, int]:
-    """How much less each of these kernels takes after a change, in ns, and how much shorter that makes the GPU's span."""
+    """What a change brings, in ns: how much less each of these kernels takes, and how much shorter the GPU's span gets.
+
+    The first is an int64 array with one entry for each row of `work`, 0 for the kernels that do not change.
+    """
     assert facts.sheet is not None
     time = facts.work["duration_ns"]
     changed = changed_ns(facts.work, facts.of_family(*MATRIX_FAMILIES), facts.sheet, change)

@@ -1,4 +1,4 @@
-"""How are figures put into a finding?"""
+"""How does a finding state its figures?"""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from ...trace.group import group
 from ..facts import Facts
 
 WORST = 5
-"""So many rows stand behind a finding."""
+"""How many rows of figures a finding has at most."""
 
 Rows = tuple[Mapping[str, Any], ...]
 
 
 def worst_place(facts: Facts, cause: str) -> str:
-    """The operator or call before whose kernels most of this cause's idle time lies, as a clause; may be empty."""
+    """The operator or call before whose kernels most of the idle time of this cause lies, as a clause.
+
+    The clause is empty where nothing is known.
+    """
     rows = places(facts, cause)
     where = rows[0]["operator"] or rows[0]["call"] if rows else None
     return f"; most of it before kernels of {where} ({duration(rows[0]['idle_ns'])})" if where else ""
 
 
 def places(facts: Facts, cause: str) -> Rows:
-    """What most of this cause's idle time lies before."""
+    """The operators and calls before whose kernels most of the idle time of this cause lies, the largest first."""
     table, column = facts.gap_groups, facts.gap_groups[f"{cause}_ns"]
     order = [row for row in np.argsort(-column, kind="stable")[:WORST].tolist() if column[row]]
     return tuple({"operator": table["operator"][row], "call": table["call"][row], "idle_ns": int(column[row])} for row in order)
 
 
 def kernels(facts: Facts, mask: Bools, faster: Int64s) -> Rows:
-    """The kernels of these rows of `work` by name, those with most time first, with what they would take less."""
+    """The kernels that the mask selects, added up by name: those with the most time first, with the time they would save."""
     by_name = group(facts.names[mask])
     time, less = by_name.sum(facts.work["duration_ns"][mask]), by_name.sum(faster[mask])
     moved = by_name.sum(facts.work["bytes"][mask])
@@ -51,7 +54,7 @@ def kernels(facts: Facts, mask: Bools, faster: Int64s) -> Rows:
 
 
 def kept(gain_ns: int, saving_ns: int) -> str:
-    """What becomes of kernels that take `gain_ns` less together, as a sentence."""
+    """A sentence that says how much shorter the span gets if kernels together take `gain_ns` less."""
     if saving_ns >= gain_ns:
         return f"Together {duration(gain_ns)}."
     return (
