@@ -11,11 +11,10 @@ from tracekit.errors import TraceError
 from tracekit.table import Table
 
 from .changes import changes
-from .conditions import Condition, differing, unknown
+from .conditions import Condition, Unprofiled, differing, unknown, unprofiled
 from .fusions import Fusion, fusions
 from .per_step import CommonSteps, common_steps, of_a_step
 from .side import Side
-from .timed import Timed, timed
 from .waterfall import REST, SpanPart, Waterfall, waterfall
 
 NO_OPERATOR = "(no operator)"
@@ -28,7 +27,7 @@ class Comparison:
     """How B differs from A. The tables hold the rows that differ, as `changes` describes them, the largest change first.
 
     `section` says what is compared: the `gpu`, or the `host` if one of the traces has no GPU events. `fused` are operators of A
-    whose work generated kernels of B took over; `unfused` is the reverse. `timed` is how long the runs took without the
+    whose work generated kernels of B took over; `unfused` is the reverse. `unprofiled` is how long the runs took without the
     profiler.
     """
 
@@ -37,7 +36,7 @@ class Comparison:
     section: str
     conditions: tuple[Condition, ...]
     unknown_conditions: str | None
-    timed: Timed | None
+    unprofiled: Unprofiled | None
     steps: CommonSteps | None
     waterfall: Waterfall
     families: Table
@@ -112,7 +111,7 @@ def compare(a: Side, b: Side) -> Comparison:
         section=section,
         conditions=differing(a, b),
         unknown_conditions=unknown(a, b),
-        timed=timed(a, b),
+        unprofiled=unprofiled(a, b),
         steps=steps,
         waterfall=waterfall(a, b, section),
         families=changes(a.tables["kernels"], b.tables["kernels"], "family", ("time_ns", "count"), counts),

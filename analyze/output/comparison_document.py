@@ -31,7 +31,7 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "empty": comparison.is_empty,
         "conditions": [asdict(condition) for condition in comparison.conditions],
         "conditions_known": comparison.unknown_conditions is None,
-        "timed": asdict(comparison.timed) if comparison.timed else None,
+        "timed": asdict(comparison.unprofiled) if comparison.unprofiled else None,
         "steps": asdict(comparison.steps) if comparison.steps else None,
         "waterfall": {
             "a_ns": whole.a_ns,

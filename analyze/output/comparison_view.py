@@ -155,7 +155,7 @@ def _headline(comparison: Comparison, scale: _Scale) -> str:
 
 def _facts(comparison: Comparison, scale: _Scale) -> Iterator[tuple[str, Name | None]]:
     """What else a reader should know about the whole trace."""
-    steps, timed = comparison.steps, comparison.timed
+    steps, timed = comparison.steps, comparison.unprofiled
     if steps:
         noun = step_noun(steps.kind)
         quoted = Name(steps.kind) if noun == "step" and steps.kind != noun else None
