@@ -26,6 +26,7 @@ from ..activity.idle import blocking_calls
 from ..activity.launches import graph_kernels
 from ..activity.overlap import busy_ns
 from ..trace.arrays import Bools, Int64s, objects
+from ..trace.intervals import Forest
 from ..trace.trace import Category, Trace
 from .layers_from_names import Told, common, told_sequences
 from .marks import COMPILER
@@ -70,6 +71,7 @@ class _Spans:
     depth: Int64s
     start: Int64s
     end: Int64s
+    forest: Forest
 
 
 class _Paths:
@@ -196,18 +198,15 @@ def _annotations(trace: Trace) -> Int64s:
 
 def _spans(trace: Trace) -> _Spans:
     rows = _annotations(trace)
-    around = trace.nested(rows).parent
-    parent = np.where(around >= 0, np.searchsorted(rows, around), -1)
-    start, end = trace.start_ns[rows].copy(), trace.end_ns[rows].copy()
+    forest = trace.nested(rows, cut=True)
+    parent = np.where(forest.parent >= 0, np.searchsorted(rows, forest.parent), -1)
     depth = np.full(len(rows), -1, dtype=np.int64)
     level = np.flatnonzero(parent < 0)
     depth[level] = 0
     while len(level):
         level = np.flatnonzero((depth < 0) & (parent >= 0) & (depth[parent] >= 0))
         depth[level] = depth[parent[level]] + 1
-        end[level] = np.minimum(end[level], end[parent[level]])
-        start[level] = np.minimum(start[level], end[level])
-    return _Spans(rows, parent, depth, start, end)
+    return _Spans(rows, parent, depth, trace.start_ns[rows], forest.end, forest)
 
 
 def _path_of_spans(trace: Trace, spans: _Spans, paths: _Paths, numbered: frozenset[str]) -> Int64s:
@@ -249,7 +248,7 @@ def _label(name: str, numbered: frozenset[str]) -> str:
 
 def _kernels(trace: Trace, spans: _Spans) -> _Kernels:
     rows = trace.gpu_kernels
-    innermost = trace.enclosing(trace.nested(spans.rows), trace.call_of_gpu[rows])
+    innermost = trace.enclosing(spans.forest, trace.call_of_gpu[rows])
     return _Kernels(rows, innermost, trace.gpu["label"][rows].tolist())
 
 

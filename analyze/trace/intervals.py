@@ -100,6 +100,8 @@ class Forest:
     """All intervals, including those without a length."""
     parent: Int64s
     """For each of `rows`, the row of the innermost interval around it, or -1."""
+    end: Int64s
+    """For each of `rows`, where it ends: earlier than given where it was cut to the interval around it."""
 
     def innermost(self, threads: npt.NDArray[np.int32], times: Int64s) -> Int64s:
         """For each moment on a thread, the row of the innermost interval that is open then, or -1."""
@@ -111,34 +113,45 @@ class Forest:
         return found
 
 
-def nest(rows: Int64s, threads: npt.NDArray[np.int32], start: Int64s, end: Int64s) -> Forest:
-    """Nest intervals by time on each thread. They are given as rows, threads, starts and ends."""
+def nest(rows: Int64s, threads: npt.NDArray[np.int32], start: Int64s, end: Int64s, cut: bool = False) -> Forest:
+    """Nest intervals by time on each thread. They are given as rows, threads, starts and ends.
+
+    With `cut`, an interval that outlives the one around it ends with that one before anything is nested inside it. Then a loop
+    whose steps overlap a little does not nest step in step. A moment after that end still lies in the interval that was cut, if
+    nothing else has begun.
+    """
     trees = {}
     parent = np.full(len(rows), -1, dtype=np.int64)
+    ends = end.copy()
     by_thread = np.argsort(threads, kind="stable")
     distinct, first = np.unique(threads[by_thread], return_index=True)
     for thread, here in zip(distinct.tolist(), np.split(by_thread, first[1:]), strict=False):
-        tree, order = _tree(rows[here], start[here], end[here])
+        tree, order, cut_ends = _tree(rows[here], start[here], end[here], cut)
         trees[thread] = tree
         parent[here[order]] = tree.parents()
+        ends[here[order]] = cut_ends
         pointlike = here[end[here] <= start[here]]
         parent[pointlike] = tree.innermost(start[pointlike])
-    return Forest(trees, rows, parent)
+    return Forest(trees, rows, parent, ends)
 
 
-def _tree(rows: Int64s, start: Int64s, end: Int64s) -> tuple[Tree, Int64s]:
+def _tree(rows: Int64s, start: Int64s, end: Int64s, cut: bool) -> tuple[Tree, Int64s, Int64s]:
+    """The tree, the places of its intervals in their order, and their ends once they are cut."""
     order = np.lexsort((-end, start))
     order = order[end[order] > start[order]]
     start, end = start[order], end[order]
-    return Tree(rows[order], start, end, _open_at_start(start, end)), order
+    parent, ends = _open_at_start(start, end, cut)
+    return Tree(rows[order], start, end, parent), order, ends
 
 
-def _open_at_start(start: Int64s, end: Int64s) -> Int64s:
-    """For each of the sorted intervals, the place of the last earlier one that is still open when it starts, or -1."""
+def _open_at_start(start: Int64s, end: Int64s, cut: bool) -> tuple[Int64s, Int64s]:
+    """For each of the sorted intervals, the place of the last earlier one that is still open when it starts, or -1; its end."""
     ends, parent, opened = end.tolist(), [], [-1]
     for place, time in enumerate(start.tolist()):
         while (last := opened[-1]) >= 0 and ends[last] <= time:
             opened.pop()
         parent.append(last)
         opened.append(place)
-    return np.array(parent, dtype=np.int64)
+        if cut and last >= 0 and ends[place] > ends[last]:
+            ends[place] = ends[last]
+    return np.array(parent, dtype=np.int64), np.array(ends, dtype=np.int64)

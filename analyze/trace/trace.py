@@ -230,9 +230,9 @@ class Trace:
         """For each row of `gpu`, the innermost operator (row of `events`) in which its launching call ran, or -1."""
         return self.enclosing(self.operator_forest, self.call_of_gpu)
 
-    def nested(self, rows: Int64s) -> Forest:
+    def nested(self, rows: Int64s, cut: bool = False) -> Forest:
         """These rows of `events` as intervals nested by time on each thread."""
-        return nest(rows, self.events["thread"][rows], self.start_ns[rows], self.end_ns[rows])
+        return nest(rows, self.events["thread"][rows], self.start_ns[rows], self.end_ns[rows], cut)
 
     def covered(self, rows: Int64s, threads: Int64s, start: Int64s, end: Int64s) -> Int64s:
         """For each span [start, end), the time in ns that its thread spends inside these rows of `events`.

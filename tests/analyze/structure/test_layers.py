@@ -411,3 +411,22 @@ def test_nested_annotations_keep_their_whole_wall_clock(annotations):
 
 def test_the_same_trace_gives_the_same_table():
     assert json.dumps(layers(nested().trace()).records()) == json.dumps(layers(nested().trace()).records())
+
+
+@pytest.mark.parametrize("count", [4, 40])
+def test_steps_that_overlap_a_little_do_not_nest_in_each_other(count):
+    """The optimizer's annotation outlives its step by a moment, and the next step begins before it ends."""
+    builder = TraceBuilder()
+    for step in range(count):
+        at = 1_000 * step
+        builder.annotation(at, 1_000, f"ProfilerStep#{step}")
+        builder.annotation(at + 800, 250, "Optimizer.step#Adam.step")
+        builder.launch(call=(at + 20, 5), kernel=(at + 100, 50))
+        builder.launch(call=(at + 820, 5), kernel=(at + 850, 30))
+    rows = {row["path"]: row for row in layers(builder.trace()).records()}
+
+    assert max(row["depth"] for row in rows.values()) == 1
+    step, optimizer = rows["ProfilerStep"], rows["ProfilerStep/Optimizer.step#Adam.step"]
+    assert (step["calls"], step["time_ns"], step["host_ns"]) == (count, 80 * count, 1_000 * count)
+    # The last step has no next one, so its optimizer is cut as well: a part never exceeds the whole.
+    assert (optimizer["calls"], optimizer["time_ns"], optimizer["host_ns"]) == (count, 30 * count, 200 * count)
