@@ -20,7 +20,6 @@ from .activity import kernels as kernel_tables
 from .activity import launches as launching
 from .activity import operators as host_time
 from .activity import timeline as timelines
-from .activity.completeness import is_complete, warnings
 from .activity.kernels_without_operator import WithoutOperator, without_operator
 from .findings.advice import Findings, findings
 from .findings.facts import Facts
@@ -31,6 +30,7 @@ from .structure import compiled as compiling
 from .structure import graphs as graphing
 from .structure import layers as layering
 from .structure import phases as phasing
+from .structure.completeness import is_complete, warnings
 from .structure.selection import Selection
 from .structure.steps import Steps, find_steps
 from .trace.trace import Trace, TraceWarning
@@ -105,7 +105,7 @@ class Analysis:
     @cached_property
     def warnings(self) -> tuple[TraceWarning, ...]:
         """What a reader should know before trusting a figure."""
-        return warnings(self.trace, self.launches)
+        return warnings(self.trace, self.launches, self.graph_launches)
 
     @property
     def complete(self) -> bool:

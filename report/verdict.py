@@ -62,14 +62,15 @@ def _busiest(spans: Sequence[tuple[str, Budget]]) -> str:
 def _caution(trace: TraceBundle) -> str:
     if trace.document.get("complete", True):
         return ""
+    told = {str(warning.get("code")): figure(warning, "count") for warning in trace.documents("warnings")}
     launches = trace.document.get("launches") or {}
-    lost, orphans = figure(launches, "launches_without_kernel"), figure(launches, "kernels_without_launch")
     made = figure(launches, "kernel_launches") + figure(launches, "graph_launches")
+    lost = told.get("launches_without_kernel", 0) + told.get("graph_launches_without_kernels", 0)
     if lost:
         lacking = f"{number(lost)} of {_launches(made)}" if made >= lost else _launches(lost)
         effect = "every GPU figure below is a lower bound" if trace.gpu else "what the GPU did is not known"
         return f"This trace is incomplete: {lacking} {form(lost, 'has', 'have')} no GPU event, so {effect}."
-    if orphans:
+    if orphans := told.get("kernels_without_launch"):
         effect = "the causes of idle time are partly unknown"
         lacking = f"{counted(orphans, 'kernel')} {form(orphans, 'has', 'have')}"
         return f"This trace is incomplete: {lacking} no launching call, so {effect}."

@@ -268,6 +268,7 @@ TABLES: Mapping[str, TableSchema] = {
             _sum(_ns("kernel_time_ns", "of all launches")),
             _SHARE,
             _text("first", "the event that it begins with"),
+            _int("graph_id", "the profiler's number of the graph; null where not recorded", nullable=True),
         ),
     ),
     "graph_launches": TableSchema(
@@ -285,6 +286,7 @@ TABLES: Mapping[str, TableSchema] = {
             _ns("latency_ns", "from the call's start to the first event"),
             _ns("call_ns", "the call itself"),
             _text("first", "the event that it begins with"),
+            _int("graph_id", "the profiler's number of the graph; null where not recorded", nullable=True),
         ),
     ),
     "compiled_regions": TableSchema(

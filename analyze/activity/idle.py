@@ -6,7 +6,6 @@ the gaps add up to the idle time.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +14,9 @@ from tracekit.schema import CAUSES
 from tracekit.table import Table
 
 from ..trace.arrays import Bools, Int64s
+from ..trace.calls import BLOCKING_CALL
 from ..trace.once import once
 from ..trace.trace import Trace
-
-BLOCKING_CALL = re.compile(r"(?:cuda|hip|cu)(?:(?:Stream|Device|Event|Ctx)Synchronize|Memcpy(?!.*(?:Async|Peer)))")
-"""The names of calls that return only when the device has finished some work.
-
-They are the synchronisations and blocking copies of CUDA and HIP.
-"""
 
 
 @dataclass(frozen=True)

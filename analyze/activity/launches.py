@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +9,9 @@ import numpy as np
 from tracekit.table import Table
 
 from ..trace.arrays import Bools, Int64s
+from ..trace.calls import GRAPH_LAUNCH, KERNEL_LAUNCH
 from ..trace.once import once
 from ..trace.trace import NO_CORRELATION, Trace
-
-KERNEL_LAUNCH = re.compile("LaunchKernel")
-GRAPH_LAUNCH = re.compile(r"(?:cuda|cu|hip)GraphLaunch")
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Launches:
 def launches(trace: Trace) -> Launches:
     """Launch statistics. A kernel launch is a runtime or driver call whose name holds `LaunchKernel`."""
     calls = trace.calls
-    launching = _kernel_launches(trace)
+    launching = kernel_launches(trace)
     launched = trace.events["correlation"][launching]
     carried = trace.events["correlation"][trace.gpu["event"]]
     kernel_correlation = trace.events["correlation"][trace.kernels]
@@ -52,7 +49,7 @@ def launches(trace: Trace) -> Launches:
     known = known[known != NO_CORRELATION]
     return Launches(
         kernel_launches=len(np.unique(launched)),
-        graph_launches=len(_graph_launches(trace)),
+        graph_launches=len(graph_launch_calls(trace)),
         launches_without_kernel=len(np.setdiff1d(launched, carried)),
         kernels_without_launch=int((~np.isin(kernel_correlation, known)).sum()),
         latency=_percentiles(_latencies(trace)["latency_ns"]),
@@ -81,13 +78,13 @@ def launch_latencies(trace: Trace) -> Table:
 def graph_kernels(trace: Trace) -> Bools:
     """For each row of `trace.gpu`, whether a graph launch replayed it."""
     call = trace.call_of_gpu
-    return np.isin(call, _graph_launches(trace))
+    return np.isin(call, graph_launch_calls(trace))
 
 
 @once
 def launching_calls(trace: Trace) -> Int64s:
     """Rows of `trace.events` that launch a kernel or a graph, in the file's order."""
-    return np.union1d(_kernel_launches(trace), _graph_launches(trace))
+    return np.union1d(kernel_launches(trace), graph_launch_calls(trace))
 
 
 def _latencies(trace: Trace) -> Table:
@@ -99,14 +96,16 @@ def _latencies(trace: Trace) -> Table:
     return Table({"call": call, "latency_ns": trace.start_ns[event] - trace.start_ns[call]})
 
 
-def _kernel_launches(trace: Trace) -> Int64s:
+@once
+def kernel_launches(trace: Trace) -> Int64s:
     """Rows of the calls that launch one kernel and have a correlation."""
     named = trace.named(trace.calls, KERNEL_LAUNCH.search)
     launching: Int64s = named[trace.events["correlation"][named] != NO_CORRELATION]
     return launching
 
 
-def _graph_launches(trace: Trace) -> Int64s:
+@once
+def graph_launch_calls(trace: Trace) -> Int64s:
     """Rows of the calls that launch a graph."""
     return trace.named(trace.calls, GRAPH_LAUNCH.match)
 

@@ -17,10 +17,10 @@ from tracekit.schema import CAUSES, DOCUMENT
 from tracekit.schema import TABLES as SCHEMA
 from tracekit.table import Table
 
-from ..activity.completeness import MISSING
 from ..activity.gpu import GpuSummary
 from ..activity.operators import HostSummary
 from ..analysis import Analysis
+from ..structure.completeness import MISSING
 from ..structure.steps import kinds_of
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from tracekit.devices import PEAKS, Datasheet
 from tracekit.table import Table
 
 from ..activity.gpu import GpuSummary
-from ..activity.idle import IdleCauses
-from ..activity.launches import Launches
+from ..activity.idle import IdleCauses, gaps
+from ..activity.launches import Launches, launching_calls
+from ..activity.lost import lost_within
 from ..activity.replay import Replay, replay
 from ..structure.steps import Steps
 from ..trace.arrays import Bools, Floats, Int64s
@@ -85,6 +86,22 @@ class Facts:
     def share(self, ns: int) -> float:
         """The time `ns` as a share of the GPU's span; 0 without one."""
         return ns / self.gpu.span_ns if self.gpu and self.gpu.span_ns else 0.0
+
+    @cached_property
+    def has_launching_operators(self) -> bool:
+        """Whether operators were recorded on some thread that launches. Without, dispatch is not told from other host work."""
+        threads = self.trace.events["thread"]
+        launching = np.unique(threads[launching_calls(self.trace)])
+        return bool(np.isin(threads[self.trace.operators], launching).any())
+
+    def lost_ns(self, cause: str) -> int:
+        """How much idle time of this cause lies in gaps in which a call began whose GPU events were lost.
+
+        The GPU may have been busy there.
+        """
+        found = gaps(self.trace)
+        inside = lost_within(self.trace, found["start_ns"], found["end_ns"])
+        return int(found[f"{cause}_ns"][inside].sum())
 
     @property
     def has_host(self) -> bool:

@@ -1,19 +1,22 @@
 """What does a CUDA graph launch run, and how long is the GPU idle inside it?
 
 One call launches a whole graph, and everything that it replays has that call's correlation. The host takes no part in the gaps
-between the nodes of a graph; they are the device's own. The trace does not say which graph was launched. So launches that
-replay the same kernels and copies, each equally often, count as launches of one graph.
+between the nodes of a graph; they are the device's own. Recent profilers number the graphs (`graph id`). In other traces,
+launches that replay the same kernels and copies, each equally often, count as launches of one graph.
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 import numpy as np
 
 from tracekit.table import Table
 
 from ..activity.launches import graph_kernels
-from ..trace.arrays import Int64s
+from ..trace.arrays import Int64s, Objects, objects
 from ..trace.group import group
+from ..trace.once import once
 from ..trace.trace import Trace
 
 
@@ -23,14 +26,12 @@ def graph_launches(trace: Trace) -> Table:
     Columns: `graph` (a number, in the order of first launches), `start_ns` (of its first GPU event), `span_ns` (from there to
     the end of its last GPU event), `busy_ns` (the union of its kernels and copies), `gap_ns` (the rest of the span), `gaps`
     (how many gaps there are), `kernels`, `copies` (and fills), `kernel_time_ns`, `latency_ns` (from the start of the call to
-    the start of the first GPU event), `call_ns` (the duration of the call) and `first` (the name of its first GPU event).
+    the start of the first GPU event), `call_ns` (the duration of the call), `first` (the name of its first GPU event) and
+    `graph_id` (the profiler's number of the graph, or None).
     """
-    mine = np.flatnonzero(graph_kernels(trace))
-    start = trace.start_ns[trace.gpu["event"][mine]]
-    mine = mine[np.lexsort((trace.gpu["stream"][mine], start, _order_of_calls(trace, trace.call_of_gpu[mine])))]
-    launch = trace.call_of_gpu[mine]
-    first = np.flatnonzero(np.r_[True, launch[1:] != launch[:-1]]) if len(mine) else np.empty(0, np.int64)
-    event, call = trace.gpu["event"][mine], launch[first]
+    mine, first = _replayed(trace)
+    event, call = trace.gpu["event"][mine], trace.call_of_gpu[mine][first]
+    graph_id = _graph_ids(trace, mine, first)
     start, end = trace.start_ns[event], trace.end_ns[event]
     gap, gaps = _gaps(start, end, first)
     is_kernel = trace.is_kernel[mine].astype(np.int64)
@@ -38,7 +39,7 @@ def graph_launches(trace: Trace) -> Table:
     kernels = _each(np.add, is_kernel, first)
     return Table(
         {
-            "graph": _identities(trace.events["name"][event].astype(np.int64), first),
+            "graph": _identities(trace.events["name"][event].astype(np.int64), first, graph_id),
             "start_ns": start[first],
             "span_ns": span,
             "busy_ns": span - gap,
@@ -50,8 +51,37 @@ def graph_launches(trace: Trace) -> Table:
             "latency_ns": start[first] - trace.start_ns[call],
             "call_ns": trace.events["duration_ns"][call],
             "first": trace.names(event[first]),
+            "graph_id": graph_id,
         }
     )
+
+
+def part_of(trace: Trace, launch: int, other: int) -> bool:
+    """Whether one graph launch (row of `graph_launches`) ran a part of what another one ran, by names, and less."""
+    mine, first = _replayed(trace)
+    runs = np.split(trace.events["name"][trace.gpu["event"][mine]], first[1:])
+    one, whole = Counter(runs[launch].tolist()), Counter(runs[other].tolist())
+    return one < whole
+
+
+@once
+def _replayed(trace: Trace) -> tuple[Int64s, Int64s]:
+    """Rows of `trace.gpu` that graph launches replayed, launch by launch and by start, and where each launch begins in them."""
+    mine = np.flatnonzero(graph_kernels(trace))
+    start = trace.start_ns[trace.gpu["event"][mine]]
+    mine = mine[np.lexsort((trace.gpu["stream"][mine], start, _order_of_calls(trace, trace.call_of_gpu[mine])))].astype(
+        np.int64
+    )
+    launch = trace.call_of_gpu[mine]
+    first = np.flatnonzero(np.r_[True, launch[1:] != launch[:-1]]) if len(mine) else np.empty(0, np.int64)
+    return mine, first.astype(np.int64)
+
+
+def _graph_ids(trace: Trace, mine: Int64s, first: Int64s) -> Objects:
+    """The number that the profiler gave the graph of each launch; None where it gave none. A copy has none of its own."""
+    of_node = [number or None for number in trace.gpu["graph_id"][mine].tolist()]
+    runs = np.split(objects(of_node), first[1:]) if len(first) else []
+    return objects([next((number for number in run.tolist() if number is not None), None) for run in runs])
 
 
 def graphs(launches: Table, kernel_time_ns: int) -> Table:
@@ -59,10 +89,12 @@ def graphs(launches: Table, kernel_time_ns: int) -> Table:
 
     Columns: `graph`, `launches` (how many), `kernels` and `copies` (of one launch), `span_ns`, `busy_ns`, `gap_ns`,
     `latency_ns` and `call_ns` (lower medians over its launches), `kernel_time_ns` (of all its launches), `share` (of all kernel
-    time) and `first` (the name of its first GPU event).
+    time), `first` (the name of its first GPU event) and `graph_id` (the profiler's number, or None). Launches of one numbered
+    graph may differ, if events were lost: `kernels` and `copies` are then those of the fullest launch.
     """
     by_graph = group(launches["graph"])
-    some = [rows[0] for rows in by_graph.order_by(launches["start_ns"])] if len(launches) else np.empty(0, np.int64)
+    nodes = launches["kernels"] + launches["copies"]
+    some = [rows[-1] for rows in by_graph.order_by(nodes)] if len(launches) else np.empty(0, np.int64)
     time = by_graph.sum(launches["kernel_time_ns"])
 
     def median(column: str) -> Int64s:
@@ -78,6 +110,7 @@ def graphs(launches: Table, kernel_time_ns: int) -> Table:
             "kernel_time_ns": time,
             "share": time / max(kernel_time_ns, 1),
             "first": launches["first"][some],
+            "graph_id": launches["graph_id"][some],
         }
     ).sorted_by("kernel_time_ns", descending=True)
 
@@ -111,11 +144,13 @@ def _gaps(start: Int64s, end: Int64s, first: Int64s) -> tuple[Int64s, Int64s]:
     return _each(np.add, gap, first), _each(np.add, (gap > 0).astype(np.int64), first)
 
 
-def _identities(names: Int64s, first: Int64s) -> Int64s:
+def _identities(names: Int64s, first: Int64s, graph_id: Objects) -> Int64s:
     """A number for each run of names, in the order of appearance.
 
-    Two runs get the same number if they hold the same names, each equally often.
+    Two runs get the same number if the profiler numbered their graph alike. Where it gave no number, they do if they hold the
+    same names, each equally often.
     """
-    known: dict[bytes, int] = {}
+    known: dict[bytes | int, int] = {}
     runs: list[Int64s] = np.split(names, first[1:]) if len(first) else []
-    return np.array([known.setdefault(np.sort(run).tobytes(), len(known)) for run in runs], dtype=np.int64)
+    keys = [np.sort(run).tobytes() if number is None else number for run, number in zip(runs, graph_id.tolist(), strict=True)]
+    return np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)

@@ -91,7 +91,7 @@ def _kept(trace: Trace, keep: Bools, launched: Bools, warnings: tuple[TraceWarni
     return replace(
         trace,
         events=trace.events.take(keep),
-        gpu=_moved(gpu, place),
+        gpu=_with_operators(_moved(gpu, place), place, keep),
         collectives=_moved(told, place),
         warnings=warnings,
     )
@@ -99,6 +99,13 @@ def _kept(trace: Trace, keep: Bools, launched: Bools, warnings: tuple[TraceWarni
 
 def _moved(table: Table, place: Int64s) -> Table:
     return Table({**table.columns, "event": place[table["event"].astype(np.int64)]})
+
+
+def _with_operators(gpu: Table, place: Int64s, keep: Bools) -> Table:
+    """The table with the rows of its operators moved as well; those that are gone are -1."""
+    operator = gpu["operator"]
+    kept = (operator >= 0) & keep[operator]
+    return Table({**gpu.columns, "operator": np.where(kept, place[operator], -1)})
 
 
 class _NoSuchStepError(Exception):

@@ -30,6 +30,8 @@ class Args(msgspec.Struct, gc=False):
     """The arguments of an event that the analyses use. The parser skips all others."""
 
     correlation: int | None = None
+    # Ties a GPU event to the operator that launched it, and is the operator's own number.
+    external: Any = msgspec.field(default=None, name="External id")
     device: int | None = None
     stream: int | None = None
     bytes: int | str | None = None  # ROCm's profiler writes text
@@ -40,6 +42,7 @@ class Args(msgspec.Struct, gc=False):
     occupancy: float | None = msgspec.field(default=None, name="est. achieved occupancy %")
     # A kernel of a CUDA graph may have a label. torch.cuda._graph_annotations marks it while the graph is captured.
     # torch.cuda._annotate_cuda_graph_trace writes the mark into the arguments, under one of these names.
+    graph: Any = msgspec.field(default=None, name="graph id")
     graph_node: Any = msgspec.field(default=None, name="graph node id")
     mark: Any = msgspec.field(default=None, name="str")
     annotation: Any = None

@@ -34,6 +34,7 @@ from .events import LARGEST_US, NOTHING, Args, CollectiveArgs, Event, Parsed, pa
 from .repair import parse_tolerant
 from .source import EXPORT_HINT, read_bytes
 from .trace import (
+    CALLS,
     CATEGORIES,
     COLLECTIVE,
     GPU,
@@ -116,6 +117,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
     strings, names = _codes(list(map(attrgetter("name"), events)))
     threads, thread = _codes(list(map(attrgetter("pid", "tid"), events)))
     category = _categories(list(map(attrgetter("cat"), events)))
+    correlation = _correlations(events, category)
     signatures, signature = _signatures(events, np.flatnonzero(category == Category.OPERATOR))
     table = Table(
         {
@@ -124,11 +126,11 @@ def build(parsed: Parsed, path: Path) -> Trace:
             "start_ns": start - start.min(),
             "duration_ns": duration[usable],
             "thread": thread,
-            "correlation": _correlations(events),
+            "correlation": correlation,
             "signature": signature,
         }
     )
-    gpu = _gpu_table(events, category)
+    gpu = _gpu_table(events, category, correlation)
     distributed = parsed.distributed_info if isinstance(parsed.distributed_info, dict) else {}
     return Trace(
         name=_encodable(path.name),
@@ -215,13 +217,17 @@ def _signatures(events: Sequence[Event[Any]], operators: npt.NDArray[np.intp]) -
     return distinct, signature
 
 
-def _correlations(events: Sequence[Event[Any]]) -> Int64s:
+def _correlations(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> Int64s:
+    """The correlation of each event, or NO_CORRELATION. 0 is none, unless a call has it: profilers write it for want of one."""
     none, without = NO_CORRELATION, Args()
     found = [(event.args or without).correlation for event in events]
-    return np.array([none if c is None else c for c in found] if None in found else found, dtype=np.int64)
+    ids = np.array([none if c is None else c for c in found] if None in found else found, dtype=np.int64)
+    if not (np.isin(category, CALLS) & (ids == 0)).any():
+        ids[ids == 0] = none
+    return ids
 
 
-def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> Table:
+def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], correlation: Int64s) -> Table:
     """A row for each kernel, copy and fill. If the arguments lack the device or stream, the event's pid or tid is taken."""
     rows = np.flatnonzero(np.isin(category, GPU))
     found = [events[row] for row in rows.tolist()]
@@ -231,15 +237,48 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> 
             "event": rows.astype(np.int64),
             "device": _track([e.pid if a.device is None else a.device for a, e in zip(args, found, strict=True)]),
             "stream": _track([e.tid if a.stream is None else a.stream for a, e in zip(args, found, strict=True)]),
+            "operator": _operators(events, category, correlation, rows),
             "bytes": _small_ints([a.bytes for a in args]),
             "grid": objects([a.grid for a in args]),
             "block": objects([a.block for a in args]),
             "registers": _small_ints([a.registers for a in args]),
             "shared_memory_bytes": _small_ints([a.shared_memory for a in args]),
             "occupancy_percent": objects([a.occupancy for a in args]),
+            "graph_id": _small_ints([_plain(a.graph) for a in args]),
+            "graph_node_id": _small_ints([_plain(a.graph_node) for a in args]),
             "label": objects([None if a.graph_node is None else _graph_label(a) for a in args]),
         }
     )
+
+
+def _operators(
+    events: Sequence[Event[Any]], category: npt.NDArray[np.int8], correlation: Int64s, gpu: npt.NDArray[np.intp]
+) -> Int64s:
+    """For each GPU event that no call has the correlation of, the operator with its External id (row of `events`), or -1."""
+    found = np.full(len(gpu), -1, dtype=np.int64)
+    called = correlation[np.isin(category, CALLS)]
+    unlinked = np.flatnonzero(~np.isin(correlation[gpu], called[called != NO_CORRELATION]))
+    if not len(unlinked):
+        return found
+    operators = np.flatnonzero(category == Category.OPERATOR).tolist()
+    row_of: dict[int | None, int] = {}
+    for row in reversed(operators):  # of several, the first
+        external = _external(events[row])
+        if external is not None:
+            row_of[external] = row
+    found[unlinked] = [row_of.get(_external(events[row]), -1) for row in gpu[unlinked].tolist()]
+    return found
+
+
+def _external(event: Event[Any]) -> int | None:
+    """The event's External id; 0 is none."""
+    external = event.args.external if event.args is not None else None
+    return external if type(external) is int and external else None
+
+
+def _plain(value: Any) -> Any:
+    """The value if a column may hold it, else None: the field may hold anything."""
+    return value if type(value) is int else None
 
 
 def _named(strings: Sequence[str | None], names: npt.NDArray[np.int32], name: str) -> npt.NDArray[np.bool_]:

@@ -13,6 +13,7 @@ import numpy as np
 from tracekit.table import Table
 
 from .arrays import Bools, Int64s, Objects
+from .calls import GRAPH_LAUNCH
 from .group import earliest_by_key, is_first_of_key
 from .intervals import Forest, merge, nest
 
@@ -99,9 +100,10 @@ class Trace:
     `thread` (int32, into `threads`), `correlation` (int64 or NO_CORRELATION), `signature` (int32, into `signatures`; -1 for an
     event without recorded inputs).
 
-    `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device` and `stream` (int64). Its other columns
-    hold objects, None where not recorded: `bytes`, `grid`, `block`, `registers`, `shared_memory_bytes`, `occupancy_percent`
-    and `label` (the label of a CUDA graph's kernel).
+    `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device` and `stream` (int64), `operator` (row of
+    the operator with its External id, sought only where no call has its correlation; else -1). Its other columns hold objects,
+    None where not recorded: `bytes`, `grid`, `block`, `registers`, `shared_memory_bytes`, `occupancy_percent`, `graph_id` and
+    `graph_node_id` (of a kernel that a graph replayed) and `label` (the label of a CUDA graph's kernel).
 
     `collectives` has a row for each kernel and host call that names its collective: `event` (row of `events`). Its other
     columns hold objects, None where not recorded: `collective`, `process_group`, `group_ranks`, `dtype` (text), `group_size`,
@@ -202,8 +204,25 @@ class Trace:
     def call_of_gpu(self) -> Int64s:
         """For each row of `gpu`, the call that launched it (row of `events`), or -1.
 
-        It is the runtime or driver call with the same correlation; of several, the one that starts first.
+        It is the runtime or driver call with the same correlation; of several, the one that starts first. A graph's launch has
+        many GPU events. Any other call launches one thing, so of several GPU events only the first is its own.
         """
+        call = self._call_with_correlation
+        return np.where(self._is_first_with_correlation | self._is_replayed, call, -1)
+
+    @cached_property
+    def first_of_launch(self) -> Bools:
+        """For each row of `gpu`, whether it is the first GPU event of its launch.
+
+        Only a graph's launch has later ones. Where the call was not recorded, events that share a correlation are taken for
+        such nodes.
+        """
+        later_node = self._is_replayed | (self._call_with_correlation < 0)
+        return self._is_first_with_correlation | ~later_node
+
+    @cached_property
+    def _call_with_correlation(self) -> Int64s:
+        """For each row of `gpu`, the first call with the same correlation, or -1."""
         return earliest_by_key(
             keys=self._gpu_correlation,
             table_keys=self.events["correlation"][self.calls],
@@ -213,8 +232,13 @@ class Trace:
         )
 
     @cached_property
-    def first_of_launch(self) -> Bools:
-        """For each row of `gpu`, whether it is the first GPU event with its correlation. Later nodes of a graph are not."""
+    def _is_replayed(self) -> Bools:
+        """For each row of `gpu`, whether the call with its correlation launches a graph."""
+        return np.isin(self._call_with_correlation, self.named(self.calls, GRAPH_LAUNCH.match))
+
+    @cached_property
+    def _is_first_with_correlation(self) -> Bools:
+        """For each row of `gpu`, whether it is the first GPU event with its correlation, or has none."""
         first = np.empty(len(self.gpu), dtype=np.bool_)
         first[self.gpu_order] = is_first_of_key(self._gpu_correlation[self.gpu_order])
         first |= self._gpu_correlation == NO_CORRELATION
@@ -227,8 +251,12 @@ class Trace:
 
     @cached_property
     def operator_of_gpu(self) -> Int64s:
-        """For each row of `gpu`, the innermost operator (row of `events`) in which its launching call ran, or -1."""
-        return self.enclosing(self.operator_forest, self.call_of_gpu)
+        """For each row of `gpu`, the innermost operator (row of `events`) in which its launching call ran, or -1.
+
+        Where no call was recorded, it is the operator that the event's External id names.
+        """
+        by_call = self.enclosing(self.operator_forest, self.call_of_gpu)
+        return np.where(self._call_with_correlation < 0, self.gpu["operator"], by_call)
 
     def nested(self, rows: Int64s, cut: bool = False) -> Forest:
         """These rows of `events` as intervals nested by time on each thread."""

@@ -73,7 +73,8 @@ def test_incompleteness_comes_first(load: Load, parts: Callable[..., Parts]) -> 
 
 
 def test_kernels_without_a_launch(load: Load, parts: Callable[..., Parts]) -> None:
-    text = said(load, parts(), complete=False, launches={"kernels_without_launch": 705})
+    warning = {"code": "kernels_without_launch", "message": "705 kernels …", "count": 705}
+    text = said(load, parts(), complete=False, warnings=[warning])
     assert text.startswith("This trace is incomplete: 705 kernels have no launching call")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracekit.wording import counted, form, number, percent, shapes, three_digits
+from tracekit.wording import number, percent, shapes, three_digits
 
+from ...structure.completeness import LOST
 from ..facts import Facts
 from ..finding import Answer, Finding
 from .needs import CALLS, DATASHEET, KERNELS, SHAPES, Need, needs
@@ -22,8 +23,8 @@ PROFILED = Need(
 @needs(CALLS)
 def incomplete_trace(facts: Facts) -> Answer:
     """Launches whose kernels were not recorded make every GPU figure too low."""
-    missing = facts.launches.launches_without_kernel
-    if not missing:
+    found = [warning for warning in facts.warnings if warning.code in LOST]
+    if not found:
         return None
     return Finding(
         code="incomplete_trace",
@@ -31,12 +32,12 @@ def incomplete_trace(facts: Facts) -> Answer:
         severity="high",
         affected_ns=facts.gpu.span_ns if facts.gpu else 0,
         saving_ns=None,
-        evidence=f"{number(missing)} of {counted(facts.launches.kernel_launches, 'launch', 'launches')} "
-        f"{form(missing, 'has', 'have')} no kernel",
+        evidence="; ".join(warning.message.partition(":")[0] for warning in found),
         action="Profile a shorter window (fewer steps, after a warm-up) and call torch.cuda.synchronize() before the profiler "
         "stops; until then read GPU times as lower bounds.",
-        reasoning="No saving: what is missing is not known. Launches are counted whose correlation no GPU event carries.",
-        rows=({"launches": facts.launches.kernel_launches, "without_kernel": missing},),
+        reasoning="No saving: what is missing is not known. Launching calls are counted whose correlation no GPU event "
+        "carries, and graph launches with fewer kernels than others of the same graph.",
+        rows=tuple({"lost": warning.code, "count": warning.count} for warning in found),
     )
 
 

@@ -15,8 +15,8 @@ from ...activity.idle import blocking_calls, gaps
 from ...trace.arrays import Int64s
 from ...trace.trace import Category, Trace
 from ..facts import Facts
-from ..finding import Answer, Finding
-from .needs import CALLS, GPU, HOST, needs
+from ..finding import Answer, CannotTell, Finding
+from .needs import CALLS, DISPATCH, GPU, HOST, needs
 from .wording import places, worst_place
 
 LOADER = re.compile(r"enumerate\(DataLoader\)#")
@@ -35,6 +35,9 @@ def host_sync(facts: Facts) -> Answer:
     waited = facts.idle.host_sync_ns
     if facts.share(waited) < facts.thresholds.host_sync:
         return None
+    if 2 * facts.lost_ns("host_sync") > waited:
+        because = "the trace lost GPU events in most of these waits: the GPU may have been busy"
+        return CannotTell("host_sync", because)
     rows = _waits(facts.trace)
     line = next((row["line"] for row in rows if row["line"]), None)
     return Finding(
@@ -100,7 +103,7 @@ def _own_line(name: str) -> str | None:
     return f"{found['file']}:{found['line']}" if found and not LIBRARY.match(found["file"]) else None
 
 
-@needs(GPU, CALLS)
+@needs(GPU, CALLS, DISPATCH)
 def host_late(facts: Facts) -> Answer:
     """The GPU waits while the launching thread is in no operator: it runs other Python code, or nothing."""
     late = max(facts.idle.host_other_ns - _loading_ns(facts.trace), 0)

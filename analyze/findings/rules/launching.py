@@ -14,7 +14,7 @@ from ...activity.launches import graph_kernels
 from ...work.predict import GRAPH_GAP_NS, mean_steps
 from ..facts import Facts
 from ..finding import Answer, Finding
-from .needs import CALLS, GPU, Need, needs
+from .needs import CALLS, DISPATCH, GPU, Need, needs
 from .wording import worst_place
 
 NAMED = 3
@@ -26,7 +26,7 @@ STEPS = 5
 LAYERS = Need("no annotation or module tells layers", lambda e: len(e.layers) > 0)
 
 
-@needs(GPU, CALLS)
+@needs(GPU, CALLS, DISPATCH)
 def launch_overhead(facts: Facts) -> Answer:
     """The GPU waits for kernels to be dispatched and launched one by one."""
     overhead = facts.idle.launch_overhead_ns

@@ -45,6 +45,10 @@ GPU = Need("the trace has no GPU events", lambda e: e.gpu is not None)
 KERNELS = Need("the trace has no kernels", lambda e: len(e.work) > 0)
 CALLS = Need("the trace has no runtime calls: what the host did is not known", lambda e: len(e.trace.calls) > 0)
 HOST = Need("the trace has no host operators or annotations", lambda e: e.has_host)
+DISPATCH = Need(
+    "the launching threads recorded no operators (ProfilerActivity.CPU): what the host did is not known",
+    lambda e: e.has_launching_operators,
+)
 OPERATORS = Need("no operator launched a kernel", lambda e: bool((e.work["operator"] >= 0).any()))
 SHAPES = Need("the shapes of operators were not recorded (record_shapes=True)", lambda e: bool(e.work["has_bytes"].any()))
 DATASHEET = Need("the device is not in the table of datasheets (--device-table)", lambda e: e.sheet is not None)

@@ -326,9 +326,13 @@ def reference(scene: Scene) -> dict[str, int]:
     for place, event in enumerate(events[1:], 1):
         earlier = events[:place]
         gap_start = max(e.end for e in earlier)
-        later_node = event.correlation is not None and event.correlation in {e.correlation for e in earlier}
-        launching = [c for c in scene.calls if event.correlation is not None and c.correlation == event.correlation]
+        # 0 is no correlation, unless a call has it.
+        is_known = event.correlation is not None and (event.correlation or any(c.correlation == 0 for c in scene.calls))
+        launching = [c for c in scene.calls if is_known and c.correlation == event.correlation]
         launch = min(launching, key=lambda c: c.start, default=None)
+        later_node = bool(is_known and event.correlation in {e.correlation for e in earlier})
+        if later_node and launch is not None and "GraphLaunch" not in launch.name:
+            later_node, launch = False, None  # a plain call launches one thing, and that was another
         for moment in range(gap_start, event.start):
             total[_cause(scene, moment, gap_start, launch, later_node)] += 1
     return total

@@ -53,6 +53,7 @@ def test_a_worked_example():
             "latency_ns": 100,
             "call_ns": 7,
             "first": "first",
+            "graph_id": None,
         }
     ]
 
@@ -86,6 +87,7 @@ def test_a_graph_has_the_medians_of_its_launches():
             "kernel_time_ns": 80,
             "share": 0.8,
             "first": "node0",
+            "graph_id": None,
         }
     ]
 
@@ -150,3 +152,15 @@ def test_busy_and_gaps_make_up_each_span(launches):
     whole = graphs(found, int(found["kernel_time_ns"].sum()))
     assert whole["launches"].sum() == len(launches)
     assert whole["kernel_time_ns"].sum() == found["kernel_time_ns"].sum()
+
+
+def test_the_profilers_number_tells_graphs_apart_and_together():
+    builder = TraceBuilder()
+    for launch, number in enumerate((3, 4, 3, 0)):
+        builder.graph(call=(1_000 * launch, 5), kernels=[(1_000 * launch + 100, 10)])
+        builder.entries[-1]["args"] |= {"graph id": number, "graph node id": 7}
+    found = graph_launches(builder.trace())
+
+    assert found["graph"].tolist() == [0, 1, 0, 2]
+    assert found["graph_id"].tolist() == [3, 4, 3, None]
+    assert builder.trace().gpu["graph_node_id"].tolist() == [7, 7, 7, 7]

@@ -64,7 +64,7 @@ def test_lost_kernels():
     builder.launch(call=(0, 5), kernel=(10, 5))
     assert asked(incomplete_trace, builder) is None
     builder.call(20, 5, correlation=99)
-    assert told(incomplete_trace, builder).rows == ({"launches": 2, "without_kernel": 1},)
+    assert told(incomplete_trace, builder).rows == ({"lost": "launches_without_kernel", "count": 1},)
 
 
 @pytest.mark.parametrize(("name", "because"), [("Another", "datasheet"), ("Test GPU", "not recorded")])

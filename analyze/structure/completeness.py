@@ -1,0 +1,118 @@
+"""Does the trace hold everything that happened?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from tracekit.table import Table
+from tracekit.wording import counted, form, number
+
+from ..activity.launches import Launches
+from ..activity.lost import Lost, copy_calls, lost
+from ..trace.trace import Trace, TraceWarning
+from .graphs import part_of
+
+LOST = frozenset(
+    {"launches_without_kernel", "graph_launches_without_kernels", "graph_launches_cut_short", "copies_without_event"}
+)
+"""Warnings which mean that GPU events are missing, so that GPU times are too low."""
+# Warnings which mean that the figures lack something that ran, or hold it wrongly.
+MISSING = frozenset(
+    {
+        *LOST,
+        "lost_links",
+        "kernels_without_launch",
+        "events_without_time",
+        "events_without_duration",
+        "negative_durations",
+        "ill_typed_events",
+    }
+)
+SHORT = 2 / 3
+"""A graph launch with a smaller share of the usual kernels has surely lost some."""
+USUAL = 3
+"""How many launches at least tell what is usual for a graph."""
+REMEDY = "profile a shorter window and call torch.cuda.synchronize() before it ends"
+
+
+def warnings(trace: Trace, launches: Launches, graph_launches: Table) -> tuple[TraceWarning, ...]:
+    """The warnings that a reader of any figure of this trace must know. The loader's own warnings come first."""
+    found = [*trace.warnings, *_lost(trace, lost(trace), launches), *_short_graphs(trace, graph_launches)]
+    if not len(trace.gpu):
+        found.append(TraceWarning("no_gpu_events", "the trace has no GPU events: it shows the host only", 0))
+    return tuple(found)
+
+
+def is_complete(warnings: tuple[TraceWarning, ...]) -> bool:
+    """Whether the figures hold everything that ran, as far as these warnings tell."""
+    return not any(warning.code in MISSING for warning in warnings)
+
+
+def _lost(trace: Trace, missing: Lost, launches: Launches) -> Iterator[TraceWarning]:
+    """Calls without GPU events, and GPU events without calls."""
+    if count := len(missing.kernels):
+        yield TraceWarning(
+            "launches_without_kernel",
+            f"{number(count)} of {counted(launches.kernel_launches, 'launch', 'launches')} {form(count, 'has', 'have')} no "
+            f"kernel: the profiler dropped or did not wait for GPU events, so GPU times are too low; {REMEDY}",
+            count,
+        )
+    if count := len(missing.graphs):
+        yield TraceWarning(
+            "graph_launches_without_kernels",
+            f"{number(count)} of {counted(launches.graph_launches, 'graph launch', 'graph launches')} "
+            f"{form(count, 'has', 'have')} no GPU event: the profiler lost all that {form(count, 'it', 'they')} ran, so GPU "
+            f"times are far too low; {REMEDY}",
+            count,
+        )
+    if count := len(missing.copies):
+        yield TraceWarning(
+            "copies_without_event",
+            f"{number(count)} of {counted(copy_calls(trace), 'call')} that copy or fill {form(count, 'has', 'have')} no GPU "
+            f"event: the profiler dropped {form(count, 'it', 'them')}, so the time of copies is too low; {REMEDY}",
+            count,
+        )
+    if count := missing.unlinked:
+        yield TraceWarning(
+            "lost_links",
+            f"{counted(count, 'launch', 'launches')} and as many GPU events have lost the id that ties them: GPU times are "
+            "right, but idle time before these events is unattributed and their operators are not known; a newer PyTorch may "
+            "record the ids",
+            count,
+        )
+    elif count := launches.kernels_without_launch:
+        yield TraceWarning(
+            "kernels_without_launch",
+            f"{counted(count, 'kernel has', 'kernels have')} no launching call: {form(count, 'it was', 'they were')} launched "
+            f"before the window began, or launches were dropped; idle time before {form(count, 'it', 'them')} is unattributed",
+            count,
+        )
+
+
+def _short_graphs(trace: Trace, launches: Table) -> Iterator[TraceWarning]:
+    """Launches that ran a part of what several others ran, and so may have lost the rest.
+
+    A model may be split into graphs of which one is a part of another. So a launch that is not much shorter is only told,
+    unless the profiler's number says that it is the same graph.
+    """
+    nodes, graph = launches["kernels"] + launches["copies"], launches["graph"]
+    kinds = list(zip(graph.tolist(), nodes.tolist(), strict=True))
+    often = Counter(kinds)
+    short: dict[tuple[int, bool], list[int]] = {}
+    for usual in [kind for kind, count in often.items() if count >= USUAL]:
+        for launch, kind in enumerate(kinds):
+            # What is launched about as often is a graph of its own.
+            if kind[1] < usual[1] and USUAL * often[kind] <= often[usual] and part_of(trace, launch, kinds.index(usual)):
+                is_sure = kind[0] == usual[0] or kind[1] < SHORT * usual[1]
+                short.setdefault((usual[1], is_sure), []).append(launch)
+    for (usual_nodes, is_sure), found in short.items():
+        least, count = int(nodes[found].min()), len(found)
+        cut_short = f"the profiler lost the rest, so GPU times are too low; {REMEDY}"
+        yield TraceWarning(
+            "graph_launches_cut_short" if is_sure else "graph_launches_uneven",
+            f"{counted(count, 'graph launch has', 'graph launches have')} fewer kernels and copies than others that run the "
+            f"same, {number(least)} instead of {number(usual_nodes)}: "
+            + (cut_short if is_sure else "another graph, or events were lost"),
+            count,
+        )

@@ -1,0 +1,67 @@
+"""Does an id tie only what belongs together?"""
+
+from __future__ import annotations
+
+from synthetic import TraceBuilder
+
+from tracekit.analyze.activity.operators import operators
+from tracekit.analyze.trace.trace import Trace
+
+
+def launching_calls(trace: Trace) -> list[str | None]:
+    """For each GPU event, the name of the call that launched it."""
+    return [None if call < 0 else str(trace.names(trace.call_of_gpu)[at]) for at, call in enumerate(trace.call_of_gpu.tolist())]
+
+
+def kernels_of(trace: Trace) -> dict[str, int]:
+    return {row["name"]: row["kernels"] for row in operators(trace).records()}
+
+
+def test_a_plain_launch_has_one_kernel_and_a_graphs_launch_has_all():
+    builder = TraceBuilder()
+    builder.operator(0, 100, "aten::mm")
+    builder.call(10, 5, "cudaLaunchKernel", correlation=7)
+    builder.call(30, 5, "cudaGraphLaunch", correlation=8)
+    for at, correlation in ((100, 7), (200, 7), (300, 8), (400, 8)):
+        builder.kernel(at, 10, correlation=correlation)
+    trace = builder.trace()
+
+    assert launching_calls(trace) == ["cudaLaunchKernel", None, "cudaGraphLaunch", "cudaGraphLaunch"]
+    assert trace.first_of_launch.tolist() == [True, True, True, False]
+    assert kernels_of(trace) == {"aten::mm": 3}
+
+
+def test_zero_is_no_id_unless_a_call_has_it():
+    builder = TraceBuilder()
+    builder.call(10, 5, "hipLaunchKernel", correlation=1)
+    for at, correlation in ((100, 1), (200, 0), (300, 0)):
+        builder.kernel(at, 10, correlation=correlation)
+    assert builder.trace().first_of_launch.tolist() == [True, True, True]
+    assert launching_calls(builder.trace()) == ["hipLaunchKernel", None, None]
+
+    builder.call(20, 5, "hipGraphLaunch", correlation=0)
+    assert launching_calls(builder.trace()) == ["hipLaunchKernel", "hipGraphLaunch", "hipGraphLaunch"]
+    assert builder.trace().first_of_launch.tolist() == [True, True, False]
+
+
+def external(builder: TraceBuilder, number: int | str) -> None:
+    """Give the last entry an External id."""
+    builder.entries[-1].setdefault("args", {})["External id"] = number
+
+
+def test_the_external_id_names_the_operator_where_no_call_does():
+    builder = TraceBuilder()
+    builder.operator(0, 100, "triton_wrapper")
+    external(builder, 42)
+    builder.operator(200, 100, "aten::mm")
+    external(builder, 43)
+    builder.kernel(500, 10, "triton_poi_fused_0", correlation=9)  # its cuLaunchKernel was not recorded
+    external(builder, 42)
+    builder.launch(call=(210, 5), kernel=(600, 10), name="gemm")
+    external(builder, 42)  # the call knows better
+    builder.kernel(700, 10, "nobody's", correlation=10)
+    external(builder, 0)
+    builder.kernel(800, 10, "somebody's", correlation=11)
+    external(builder, "42")
+
+    assert kernels_of(builder.trace()) == {"triton_wrapper": 1, "aten::mm": 1}
