@@ -26,6 +26,7 @@ attention combine void cutlass::device_kernel<flash::FlashAttnFwdCombine<cute::t
 indexing attention_metadata flash::prepare_varlen_num_blocks_kernel(int, int, int, int const*, int const*)
 attention - kernel_cutlass_kernel_flash_attncuteflash_fwd_sm100FlashAttentionForwardSm100_object_at__tensor0000o11101213_tensor0000o11101213_tensor0000o10111213_tensor0000o11101213_None_None_None_None
 attention - kernel_cutlass_kernel_flash_attncuteflash_bwd_sm90FlashAttentionBackwardSm90_object_at__tensor0000o1
+elementwise rope rotary_kernel
 """,
     "SageAttention": r"""
 attention - void qk_int_sv_f16_attn_kernel<128u, 64u, 32u, 64u, 128u, (DataType)1, (QuantGranularity)3, (QuantGranularity)3, float, false, __half, (ComputeUnit)1, (MaskMode)0, false, false>(signed char*, signed char*, __half*)
@@ -33,6 +34,7 @@ elementwise quantize void QuantInt8Kernel<128u, 128u, 2u, false, true, __nv_bflo
 elementwise - void TransposePadPermuteKernel<128u, 64u, true, __half>(__half*, __half*, unsigned int)
 elementwise quantize quant_per_block_int8_kernel
 elementwise quantize quant_query_per_thread_int8_kernel
+elementwise - void SubMeanKernel<128u, 128u, 1u, __half>(__half*, __half*, __half*)
 """,
     "FlashInfer": r"""
 attention - void flashinfer::BatchDecodeWithPagedKVCacheKernel<(flashinfer::PosEncodingMode)0, 2u, 4u, 8u, 16u, 8u, flashinfer::DefaultAttention<false, false, false, false> >(flashinfer::Params)
@@ -100,6 +102,7 @@ elementwise mask void deep_gemm::smxx_clean_logits<1u, 8192u, 8u>(unsigned int, 
 attention - void deep_gemm::sm90_fp8_mqa_logits<64u, 128u, false, 128u, 256u>(unsigned int, unsigned int)
 attention - void deep_gemm::sm120_fp8_paged_mqa_logits<3u, 64u, 128u, 64u, true>(unsigned int)
 indexing attention_metadata void deep_gemm::smxx_paged_mqa_logits_metadata<32u, 256u, 132u>(unsigned int, unsigned int const*)
+gemm - void deep_gemm::fp8_wgrad_gemm_kernel<4096u, 7168u, 128u>(unsigned int)
 """,
     "DeepEP": r"""
 communication alltoall void deep_ep::intranode::dispatch<2, 768, 8192>(int4*, float*, float*, int*)
@@ -109,6 +112,7 @@ communication alltoall void deep_ep::internode::notify_dispatch<false, 4>(int co
 communication alltoall void deep_ep::intranode::cached_notify_combine<8>(void**, int*, int, int, int, int**, int)
 communication alltoall void deep_ep::internode_ll::clean_low_latency_buffer<256>(int*, int, int*, int)
 indexing - void deep_ep::layout::get_dispatch_layout<256, 4, 8>(long const*, int*, int*, int*, bool*)
+communication alltoall void hybrid_ep::combine_kernel<8, 4096>(hybrid_ep::combine_kernel_param_t<8>)
 """,
     "NVSHMEM": r"""
 communication - void barrier_on_stream_kernel_threadgroup<(threadgroup_t)2>(int, int)
@@ -130,6 +134,7 @@ elementwise rope void transformer_engine::fused_rope_forward_kernel<__nv_bfloat1
 reduction topk void transformer_engine::fused_topk_with_score_function_forward_kernel<__nv_bfloat16, float>(__nv_bfloat16 const*, int, int)
 elementwise - transformer_engine::context_parallel::thd_read_half_tensor_kernel(void*, void*, int*, int, int, int)
 attention - void transformer_engine::context_parallel::thd_out_correction_kernel<__nv_bfloat16, 1, transformer_engine::context_parallel::LseCorrectionFunctor, false>(__nv_bfloat16*)
+reduction loss void transformer_engine::fused_moe_aux_loss_forward_kernel<float, int>(float const*, int const*, int)
 """,
     "FBGEMM": r"""
 elementwise quantize void fbgemm_gpu::_float_to_fused8bitrowwise_cuda_kernel<float>(float const*, int, int, unsigned char*)
@@ -159,6 +164,7 @@ elementwise optimizer void kPreconditionOptimizer32bit1State<float, 0, 4096, 8>(
 gemm - kspmm_coo_very_sparse_naive(int*, int*, int*, int*, int*, __half*, __half*, __half*)
 reduction - void kgetColRowStats<__half, 64, 4, 16, 256, 0>(__half*, float*, float*, int*, float)
 elementwise - void kTransformRowToFormat<256, 8, 32, 256, 0, 3>(char*, char*, int, int, int)
+reduction - void kPercentileClipping<float, 2048, 4>(float*, float*, int, int)
 """,
     "AWQ, GPTQ, Marlin, Machete": r"""
 gemm quantised_gemm void vllm::awq::gemm_forward_4bit_cuda_m16nXk32<128>(int, int, __half*, int*, __half*, int*, int, int, int, __half*)
@@ -173,6 +179,7 @@ elementwise layout void marlin::gptq_marlin_repack_kernel<256, 4, true, false>(u
 indexing - void marlin::permute_cols_kernel<8>(int4 const*, int const*, int4*, int const*)
 gemm - void cutlass::device_kernel<cutlass::gemm::kernel::GemmUniversal<cute::tuple<int, int, int, int>, machete::MacheteCollectiveMma<cutlass::gemm::MainloopSm90TmaGmmaRmemAWarpSpecializedMixedInput<4> > > >(int)
 elementwise layout void machete::prepack_B_kernel<256, cute::Layout<cute::tuple<int> >, cute::Tensor<int> >(cute::Tensor<int>)
+elementwise layout vllm::gptq::make_sequential_4bit_kernel(unsigned int const*, unsigned int*, int const*, int)
 """,
     "vLLM": r"""
 reduction rmsnorm void vllm::rms_norm_kernel<c10::BFloat16, 8, 2, true>(c10::BFloat16*, c10::BFloat16 const*, long)
@@ -189,6 +196,7 @@ indexing attention_metadata eagle_prepare_next_token_padded_kernel
 reduction topk rejection_greedy_sample_kernel
 indexing attention_metadata _compute_slot_mapping_kernel
 elementwise rope vllm::rotary_embedding_kernel<sycl::_V1::detail::half_impl::half, true>
+indexing attention_metadata copy_and_expand_eagle_inputs_kernel
 """,
     "SGLang": r"""
 communication allreduce void sglang::cross_device_reduce_1stage<__nv_bfloat16, 4>(sglang::RankData*, sglang::RankSignals)
@@ -202,6 +210,7 @@ reduction topk void VerifyTreeGreedy<int, long>(int*, int*, int*, long*, long*, 
 indexing attention_metadata assign_draft_cache_locs_page_size_1
 reduction topk void sglang::topk_main_kernel<true, 3>(sglang::TopKParams)
 attention - void sglang::flash_c4_prefill<512l>(Params)
+indexing attention_metadata create_extend_after_decode_spec_info
 """,
     "TensorRT-LLM": r"""
 indexing moe_routing void tensorrt_llm::kernels::cutlass_kernels::fusedBuildExpertMapsSortFirstTokenKernel<32, 8, 8>(int const*, int*, int*, long*)
@@ -219,6 +228,7 @@ attention fmha fmhaSm100fKernel_QkvBfloat16OBfloat16H64PagedKvSlidingOrChunkedCa
 gemm - void tensorrt_llm::kernels::weight_only::kernel<tensorrt_llm::kernels::weight_only::KernelDetails<tensorrt_llm::kernels::weight_only::FP16DetailsA>, 1, 4, 128, 128, false>(__half*, __half*)
 reduction topk void tensorrt_llm::kernels::topKStage1<float, 128, 8>(float const*, float const* const*, float*, int*, float*)
 elementwise random tensorrt_llm::kernels::curandInitialize(curandStateXORWOW*, int const*, int, unsigned long)
+elementwise mask void tensorrt_llm::kernels::ban_bad_words<float>(float**, int const**, int const*)
 """,
     "Liger": r"""
 reduction loss liger_cross_entropy_kernel
@@ -230,6 +240,7 @@ elementwise pointwise element_mul_kernel
 elementwise rope _triton_qwen2vl_mrope
 elementwise activation _dyt_fwd_kernel
 reduction rmsnorm _rms_norm_forward_kernel
+reduction softmax _sparsemax_forward_kernel
 """,
     "Unsloth": r"""
 elementwise rope _rope_embedding
@@ -290,6 +301,7 @@ indexing - void gather_csr_broadcast_kernel<float>(float const*, at::cuda::detai
 gemm - void spmm_kernel<float, (ReductionType)0, true>(long const*, long const*, float const*, float const*, float*, long*)
 reduction - void fps_kernel<float>(float const*, long const*, long const*, long const*, float*, long*, long)
 convolution - void spline_weighting_fw_kernel<float>(float const*, float const*, float const*, long const*, float*)
+indexing - void radius_kernel<float>(float const*, float const*, long const*, long const*, long*, long*)
 """,
     "DGL": r"""
 gemm - void dgl::aten::cuda::SpMMCooKernel<long, float, dgl::aten::cuda::binary::CopyLhs<float>, dgl::aten::cuda::reduce::Sum<long, float, true>, false, false>(float const*, float const*)
@@ -299,6 +311,8 @@ indexing - void dgl::aten::cuda::BackwardSegmentCmpKernel<long, float>(float con
 indexing - void dgl::aten::impl::IndexSelectMultiKernel<float, long>(float const*, long, long const*, long, float*)
 indexing - void dgl::aten::impl::(anonymous namespace)::_CSRRowWiseSampleUniformKernel<long, 16>(unsigned long, long, long)
 reduction - void dgl::aten::cuda::SegmentReduceKernel<long, float, dgl::aten::cuda::reduce::Sum<long, float, false> >(float const*, long const*, float*)
+indexing - void dgl::sampling::impl::(anonymous namespace)::_RandomWalkKernel<long, 256, 1>(unsigned long, long const*)
+indexing - void dgl::aten::impl::_SegmentCopyKernel<long, float>(long const*, float const*)
 """,
     "cuSPARSE": r"""
 gemm - void cusparse::csrmm_alg2_kernel<cusparse::CsrMMPolicy<int, float, float, float>, true, false, false, int, int, float, float, float>(int)
@@ -306,6 +320,7 @@ gemm - void cusparse::csrmm_v2_kernel<cusparse::CsrMMPolicy<int, float, float, f
 gemm - void cusparse::csrmv_v3_kernel<std::integral_constant<bool, false>, long, long, float, float, float, float, void>(cusparse::KernelCoeffs<float>, long const*)
 gemm - void cusparse::load_balancing_kernel<256u, 1u, 0ul, int, int, __gnu_cxx::__normal_iterator<int> >(int)
 indexing - void cusparse::partition_kernel<128, int, int>(int const*, int, int, int, int, int*)
+elementwise - void cusparse::vector_scalar_multiply_kernel<256, float>(cusparse::KernelCoeff<float>, float*)
 """,
     "cuFFT": r"""
 other fft void vector_fft<4096u, EPT<32u>, 1u, 4u, 70u, 0u, 2u, 0u, unsigned int, float, HostConfigPlaceholder>(kernel_arguments_t<unsigned int>)
@@ -379,6 +394,7 @@ reduction pooling xe_pooling_fwd
 reduction - xe_calculate_stats_nhwc
 reduction layernorm ref_lnorm_fwd
 convolution - gen9_wino_wei_transform
+elementwise resample ref_resampling_fwd
 """,
     "Triton's examples": r"""
 elementwise pointwise add_kernel
@@ -394,9 +410,7 @@ gemm - block_scaled_matmul_kernel
 """,
 }
 
-CASES = [
-    (library, *line.split(" ", 2)) for library, text in LIBRARIES.items() for line in text.strip().splitlines()
-]
+CASES = [(library, *line.split(" ", 2)) for library, text in LIBRARIES.items() for line in text.strip().splitlines()]
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
