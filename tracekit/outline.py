@@ -19,7 +19,9 @@ _DISPATCHERS = re.compile(r"(?:Kernel2?|device_kernel\w*|kentry|_?kernel_agent|e
 # Identifiers that need the namespace before them to mean anything.
 _NAMELESS = frozenset({"kernel", "globalkernel", "static_kernel", "dynamic_kernel", "run", "main_kernel"})
 _EMPTY_SCOPES = frozenset({"impl", "detail", "internal", "kernel", "kernels", "device", ""})
-_NOT_A_KERNEL = re.compile(r"[\W\d]|(?:true|false|float|double|int|unsigned|long|bool|char|short|void|nullptr|gfx\w+)\b")
+_NOT_A_KERNEL = re.compile(
+    r"[\W\d]|(?:true|false|float|double|int|unsigned|long|bool|char|short|void|nullptr|(?:\w+::)*gfx\w+)\b"
+)
 # How many pieces of a mangled name are read. That is enough because the kernel's identifier comes first.
 _PIECES_LIMIT = 250
 
