@@ -93,7 +93,9 @@ def _latencies(trace: Trace) -> Table:
     call = trace.call_of_gpu[launched]
     is_launch = np.isin(call, launching_calls(trace))
     call, event = call[is_launch], trace.gpu["event"][launched][is_launch]
-    return Table({"call": call, "latency_ns": trace.start_ns[event] - trace.start_ns[call]})
+    latency = trace.start_ns[event] - trace.start_ns[call]
+    possible = latency >= 0  # else the clocks of host and device differ by more
+    return Table({"call": call[possible], "latency_ns": latency[possible]})
 
 
 @once

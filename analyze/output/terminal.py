@@ -49,7 +49,7 @@ def show(analysis: Analysis, console: Console) -> None:
     """Print one trace's figures as tables. Names from the trace are printed as plain text, never as markup."""
     console.print(_header(analysis))
     for warning in analysis.warnings:
-        console.print(Text(f"! {warning.message}", style="yellow"))
+        console.print(Text(f"! {_printable(warning.message)}", style="yellow"))
     parts = _gpu_parts(analysis, console.width) if analysis.gpu else _host_parts(analysis, console.width)
     console.print(Group(*parts))
 

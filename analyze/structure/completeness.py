@@ -22,6 +22,7 @@ MISSING = frozenset(
     {
         *LOST,
         "lost_links",
+        "impossible_times",
         "kernels_without_launch",
         "events_without_time",
         "events_without_duration",

@@ -7,15 +7,15 @@ ran. The GPU's span then runs from the start of the first of these GPU events to
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from tracekit.errors import TracekitError
-from tracekit.table import Table
 from tracekit.wording import counted
 
 from ..trace.arrays import Bools, Int64s
+from ..trace.subset import subset
 from ..trace.trace import GPU, Trace, TraceWarning
 from .phases import STEADY, WARMUP, states
 from .steps import DECODE, MIXED, PREFILL, Steps, find_steps
@@ -74,7 +74,7 @@ def restrict(trace: Trace, steps: Steps, contiguous: bool = True) -> Trace:
     if not contiguous:
         message = "the chosen steps are not one run: what lies between them counts as idle time"
         warnings = (*warnings, TraceWarning("steps_apart", message, 1))
-    return _kept(trace, keep, launched, warnings)
+    return subset(trace, keep, launched, warnings)
 
 
 def _launched(trace: Trace, steps: Steps) -> Bools:
@@ -82,30 +82,6 @@ def _launched(trace: Trace, steps: Steps) -> Bools:
     call = trace.call_of_gpu
     found: Bools = (call >= 0) & (steps.of_moments(trace.start_ns[call]) >= 0)
     return found
-
-
-def _kept(trace: Trace, keep: Bools, launched: Bools, warnings: tuple[TraceWarning, ...]) -> Trace:
-    place = np.cumsum(keep) - 1  # each kept event's place among the kept ones
-    gpu = trace.gpu.take(launched)
-    told = trace.collectives.take(keep[trace.collectives["event"].astype(np.int64)])
-    return replace(
-        trace,
-        events=trace.events.take(keep),
-        gpu=_with_operators(_moved(gpu, place), place, keep),
-        collectives=_moved(told, place),
-        warnings=warnings,
-    )
-
-
-def _moved(table: Table, place: Int64s) -> Table:
-    return Table({**table.columns, "event": place[table["event"].astype(np.int64)]})
-
-
-def _with_operators(gpu: Table, place: Int64s, keep: Bools) -> Table:
-    """The table with the rows of its operators moved as well; those that are gone are -1."""
-    operator = gpu["operator"]
-    kept = (operator >= 0) & keep[operator]
-    return Table({**gpu.columns, "operator": np.where(kept, place[operator], -1)})
 
 
 class _NoSuchStepError(Exception):

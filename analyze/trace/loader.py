@@ -31,6 +31,7 @@ from tracekit.wording import counted
 
 from .arrays import Floats, Int64s, Objects, objects
 from .events import LARGEST_US, NOTHING, Args, CollectiveArgs, Event, Parsed, parse_typed, small_int
+from .plausible import plausible
 from .repair import parse_tolerant
 from .source import EXPORT_HINT, read_bytes
 from .trace import (
@@ -132,7 +133,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
     )
     gpu = _gpu_table(events, category, correlation)
     distributed = parsed.distributed_info if isinstance(parsed.distributed_info, dict) else {}
-    return Trace(
+    trace = Trace(
         name=_encodable(path.name),
         path=str(path),
         entries=parsed.entries,
@@ -148,6 +149,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         warnings=tuple(_warnings(parsed, has_start, has_duration, duration)),
         metadata={"distributed": distributed} if distributed else {},
     )
+    return plausible(trace)
 
 
 def _nanoseconds(events: Sequence[Event[Any]], key: str) -> tuple[Int64s, npt.NDArray[np.bool_]]:

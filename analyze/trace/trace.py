@@ -208,7 +208,7 @@ class Trace:
         many GPU events. Any other call launches one thing, so of several GPU events only the first is its own.
         """
         call = self._call_with_correlation
-        return np.where(self._is_first_with_correlation | self._is_replayed, call, -1)
+        return np.where(self._is_first_with_correlation | self.is_replayed, call, -1)
 
     @cached_property
     def first_of_launch(self) -> Bools:
@@ -217,7 +217,7 @@ class Trace:
         Only a graph's launch has later ones. Where the call was not recorded, events that share a correlation are taken for
         such nodes.
         """
-        later_node = self._is_replayed | (self._call_with_correlation < 0)
+        later_node = self.is_replayed | (self._call_with_correlation < 0)
         return self._is_first_with_correlation | ~later_node
 
     @cached_property
@@ -232,7 +232,7 @@ class Trace:
         )
 
     @cached_property
-    def _is_replayed(self) -> Bools:
+    def is_replayed(self) -> Bools:
         """For each row of `gpu`, whether the call with its correlation launches a graph."""
         return np.isin(self._call_with_correlation, self.named(self.calls, GRAPH_LAUNCH.match))
 

@@ -129,6 +129,10 @@ def test_percentiles_are_latencies_that_occurred(latencies):
         builder.launch(call=(100 * number, 5), kernel=(100 * number + latency, 5))
     found = launches(builder.trace()).latency
 
+    latencies = [latency for latency in latencies if latency >= 0]  # else the clocks of host and device differ
+    if not latencies:
+        assert found == Latency(None, None, None, None)
+        return
     assert found.max == max(latencies)
     for percent, value in ((50, found.p50), (90, found.p90), (99, found.p99)):
         assert value in latencies
