@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -152,6 +153,12 @@ def form(count: Figure, one: str, many: str | None = None) -> str:
     Without `many`, that is `one` with an s.
     """
     return one if number(count) == "1" else f"{one}s" if many is None else many
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names and how many more there are: `a, b, c and 2 more`."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {number(rest)} more" if rest > 0 else "")
 
 
 def millions(count: Figure) -> str:

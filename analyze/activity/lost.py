@@ -37,10 +37,8 @@ class Lost:
 
 @once
 def lost(trace: Trace) -> Lost:
-    """The calls of a trace without GPU events; none for a trace that has no GPU event at all."""
+    """The launching calls of a trace that have no GPU event."""
     nothing = np.empty(0, dtype=np.int64)
-    if not len(trace.gpu):
-        return Lost(nothing, nothing, nothing, nothing, 0)
     kernels, graphs, copies = (
         _without_event(trace, calls)
         for calls in (kernel_launches(trace), graph_launch_calls(trace), trace.named(trace.calls, COPY.match))

@@ -10,7 +10,7 @@ from tracekit.wording import counted, form, number
 
 from ..activity.launches import Launches
 from ..activity.lost import Lost, copy_calls, lost
-from ..trace.trace import Trace, TraceWarning
+from ..trace.trace import Category, Trace, TraceWarning
 from .graphs import part_of
 
 LOST = frozenset(
@@ -28,6 +28,7 @@ MISSING = frozenset(
         "events_without_duration",
         "negative_durations",
         "ill_typed_events",
+        "unread_device_events",
     }
 )
 SHORT = 2 / 3
@@ -41,8 +42,19 @@ def warnings(trace: Trace, launches: Launches, graph_launches: Table) -> tuple[T
     """The warnings that a reader of any figure of this trace must know. The loader's own warnings come first."""
     found = [*trace.warnings, *_lost(trace, lost(trace), launches), *_short_graphs(trace, graph_launches)]
     if not len(trace.gpu):
-        found.append(TraceWarning("no_gpu_events", "the trace has no GPU events: it shows the host only", 0))
+        told = "no kernel, copy or fill that is read" if holds_unread_work(trace) else "no GPU events: it shows the host only"
+        found.append(TraceWarning("no_gpu_events", f"the trace has {told}", 0))
     return tuple(found)
+
+
+def holds_unread_work(trace: Trace) -> bool:
+    """Whether there is work of a device that no figure holds. Then nobody knows that the profiler lost what is missing."""
+    return len(trace.where(Category.DEVICE)) > 0
+
+
+def _why(trace: Trace, lost: str) -> str:
+    """Why calls have no GPU event: the profiler lost it, as `lost` says, or it is among the events that are not read."""
+    return "it may be among the device events that are not read" if holds_unread_work(trace) else f"{lost}; {REMEDY}"
 
 
 def is_complete(warnings: tuple[TraceWarning, ...]) -> bool:
@@ -56,22 +68,22 @@ def _lost(trace: Trace, missing: Lost, launches: Launches) -> Iterator[TraceWarn
         yield TraceWarning(
             "launches_without_kernel",
             f"{number(count)} of {counted(launches.kernel_launches, 'launch', 'launches')} {form(count, 'has', 'have')} no "
-            f"kernel: the profiler dropped or did not wait for GPU events, so GPU times are too low; {REMEDY}",
+            f"kernel: {_why(trace, 'the profiler dropped or did not wait for GPU events, so GPU times are too low')}",
             count,
         )
     if count := len(missing.graphs):
         yield TraceWarning(
             "graph_launches_without_kernels",
             f"{number(count)} of {counted(launches.graph_launches, 'graph launch', 'graph launches')} "
-            f"{form(count, 'has', 'have')} no GPU event: the profiler lost all that {form(count, 'it', 'they')} ran, so GPU "
-            f"times are far too low; {REMEDY}",
+            f"{form(count, 'has', 'have')} no GPU event: "
+            + _why(trace, f"the profiler lost all that {form(count, 'it', 'they')} ran, so GPU times are far too low"),
             count,
         )
     if count := len(missing.copies):
         yield TraceWarning(
             "copies_without_event",
             f"{number(count)} of {counted(copy_calls(trace), 'call')} that copy or fill {form(count, 'has', 'have')} no GPU "
-            f"event: the profiler dropped {form(count, 'it', 'them')}, so the time of copies is too low; {REMEDY}",
+            "event: " + _why(trace, f"the profiler dropped {form(count, 'it', 'them')}, so the time of copies is too low"),
             count,
         )
     if count := missing.unlinked:
@@ -86,7 +98,8 @@ def _lost(trace: Trace, missing: Lost, launches: Launches) -> Iterator[TraceWarn
         yield TraceWarning(
             "kernels_without_launch",
             f"{counted(count, 'kernel has', 'kernels have')} no launching call: {form(count, 'it was', 'they were')} launched "
-            f"before the window began, or launches were dropped; idle time before {form(count, 'it', 'them')} is unattributed",
+            f"before the window began{'' if holds_unread_work(trace) else ', or launches were dropped'}; idle time before "
+            f"{form(count, 'it', 'them')} is unattributed",
             count,
         )
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tracekit.errors import TraceError
 
+from .formats import EXPORT_HINT
 from .inputs import Candidate, Skipped
 from .loader import parse
-from .source import EXPORT_HINT
 from .trace import Trace
 
 

@@ -10,7 +10,7 @@ from tracekit.errors import TraceError
 from tracekit.manifest import is_manifest_path
 from tracekit.schema import DOCUMENT
 
-from .source import EXPORT_HINT
+from .formats import EXPORT_HINT
 
 SUFFIXES = (".json", ".json.gz")
 

@@ -1,12 +1,13 @@
 """How does a profiler's file become a Trace, exactly?
 
-The typed parse is the fast way: one pass over the JSON into small structs, which then become columns. Two kinds of file need
+The typed parse is the fast way: one pass over the JSON into small structs, which then become columns. Three kinds of file need
 another way:
 
 - Some files have times that a double cannot hold to the nanosecond: absolute microseconds with a fraction, as PyTorch 2.2
   and 2.3 write them. They are parsed again with decimals.
 - Some files have fields of the wrong type. They are cleaned event by event, so that one odd event costs a warning and not the
   trace.
+- Some files are not JSON, because PyTorch did not escape what it wrote. They are mended (`mend.py`) and then read as any other.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import compress
 from operator import attrgetter, itemgetter
@@ -27,16 +29,22 @@ import numpy.typing as npt
 
 from tracekit.errors import TraceError
 from tracekit.table import Table
-from tracekit.wording import counted
+from tracekit.wording import counted, number
 
 from .arrays import Floats, Int64s, Objects, objects
+from .categories import categorize
+from .categories import warnings as category_warnings
 from .events import LARGEST_US, NOTHING, Args, CollectiveArgs, Event, Parsed, parse_typed, small_int
+from .formats import EXPORT_HINT
+from .mend import BrokenTextError, mend
+from .mend import warnings as mend_warnings
+from .names import names_as_written
 from .plausible import plausible
-from .repair import parse_tolerant
-from .source import EXPORT_HINT, read_bytes
+from .producer import written_by
+from .repair import NotJsonError, cut_off, parse_tolerant
+from .source import read_bytes
 from .trace import (
     CALLS,
-    CATEGORIES,
     COLLECTIVE,
     GPU,
     HOST_CALL,
@@ -47,6 +55,8 @@ from .trace import (
     Trace,
     TraceWarning,
 )
+
+WRITE_AGAIN = "write the trace again with with_stack=False, or with a newer PyTorch, which escapes what it writes"
 
 EXACT_BELOW_US = 2.0**43
 """Below this many microseconds, neighbouring doubles are less than 0.001 apart, so a double keeps three decimals."""
@@ -66,9 +76,45 @@ def parse(data: bytes, path: Path) -> Trace:
     """Read the text of a trace, as `read_bytes` returns it; `path` names the file. Raises TraceError as `load` does."""
     with _collector_paused():
         try:
-            return _load_typed(data, path)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
-            return build(parse_tolerant(data, path), path)
+            return _load_json_or_mend(data, path)
+        except _ForeignError as error:
+            raise TraceError(
+                f"no complete event is of a category that torch.profiler writes: this looks like {written_by(data)}",
+                where=path,
+                mend=EXPORT_HINT,
+            ) from error
+
+
+def _load_json_or_mend(data: bytes, path: Path) -> Trace:
+    try:
+        return _load_json(data, path)
+    except NotJsonError as error:
+        return _load_mended(data, path, error)
+
+
+def _load_json(data: bytes, path: Path) -> Trace:
+    """Load a document that is JSON. Raises NotJsonError if it is not."""
+    try:
+        return _load_typed(data, path)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
+        return build(parse_tolerant(data, path), path)
+
+
+def _load_mended(data: bytes, path: Path, refused: NotJsonError) -> Trace:
+    """Load a document that is not JSON, as `refused` says, if its events can be mended. Raises TraceError otherwise."""
+    if b'"ph"' not in data:
+        raise refused
+    try:
+        mended = mend(data)
+    except BrokenTextError as error:
+        if refused.cut_off:
+            raise refused from error
+        if error.cut_off:
+            raise cut_off(error.at, path) from refused
+        what = f"not JSON at byte {number(error.at)}, and it cannot be mended"
+        raise TraceError(what, where=path, mend=WRITE_AGAIN) from refused
+    trace = _load_json(mended.text, path)
+    return replace(trace, warnings=(*mend_warnings(mended), *trace.warnings))
 
 
 def _load_typed(data: bytes, path: Path) -> Trace:
@@ -80,6 +126,10 @@ def _load_typed(data: bytes, path: Path) -> Trace:
         return build(parse_typed(data, float), path)
     except _InexactError:
         return build(parse_typed(data, Decimal), path)
+
+
+class _ForeignError(Exception):
+    """No event of the file is of a category that a PyTorch profiler writes."""
 
 
 class _InexactError(Exception):
@@ -117,7 +167,11 @@ def build(parsed: Parsed, path: Path) -> Trace:
     start = start[usable]
     strings, names = _codes(list(map(attrgetter("name"), events)))
     threads, thread = _codes(list(map(attrgetter("pid", "tid"), events)))
-    category = _categories(list(map(attrgetter("cat"), events)))
+    categories = categorize(events)
+    if not categories.known:
+        raise _ForeignError
+    category = categories.of_event
+    texts, as_written = names_as_written([_encodable(text or "") for text in strings])
     correlation = _correlations(events, category)
     signatures, signature = _signatures(events, np.flatnonzero(category == Category.OPERATOR))
     table = Table(
@@ -139,14 +193,17 @@ def build(parsed: Parsed, path: Path) -> Trace:
         entries=parsed.entries,
         rank=small_int(distributed.get("rank")),
         device=_device(parsed.device_properties, gpu),
-        strings=objects([_encodable(text or "") for text in strings]),
+        strings=objects(texts),
         threads=tuple((_label(pid), _label(tid)) for pid, tid in threads),
         events=table,
         gpu=gpu,
         signatures=tuple(signatures),
         collectives=_collectives(events, category, _named(strings, names, HOST_CALL)),
         origin_ns=(parsed.base_time if type(parsed.base_time) is int else 0) + int(start.min()),
-        warnings=tuple(_warnings(parsed, has_start, has_duration, duration)),
+        warnings=(
+            *_warnings(parsed, has_start, has_duration, duration, int(np.isin(names, as_written).sum())),
+            *category_warnings(categories),
+        ),
         metadata={"distributed": distributed} if distributed else {},
     )
     return plausible(trace)
@@ -197,12 +254,6 @@ def _codes(values: list[T]) -> tuple[list[T], npt.NDArray[np.int32]]:
     distinct = list(dict.fromkeys(values))
     code = {value: place for place, value in enumerate(distinct)}
     return distinct, np.fromiter(map(code.__getitem__, values), np.int32, len(values))
-
-
-def _categories(values: list[str | None]) -> npt.NDArray[np.int8]:
-    distinct, codes = _codes(values)
-    known = [CATEGORIES.get(cat.lower(), Category.OTHER) if cat else Category.OTHER for cat in distinct]
-    return np.array(known, dtype=np.int8)[codes]
 
 
 def _signatures(events: Sequence[Event[Any]], operators: npt.NDArray[np.intp]) -> tuple[list[Signature], npt.NDArray[np.int32]]:
@@ -380,7 +431,11 @@ def _described(device: dict[str, Any]) -> Device:
 
 
 def _warnings(
-    parsed: Parsed, has_start: npt.NDArray[np.bool_], has_duration: npt.NDArray[np.bool_], duration: Int64s
+    parsed: Parsed,
+    has_start: npt.NDArray[np.bool_],
+    has_duration: npt.NDArray[np.bool_],
+    duration: Int64s,
+    as_written: int,
 ) -> Iterator[TraceWarning]:
     found: tuple[tuple[str, int, str, str], ...] = (
         (
@@ -406,6 +461,12 @@ def _warnings(
             int((duration < 0).sum()),
             "event ends before it starts; it was left out",
             "events end before they start; they were left out",
+        ),
+        (
+            "backslashes_as_escapes",
+            as_written,
+            "name is a Windows path whose backslashes are not escaped; it was read as it is written",
+            "names are Windows paths whose backslashes are not escaped; they were read as they are written",
         ),
     )
     for code, count, one, many in found:

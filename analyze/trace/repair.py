@@ -14,13 +14,14 @@ from tracekit.errors import TraceError
 from tracekit.wording import number
 
 from .events import NOTHING, CollectiveArgs, Event, Parsed, complete, finite_number, small_int
-from .source import EXPORT_HINT, first_line
+from .formats import EXPORT_HINT
+from .source import first_line
 
 
 def parse_tolerant(data: bytes, path: Path) -> Parsed:
     """Parse a document that the typed parse refused, and save the events that can be saved.
 
-    Raises TraceError that says what the document is if it is no trace.
+    Raises NotJsonError if the text is not JSON, and TraceError that says what the document is if it is no trace.
     """
     document = _any_json(data, path)
     if isinstance(document, dict) and isinstance(document.get("traceEvents"), list):
@@ -40,6 +41,15 @@ def parse_tolerant(data: bytes, path: Path) -> Parsed:
     )
 
 
+class NotJsonError(TraceError):
+    """The text is not JSON. `at` is the byte at which that shows, and `cut_off` whether it only ends too early."""
+
+    def __init__(self, what: str, path: Path, mend: str, at: int, *, cut_off: bool = False) -> None:
+        super().__init__(what, where=path, mend=mend)
+        self.at = at
+        self.cut_off = cut_off
+
+
 _UNFINISHED = re.compile(
     r"""(?:"(?:[^"\\]|\\.)*\\?|\\?u[0-9A-Fa-f]{0,4}|[.eE][-+]?|-|tr?u?|fa?l?s?|nu?l?|Na?|-?In?f?i?n?i?t?)?\s*""", re.DOTALL
 )
@@ -52,7 +62,7 @@ It is empty or the first part of a string, number or literal.
 def _any_json(data: bytes, path: Path) -> Any:
     """Any JSON value, with fractions as decimals. NaN and control characters are accepted: some exporters write them.
 
-    Raises TraceError if the text is no JSON or is cut off.
+    Raises NotJsonError if the text is no JSON or is cut off.
     """
     try:
         return msgspec.json.Decoder(float_hook=_decimal).decode(data)
@@ -60,7 +70,7 @@ def _any_json(data: bytes, path: Path) -> Any:
         pass
     except msgspec.DecodeError as error:
         if "truncated" in str(error):
-            raise _cut_off(len(data), path) from error
+            raise cut_off(len(data), path) from error
     text = data.decode("utf-8", "surrogateescape")  # encodes back to the same bytes
     try:
         return json.loads(text, strict=False, parse_float=_decimal, parse_constant=lambda _: None)
@@ -69,9 +79,9 @@ def _any_json(data: bytes, path: Path) -> Any:
     except ValueError as error:
         stop = getattr(error, "pos", 0)
         if _UNFINISHED.fullmatch(text, stop):
-            raise _cut_off(len(data), path) from error
+            raise cut_off(len(data), path) from error
         at = len(text[:stop].encode("utf-8", "surrogateescape"))
-        raise TraceError(f"not JSON at byte {number(at)} ({first_line(error)})", where=path, mend=EXPORT_HINT) from error
+        raise NotJsonError(f"not JSON at byte {number(at)} ({first_line(error)})", path, EXPORT_HINT, at) from error
 
 
 def _decimal(text: str) -> Decimal | None:
@@ -82,9 +92,10 @@ def _decimal(text: str) -> Decimal | None:
         return None
 
 
-def _cut_off(at: int, path: Path) -> TraceError:
+def cut_off(at: int, path: Path) -> NotJsonError:
+    """The error for a text that ends too early."""
     what = f"the JSON is cut off at byte {number(at)}"
-    return TraceError(what, where=path, mend="copy the file again, or let the profiler finish")
+    return NotJsonError(what, path, "copy the file again, or let the profiler finish", at, cut_off=True)
 
 
 def _looks_like(document: Any) -> str:

@@ -11,13 +11,13 @@ from isal import igzip, isal_zlib
 from tracekit.errors import TraceError
 from tracekit.wording import counted
 
-EXPORT_HINT = "export one with torch.profiler's prof.export_chrome_trace('trace.json.gz')"
+from .formats import EXPORT_HINT, refuse_other_formats
 
 
 def read_bytes(path: Path) -> bytes:
     """The file's JSON text, unpacked if the file is gzip by its first bytes.
 
-    Raises TraceError if the file cannot be read, is damaged or is empty.
+    Raises TraceError if the file cannot be read, is damaged, is empty or is of a format that is no text.
     """
     try:
         data = path.read_bytes()
@@ -34,6 +34,7 @@ def read_bytes(path: Path) -> bytes:
             ) from error
     if not data[:4096].strip() and not data.strip():  # the full strip makes a copy
         raise TraceError("the file is empty", where=path, mend=EXPORT_HINT)
+    refuse_other_formats(data, path)
     return data.removeprefix(b"\xef\xbb\xbf")
 
 

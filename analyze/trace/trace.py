@@ -47,10 +47,18 @@ class Category(IntEnum):
     OPERATOR = 6
     ANNOTATION = 7
     PYTHON = 8
+    SYNC = 9
+    """A wait of the device or for it, as the device's profiler saw it."""
+    OVERHEAD = 10
+    """What the profiler itself cost."""
+    DEVICE = 11
+    """Work of a device that no figure holds, because it is no kernel, copy or fill."""
+    IGNORED = 12
+    """Known, and neither work nor a call: spans, counters, notes on the GPU's time line."""
 
 
-# The keys are the lower-cased `cat` of a Chrome trace event. Traces from before 2021 use `memcpy`, `memset`, `runtime` and
-# `operator`.
+# The keys are the lower-cased `cat` of a Chrome trace event: all of Kineto's activity types, and those of PyTorch's own
+# exporters. Traces from before 2021 use `memcpy`, `memset`, `runtime` and `operator`. Any other category is OTHER.
 CATEGORIES: dict[str, Category] = {
     "kernel": Category.KERNEL,
     "gpu_memcpy": Category.MEMCPY,
@@ -62,11 +70,46 @@ CATEGORIES: dict[str, Category] = {
     "hip_runtime": Category.RUNTIME,
     "cuda_driver": Category.DRIVER,
     "hip_driver": Category.DRIVER,
+    "xpu_runtime": Category.RUNTIME,
+    "xpu_driver": Category.DRIVER,
+    "mtia_runtime": Category.RUNTIME,
+    "glow_runtime": Category.RUNTIME,
+    "privateuse1_runtime": Category.RUNTIME,
+    "privateuse1_driver": Category.DRIVER,
+    "hpu_op": Category.RUNTIME,
     "cpu_op": Category.OPERATOR,
     "operator": Category.OPERATOR,
     "user_annotation": Category.ANNOTATION,
     "python_function": Category.PYTHON,
+    "cuda_sync": Category.SYNC,
+    "xpu_sync": Category.SYNC,
+    "overhead": Category.OVERHEAD,
+    "mtia_ccp_events": Category.DEVICE,
+    "mtia_insight": Category.DEVICE,
+    "gpu_user_annotation": Category.IGNORED,
+    "cuda_event": Category.IGNORED,
+    "collective_comm": Category.IGNORED,
+    "cpu_instant_event": Category.IGNORED,
+    "external_correlation": Category.IGNORED,
+    "cuda_profiler_range": Category.IGNORED,
+    "xpu_scope_profiler": Category.IGNORED,
+    "mtia_counters": Category.IGNORED,
+    "mtia_workloadd": Category.IGNORED,
+    "gpu_pm_counter": Category.IGNORED,
+    "hardware_counters": Category.IGNORED,
+    "memory": Category.IGNORED,
+    "trace": Category.IGNORED,
+    "span": Category.IGNORED,
+    "ac2g": Category.IGNORED,
+    "async_cpu_to_gpu": Category.IGNORED,
+    "async_gpu": Category.IGNORED,
+    "fwdbwd": Category.IGNORED,
+    "forward_backward": Category.IGNORED,
 }
+
+# Kineto means calls by these, yet some makers write the work of their device under them. Where a trace holds no kernel, copy or
+# fill, nobody can tell, and they count as work that is not read.
+CALLS_OR_WORK = ("hpu_op", "privateuse1_driver")
 
 GPU = (Category.KERNEL, Category.MEMCPY, Category.MEMSET)
 CALLS = (Category.RUNTIME, Category.DRIVER)

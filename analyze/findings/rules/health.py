@@ -6,7 +6,7 @@ from typing import Any
 
 from tracekit.wording import number, percent, shapes, three_digits
 
-from ...structure.completeness import LOST
+from ...structure.completeness import LOST, holds_unread_work
 from ..facts import Facts
 from ..finding import Answer, Finding
 from .needs import CALLS, DATASHEET, KERNELS, SHAPES, Need, needs
@@ -24,7 +24,7 @@ PROFILED = Need(
 def incomplete_trace(facts: Facts) -> Answer:
     """Launches whose kernels were not recorded make every GPU figure too low."""
     found = [warning for warning in facts.warnings if warning.code in LOST]
-    if not found:
+    if not found or holds_unread_work(facts.trace):  # what is missing may be what is not read
         return None
     return Finding(
         code="incomplete_trace",

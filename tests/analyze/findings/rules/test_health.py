@@ -70,3 +70,18 @@ def test_lost_kernels():
 @pytest.mark.parametrize(("name", "because"), [("Another", "datasheet"), ("Test GPU", "not recorded")])
 def test_what_above_peak_cannot_tell(name, because):
     assert because in reason(above_peak, queued(K("gemm"), name=name))
+
+
+def launch_without_kernel(*, unread_work: bool) -> TraceBuilder:
+    builder = queued(K("gemm"))
+    builder.call(50_000, 10, "cudaLaunchKernel", correlation=999)
+    if unread_work:
+        builder.event(60_000, 10, cat="npu_kernel", name="work", pid=0, tid=7, args={"device": 0, "stream": 7})
+    return builder
+
+
+@pytest.mark.parametrize("unread_work", [True, False])
+def test_no_event_is_lost_where_work_is_not_read(unread_work):
+    found = incomplete_trace(analysed(launch_without_kernel(unread_work=unread_work)).facts)
+
+    assert (found is None) == unread_work
