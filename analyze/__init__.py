@@ -8,10 +8,10 @@ if TYPE_CHECKING:
 
     from .analysis import Analysis
     from .run import Analyses, analyze
-    from .trace.loader import load
+    from .trace.loader import load, load_ranks
     from .trace.trace import Trace
 
-__all__ = ["Analyses", "Analysis", "Taxonomy", "Trace", "analyze", "load"]
+__all__ = ["Analyses", "Analysis", "Taxonomy", "Trace", "analyze", "load", "load_ranks"]
 
 _HOMES = {
     "Analyses": "tracekit.analyze.run",
@@ -20,6 +20,7 @@ _HOMES = {
     "Trace": "tracekit.analyze.trace.trace",
     "analyze": "tracekit.analyze.run",
     "load": "tracekit.analyze.trace.loader",
+    "load_ranks": "tracekit.analyze.trace.loader",
 }
 
 

@@ -101,11 +101,22 @@ class DistributedRun:
 def find_runs(traces: Sequence[Trace], communications: Sequence[Communication | None]) -> tuple[DistributedRun, ...]:
     """The runs to which these traces belong. A trace that is no rank of a run belongs to none.
 
-    Runs by recorded ranks come first, then runs by file names. Among each, runs are in the order of their first trace; several
-    runs of the same ranks are in the order of time.
+    Runs of merged files come first, then runs by recorded ranks, then runs by file names. Among each, runs are in the order of
+    their first trace. Several runs of the same ranks are in the order of time.
     """
     given = [(trace, found, place) for place, (trace, found) in enumerate(zip(traces, communications, strict=True))]
-    return tuple(_run(*one) for one in (*_recorded(given), *_by_names(given)))
+    alone = [one for one in given if not one[0].metadata.get("merged_ranks")]
+    return tuple(_run(*one) for one in (*_merged(given), *_recorded(alone), *_by_names(alone)))
+
+
+def _merged(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
+    """The runs whose ranks somebody merged into one file."""
+    together: dict[str, list[Member]] = defaultdict(list)
+    for trace, found, place in given:
+        if trace.rank is not None and trace.metadata.get("merged_ranks"):
+            together[trace.path].append(Member(trace.rank, trace, found, place))
+    for members in together.values():
+        yield sorted(members, key=lambda member: member.rank), "labels of processes"
 
 
 def _recorded(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:

@@ -29,7 +29,7 @@ def load_all(
     for candidate, text in zip(candidates, texts, strict=True):
         on_next(candidate.path.name)
         try:
-            traces.append(parse(text(), candidate.path))
+            traces += parse(text(), candidate.path)
         except TraceError as error:
             if candidate.named or len(candidates) == 1:
                 raise

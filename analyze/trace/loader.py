@@ -38,6 +38,7 @@ from .events import LARGEST_US, NOTHING, Args, CollectiveArgs, Event, Parsed, pa
 from .formats import EXPORT_HINT
 from .mend import BrokenTextError, mend
 from .mend import warnings as mend_warnings
+from .merged import ranks_of
 from .names import names_as_written
 from .plausible import plausible
 from .producer import written_by
@@ -69,11 +70,24 @@ def load(path: str | os.PathLike[str]) -> Trace:
     remedy.
     """
     path = Path(path)
+    found = parse(read_bytes(path), path)
+    if len(found) > 1:
+        what = f"holds the merged traces of {counted(len(found), 'rank')}"
+        raise TraceError(what, where=path, mend="use load_ranks, or tracekit analyze")
+    return found[0]
+
+
+def load_ranks(path: str | os.PathLike[str]) -> tuple[Trace, ...]:
+    """Read a file in which somebody merged the traces of several ranks: a trace for each, by rank. Raises TraceError."""
+    path = Path(path)
     return parse(read_bytes(path), path)
 
 
-def parse(data: bytes, path: Path) -> Trace:
-    """Read the text of a trace, as `read_bytes` returns it; `path` names the file. Raises TraceError as `load` does."""
+def parse(data: bytes, path: Path) -> tuple[Trace, ...]:
+    """Read the text of a trace, as `read_bytes` returns it; `path` names the file. Raises TraceError as `load` does.
+
+    A file of several ranks gives a trace for each of them, any other file one.
+    """
     with _collector_paused():
         try:
             return _load_json_or_mend(data, path)
@@ -85,22 +99,22 @@ def parse(data: bytes, path: Path) -> Trace:
             ) from error
 
 
-def _load_json_or_mend(data: bytes, path: Path) -> Trace:
+def _load_json_or_mend(data: bytes, path: Path) -> tuple[Trace, ...]:
     try:
         return _load_json(data, path)
     except NotJsonError as error:
         return _load_mended(data, path, error)
 
 
-def _load_json(data: bytes, path: Path) -> Trace:
+def _load_json(data: bytes, path: Path) -> tuple[Trace, ...]:
     """Load a document that is JSON. Raises NotJsonError if it is not."""
     try:
         return _load_typed(data, path)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
-        return build(parse_tolerant(data, path), path)
+        return build_all(parse_tolerant(data, path), path)
 
 
-def _load_mended(data: bytes, path: Path, refused: NotJsonError) -> Trace:
+def _load_mended(data: bytes, path: Path, refused: NotJsonError) -> tuple[Trace, ...]:
     """Load a document that is not JSON, as `refused` says, if its events can be mended. Raises TraceError otherwise."""
     if b'"ph"' not in data:
         raise refused
@@ -113,19 +127,19 @@ def _load_mended(data: bytes, path: Path, refused: NotJsonError) -> Trace:
             raise cut_off(error.at, path) from refused
         what = f"not JSON at byte {number(error.at)}, and it cannot be mended"
         raise TraceError(what, where=path, mend=WRITE_AGAIN) from refused
-    trace = _load_json(mended.text, path)
-    return replace(trace, warnings=(*mend_warnings(mended), *trace.warnings))
+    told = tuple(mend_warnings(mended))
+    return tuple(replace(trace, warnings=(*told, *trace.warnings)) for trace in _load_json(mended.text, path))
 
 
-def _load_typed(data: bytes, path: Path) -> Trace:
+def _load_typed(data: bytes, path: Path) -> tuple[Trace, ...]:
     """Load a well-typed document.
 
     Raises msgspec.DecodeError, UnicodeDecodeError, RecursionError or OverflowError if the document is not well-typed.
     """
     try:
-        return build(parse_typed(data, float), path)
+        return build_all(parse_typed(data, float), path)
     except _InexactError:
-        return build(parse_typed(data, Decimal), path)
+        return build_all(parse_typed(data, Decimal), path)
 
 
 class _ForeignError(Exception):
@@ -146,6 +160,26 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def build_all(parsed: Parsed, path: Path) -> tuple[Trace, ...]:
+    """The traces of a file's ranks, or its only one. Raises TraceError if no event can be used."""
+    ranks = ranks_of(parsed)
+    if not ranks:
+        return (build(parsed, path),)
+    return tuple(
+        replace(
+            build(one.parsed, path),
+            name=_encodable(f"{path.name} [{one.label}]"),
+            rank=one.rank,
+            metadata={"distributed": _distributed(parsed), "merged_ranks": len(ranks)},
+        )
+        for one in ranks
+    )
+
+
+def _distributed(parsed: Parsed) -> dict[str, Any]:
+    return parsed.distributed_info if isinstance(parsed.distributed_info, dict) else {}
 
 
 def build(parsed: Parsed, path: Path) -> Trace:
@@ -186,7 +220,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         }
     )
     gpu = _gpu_table(events, category, correlation)
-    distributed = parsed.distributed_info if isinstance(parsed.distributed_info, dict) else {}
+    distributed = _distributed(parsed)
     trace = Trace(
         name=_encodable(path.name),
         path=str(path),

@@ -1,0 +1,91 @@
+"""Does a file of several ranks become a trace for each, whose ids do not mix?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from properties import examples
+from synthetic import TraceBuilder
+
+from tracekit.analyze import analyze
+from tracekit.analyze.activity.gpu import gpu
+from tracekit.analyze.activity.idle import idle
+from tracekit.analyze.activity.operators import operators
+from tracekit.analyze.trace.loader import load, load_ranks
+from tracekit.errors import TraceError
+
+
+def rank(kernels: int, kernel_ns: int) -> TraceBuilder:
+    """A rank whose correlations begin at 1, as those of every process do."""
+    builder = TraceBuilder(distributedInfo={"backend": "nccl", "rank": 0, "world_size": 2})
+    for number in range(kernels):
+        at = 10_000 * number
+        builder.operator(at, 2_000, "aten::mm")
+        builder.launch(call=(at + 500, 500), kernel=(at + 3_000, kernel_ns))
+    return builder
+
+
+def merged(path: Path, ranks: dict[str, TraceBuilder]) -> Path:
+    """One file of all these, as merging tools write it: a label before each process."""
+    whole = TraceBuilder(**next(iter(ranks.values())).metadata)
+    for label, builder in ranks.items():
+        whole.entries += [{**entry, "pid": f"[{label}] {entry['pid']}"} for entry in builder.entries]
+    return whole.write(path)
+
+
+def figures(trace):
+    return gpu(trace), idle(trace), operators(trace).records()
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9_000)), min_size=2, max_size=4))
+@examples(40)
+def test_each_rank_is_what_its_own_file_would_be(tmp_path_factory, shapes):
+    folder = tmp_path_factory.mktemp("merged")
+    ranks = {f"TP{number:02d}": rank(*shape) for number, shape in enumerate(shapes)}
+    found = load_ranks(merged(folder / "merged.json", ranks))
+
+    assert [trace.rank for trace in found] == list(range(len(shapes)))
+    assert [trace.name for trace in found] == [f"merged.json [{label}]" for label in ranks]
+    for trace, builder in zip(found, ranks.values(), strict=True):
+        assert figures(trace) == figures(builder.trace())
+
+
+@pytest.mark.parametrize(
+    ("labels", "places"),
+    [
+        (("TP00", "TP01"), [0, 1]),
+        (("TP03", "TP07"), [3, 7]),
+        (("rank 1", "rank 0"), [0, 1]),
+        (("DP0-TP0", "DP0-TP1", "DP1-TP0", "DP1-TP1"), [0, 1, 2, 3]),
+        (("TP00-PP00", "TP00-PP01"), [0, 1]),
+        (("0", "10", "2"), [0, 2, 10]),
+        (("a1", "b1"), [0, 1]),
+    ],
+)
+def test_labels_tell_the_rank(tmp_path, labels, places):
+    path = merged(tmp_path / "merged.json", {label: rank(1, 1_000) for label in labels})
+    assert [trace.rank for trace in load_ranks(path)] == places
+
+
+@pytest.mark.parametrize("labels", [("TP00",), ("no number", "nor here")])
+def test_one_rank_or_labels_without_a_number_are_one_trace(tmp_path, labels):
+    (trace,) = load_ranks(merged(tmp_path / "merged.json", {label: rank(1, 1_000) for label in labels}))
+    assert trace.name == "merged.json"
+
+
+def test_several_ranks_are_one_run(tmp_path):
+    found = analyze([merged(tmp_path / "merged.json.gz", {"TP00": rank(4, 1_000), "TP01": rank(4, 2_000)})])
+    (run,) = found.runs
+    assert run.grouped_by == "labels of processes"
+    assert run.ranks["rank"].tolist() == [0, 1]
+    assert run.traces == (0, 1)
+    assert [entry["rank"] for entry in json.loads(json.dumps(found.document()))["traces"]] == [0, 1]
+
+
+def test_load_names_what_reads_such_a_file(tmp_path):
+    with pytest.raises(TraceError, match=r"holds the merged traces of 2 ranks"):
+        load(merged(tmp_path / "merged.json", {"TP00": rank(1, 9), "TP01": rank(1, 9)}))
