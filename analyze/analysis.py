@@ -325,6 +325,7 @@ _TABLES: Mapping[str, Callable[[Analysis], Table | None]] = {
     "operators": lambda one: one.operators,
     "calls": lambda one: host_time.calls(one.trace),
     "copies": lambda one: gpu_time.copies(one.trace),
+    "devices": lambda one: gpu_time.devices(one.trace),
     "streams": lambda one: gpu_time.streams(one.trace),
     "gaps": lambda one: gap_tables.longest_gaps(one.trace),
     "gap_groups": lambda one: one.gap_groups,

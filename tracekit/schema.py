@@ -183,6 +183,18 @@ TABLES: Mapping[str, TableSchema] = {
             _sum(_int("bytes", "all of them together; null where not recorded", "bytes", nullable=True)),
         ),
     ),
+    "devices": TableSchema(
+        "a GPU that the process drives; they add up to `gpu`",
+        (
+            _int("device", "the device's number"),
+            _text("name", "the device's name; null where not recorded", nullable=True),
+            _ns("span_ns", "from the process's first GPU event to its last one's end, the same for all"),
+            _sum(_ns("busy_ns", "when any of its events ran")),
+            _ns("idle_ns", "the rest of the span"),
+            _sum(_ns("kernel_time_ns", "its kernels together")),
+            _sum(_int("kernels", "how many kernels")),
+        ),
+    ),
     "streams": TableSchema(
         "a GPU stream, by busy time",
         (

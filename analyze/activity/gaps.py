@@ -12,6 +12,8 @@ from ..trace.group import group
 from ..trace.trace import Trace
 from .idle import gaps
 
+WINDOW_BEGINS, WINDOW_ENDS = "(the window begins)", "(the window ends)"
+"""What lies beside the first and the last gap of a device, if a process drives several."""
 LONGEST = 1_000
 """How many single gaps are kept. The groups hold all gaps."""
 
@@ -34,9 +36,9 @@ def longest_gaps(trace: Trace) -> Table:
             "duration_ns": duration,
             "cause": _main_cause(found),
             **{f"{cause}_ns": found[f"{cause}_ns"] for cause in CAUSES},
-            "before": trace.names(trace.gpu["event"][found["before"]]),
-            "after": trace.names(trace.gpu["event"][found["after"]]),
-            "operator": _names_or_none(trace, trace.operator_of_gpu[found["after"]]),
+            "before": _names_of_gpu(trace, found["before"], WINDOW_BEGINS),
+            "after": _names_of_gpu(trace, found["after"], WINDOW_ENDS),
+            "operator": _names_or_none(trace, _operators(trace, found["after"])),
             "call": _names_or_none(trace, call),
             "thread": _threads_or_none(trace, call),
         }
@@ -50,14 +52,14 @@ def gap_groups(trace: Trace) -> Table:
     column of ns for each cause.
     """
     found = gaps(trace)
-    after = trace.events["name"][trace.gpu["event"][found["after"]]].astype(np.int64)
-    operator, call = _name_codes(trace, trace.operator_of_gpu[found["after"]]), _name_codes(trace, found["call"])
+    after = _name_codes(trace, _events(trace, found["after"]))
+    operator, call = _name_codes(trace, _operators(trace, found["after"])), _name_codes(trace, found["call"])
     distinct, code = np.unique(np.stack((after, operator, call), axis=1), axis=0, return_inverse=True)
     by_group = group(code.reshape(-1))
     sums = {f"{cause}_ns": by_group.sum(found[f"{cause}_ns"]) for cause in CAUSES}
     table = Table(
         {
-            "after": trace.strings[distinct[:, 0]],
+            "after": np.where(distinct[:, 0] >= 0, trace.strings[distinct[:, 0]], WINDOW_ENDS),
             "operator": _strings_or_none(trace, distinct[:, 1]),
             "call": _strings_or_none(trace, distinct[:, 2]),
             "cause": _main_cause(Table(sums)),
@@ -67,6 +69,23 @@ def gap_groups(trace: Trace) -> Table:
         }
     )
     return table.sorted_by("idle_ns", descending=True)
+
+
+def _events(trace: Trace, gpu: Int64s) -> Int64s:
+    """The row of `events` of each of these rows of `trace.gpu`; -1 for -1."""
+    return np.where(gpu >= 0, trace.gpu["event"][gpu], -1) if len(gpu) else gpu
+
+
+def _operators(trace: Trace, gpu: Int64s) -> Int64s:
+    """The row of the operator that launched each of these rows of `trace.gpu`, or -1."""
+    return np.where(gpu >= 0, trace.operator_of_gpu[gpu], -1) if len(gpu) else gpu
+
+
+def _names_of_gpu(trace: Trace, gpu: Int64s, none: str) -> Objects:
+    """The names of these rows of `trace.gpu`; for -1 the words given."""
+    rows = _events(trace, gpu)
+    names: Objects = np.where(rows >= 0, trace.names(rows), none)
+    return names
 
 
 def _main_cause(causes: Table) -> Objects:

@@ -8,7 +8,9 @@ import numpy as np
 
 from tracekit.table import Table
 
+from ..trace.arrays import objects
 from ..trace.intervals import merge
+from ..trace.once import once
 from ..trace.trace import Category, Trace
 
 
@@ -31,17 +33,18 @@ class GpuSummary:
 
 
 def gpu(trace: Trace) -> GpuSummary | None:
-    """The summary of all GPU events, or None if there are none."""
-    rows = trace.gpu["event"]
-    if not len(rows):
+    """The summary of all GPU events, or None if there are none.
+
+    If a process drives several devices, span, busy and idle are sums over them, each over the process's common window.
+    """
+    if not len(trace.gpu):
         return None
-    start, end = trace.start_ns[rows], trace.end_ns[rows]
-    span, busy = int(end.max() - start.min()), merge(start, end).total
+    found = devices(trace)
     kernels = trace.kernels
     return GpuSummary(
-        span_ns=span,
-        busy_ns=busy,
-        idle_ns=span - busy,
+        span_ns=int(found["span_ns"].sum()),
+        busy_ns=int(found["busy_ns"].sum()),
+        idle_ns=int(found["idle_ns"].sum()),
         kernel_time_ns=int(trace.events["duration_ns"][kernels].sum()),
         kernels=len(kernels),
         unique_kernels=len(np.unique(trace.events["name"][kernels])),
@@ -50,11 +53,42 @@ def gpu(trace: Trace) -> GpuSummary | None:
     )
 
 
+@once
+def devices(trace: Trace) -> Table:
+    """One row for each device, by its number; they add up to `gpu`.
+
+    Columns: `device`, `name` (None where not recorded), `span_ns` (from the process's first GPU event to its last one's end),
+    `busy_ns`, `idle_ns`, `kernel_time_ns` and `kernels`.
+    """
+    start, end = trace.window
+    busy, time, kernels = [], [], []
+    for rows in trace.by_device.values():
+        event = trace.gpu["event"][rows]
+        busy.append(merge(trace.start_ns[event], trace.end_ns[event]).total)
+        mine = event[trace.is_kernel[rows]]
+        time.append(int(trace.events["duration_ns"][mine].sum()))
+        kernels.append(len(mine))
+    numbers = list(trace.by_device)
+    known = trace.device_names
+    names = [known.get(number, trace.device.name if trace.device and len(numbers) == 1 else None) for number in numbers]
+    span = np.full(len(numbers), end - start, dtype=np.int64)
+    return Table(
+        {
+            "device": np.array(numbers, dtype=np.int64),
+            "name": objects(names),
+            "span_ns": span,
+            "busy_ns": np.array(busy, dtype=np.int64),
+            "idle_ns": span - np.array(busy, dtype=np.int64),
+            "kernel_time_ns": np.array(time, dtype=np.int64),
+            "kernels": np.array(kernels, dtype=np.int64),
+        }
+    )
+
+
 def streams(trace: Trace) -> Table:
     """One row for each stream: `device`, `stream`, `events`, `kernels`, `busy_ns` and `share` (of the GPU's span)."""
     rows = trace.gpu["event"]
-    summary = gpu(trace)
-    span = summary.span_ns if summary else 0
+    span = trace.window[1] - trace.window[0]
     lanes = np.stack((trace.gpu["device"], trace.gpu["stream"]), axis=1)
     distinct, lane = np.unique(lanes, axis=0, return_inverse=True)
     lane = lane.reshape(-1)

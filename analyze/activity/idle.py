@@ -49,30 +49,50 @@ def idle(trace: Trace) -> IdleCauses:
 
 @once
 def gaps(trace: Trace) -> Table:
-    """Every gap between GPU events, in the order of time.
+    """Every gap between GPU events of a device, in the order of time.
 
     Columns (int64): `start_ns`, `end_ns`; `before` (row of `trace.gpu`: the event that ended last before the gap), `after`
     (row of `trace.gpu`: the event whose start ends the gap), `call` (row of `trace.events` that launched `after`, or -1) and a
-    column of ns for each cause.
+    column of ns for each cause. If a process drives several devices, each also has a gap from the process's first GPU event to
+    its own, with `before` -1, and one from its last event to the process's last, with `after` -1.
     """
-    order = trace.gpu_order
-    start, end = trace.start_ns[trace.gpu["event"][order]], trace.end_ns[trace.gpu["event"][order]]
-    latest = np.maximum.accumulate(end) if len(end) else end
-    opens = np.flatnonzero(start[1:] > latest[:-1]) + 1
-    last_to_end = np.maximum.accumulate(np.where(end == latest, np.arange(len(end)), 0)) if len(end) else order
-    gap_start, gap_end = latest[opens - 1], start[opens]
-    after = order[opens]
-    call = trace.call_of_gpu[after]
+    several = len(trace.by_device) > 1
+    parts = [_gaps_of(trace, rows, trace.window if several else None) for rows in trace.by_device.values()]
+    names = ("start_ns", "end_ns", "before", "after")
+    whole = {name: np.concatenate([np.empty(0, np.int64), *(part[at] for part in parts)]) for at, name in enumerate(names)}
+    order = np.argsort(whole["start_ns"], kind="stable")
+    start, end, before, after = (whole[name][order] for name in names)
+    call = np.where(after >= 0, trace.call_of_gpu[after], -1) if len(after) else after
+    first = (after < 0) | trace.first_of_launch[after] if len(after) else np.empty(0, dtype=np.bool_)
     return Table(
         {
-            "start_ns": gap_start,
-            "end_ns": gap_end,
-            "before": order[last_to_end[opens - 1]],
+            "start_ns": start,
+            "end_ns": end,
+            "before": before,
             "after": after,
             "call": call,
-            **_causes(trace, gap_start, gap_end, call, trace.first_of_launch[after]),
+            **_causes(trace, start, end, call, first),
         }
     )
+
+
+def _gaps_of(trace: Trace, order: Int64s, window: tuple[int, int] | None) -> tuple[Int64s, Int64s, Int64s, Int64s]:
+    """The gaps of one device, whose events are given in the order of their start: starts, ends, events before and after.
+
+    With a window, the time in it before the first event and after the last one are gaps as well.
+    """
+    start, end = trace.start_ns[trace.gpu["event"][order]], trace.end_ns[trace.gpu["event"][order]]
+    latest = np.maximum.accumulate(end)
+    opens = np.flatnonzero(start[1:] > latest[:-1]) + 1
+    last_to_end = np.maximum.accumulate(np.where(end == latest, np.arange(len(end)), 0))
+    found = (latest[opens - 1], start[opens], order[last_to_end[opens - 1]], order[opens])
+    if window is None:
+        return found
+    first = (window[0], int(start[0]), -1, int(order[0]))
+    last = (int(latest[-1]), window[1], int(order[last_to_end[-1]]), -1)
+    whole = [np.concatenate(([head], middle, [tail])) for head, middle, tail in zip(first, found, last, strict=True)]
+    real = whole[0] < whole[1]
+    return whole[0][real], whole[1][real], whole[2][real], whole[3][real]
 
 
 def _causes(trace: Trace, start: Int64s, end: Int64s, call: Int64s, first: Bools) -> dict[str, Int64s]:

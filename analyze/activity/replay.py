@@ -64,6 +64,7 @@ def replay(trace: Trace) -> Replay:
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     found = gaps(trace)
+    found = found.take(found["after"] >= 0)
     after = place[found["after"]]
     slack[after[found["device_wait_ns"] == 0]] = 0  # the device waited for the host, or for something unknown
     slack[:1] = 0

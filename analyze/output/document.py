@@ -49,6 +49,7 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "complete": analysis.complete,
         "warnings": [asdict(warning) for warning in analysis.warnings],
         "gpu": asdict(analysis.gpu) if analysis.gpu else None,
+        "devices": analysis.table("devices").records(),
         "families": analysis.table("families").records(),
         "idle": asdict(analysis.idle),
         "launches": {

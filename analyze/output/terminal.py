@@ -101,6 +101,7 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
         f" of {duration(gpu.span_ns)}: {counted(gpu.kernels, 'kernel')} ({duration(gpu.kernel_time_ns)}), "
         f"{counted(gpu.memcpys, 'copy', 'copies')}, {counted(gpu.memsets, 'fill')}",
     )
+    yield from _devices(analysis)
     yield from _unattributed(analysis)
     yield from _communication(analysis)
     yield from _findings(analysis.findings)
@@ -244,6 +245,24 @@ def _undecided(undecided: tuple[CannotTell, ...]) -> Iterable[RenderableType]:
         yield Text("")
     for because, codes in reasons.items():
         yield Text(f"cannot tell {', '.join(codes)}: {_printable(because)}", style="dim")
+
+
+def _devices(analysis: Analysis) -> Iterable[RenderableType]:
+    """Each GPU, if the process drives several: the figures above are their sums."""
+    devices = analysis.whole("devices").records()
+    if len(devices) < 2:
+        return
+    table = _table("Devices: the sums of their figures stand above", "device", "busy", "share", "idle", "kernels", "time")
+    for row in devices:
+        table.add_row(
+            _printable(f"{row['device']} {row['name'] or ''}".strip()),
+            duration(row["busy_ns"]),
+            percent(row["busy_ns"] / max(row["span_ns"], 1)),
+            duration(row["idle_ns"]),
+            number(row["kernels"]),
+            duration(row["kernel_time_ns"]),
+        )
+    yield table
 
 
 def _families(analysis: Analysis) -> RichTable:

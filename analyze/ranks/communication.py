@@ -79,22 +79,26 @@ def communication(trace: Trace, family_of: Mapping[str, str]) -> Communication |
     event = trace.gpu["event"]
     if not len(event):
         return None
-    start, end = trace.start_ns[event], trace.end_ns[event]
-    is_kernel = trace.is_kernel
-    talks = is_kernel & _talks(trace, event, family_of)
-    busy, compute, talking = merge(start, end), _union(start, end, is_kernel & ~talks), _union(start, end, talks)
-    overlap = int(compute.within(talking.start, talking.end).sum())
-    span, exposed = int(end.max() - start.min()), talking.total - overlap
+    talks = trace.is_kernel & _talks(trace, event, family_of)
+    busy = compute = communicating = overlap = 0
+    for rows in trace.by_device.values():
+        start, end = trace.start_ns[event[rows]], trace.end_ns[event[rows]]
+        computing, talking = _union(start, end, (trace.is_kernel & ~talks)[rows]), _union(start, end, talks[rows])
+        busy += merge(start, end).total
+        compute += computing.total
+        communicating += talking.total
+        overlap += int(computing.within(talking.start, talking.end).sum())
+    span, exposed = len(trace.by_device) * (trace.window[1] - trace.window[0]), communicating - overlap
     return Communication(
         span_ns=span,
-        busy_ns=busy.total,
-        idle_ns=span - busy.total,
-        compute_ns=compute.total,
-        communication_ns=talking.total,
+        busy_ns=busy,
+        idle_ns=span - busy,
+        compute_ns=compute,
+        communication_ns=communicating,
         overlap_ns=overlap,
         exposed_ns=exposed,
-        copies_ns=busy.total - compute.total - exposed,
-        kernel_time_ns=int((end - start)[talks].sum()),
+        copies_ns=busy - compute - exposed,
+        kernel_time_ns=int(trace.events["duration_ns"][event][talks].sum()),
         collectives=_collectives(trace, np.flatnonzero(talks).astype(np.int64)),
     )
 

@@ -112,7 +112,7 @@ def _figures(trace: Trace, steps: Steps) -> Table:
         return sums
 
     found = gaps(trace)
-    ends_gap = place[found["after"]]
+    ends_gap = np.where(found["after"] >= 0, place[found["after"]], -1) if len(place) else found["after"]
     causes = {f"{cause}_ns": total(ends_gap, found[f"{cause}_ns"]) for cause in CAUSES}
     busy, idle = total(place, _own(trace)), total(ends_gap, found["end_ns"] - found["start_ns"])
     host_start = np.append(steps.table["start_ns"], 0)
@@ -138,12 +138,11 @@ def _figures(trace: Trace, steps: Steps) -> Table:
 
 
 def _own(trace: Trace) -> Int64s:
-    """For each row of `trace.gpu`, the part of the GPU's busy time that belongs to it. The parts add up to all busy time."""
-    order = trace.gpu_order
-    event = trace.gpu["event"][order]
-    start, end = trace.start_ns[event], trace.end_ns[event]
-    own = np.empty(len(order), dtype=np.int64)
-    own[order] = exclusive(start, end)
+    """For each row of `trace.gpu`, its own part of its device's busy time. The parts add up to all busy time."""
+    own = np.empty(len(trace.gpu), dtype=np.int64)
+    for rows in trace.by_device.values():
+        event = trace.gpu["event"][rows]
+        own[rows] = exclusive(trace.start_ns[event], trace.end_ns[event])
     return own
 
 

@@ -227,6 +227,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         entries=parsed.entries,
         rank=small_int(distributed.get("rank")),
         device=_device(parsed.device_properties, gpu),
+        device_names=_device_names(parsed.device_properties),
         strings=objects(texts),
         threads=tuple((_label(pid), _label(tid)) for pid, tid in threads),
         events=table,
@@ -452,6 +453,12 @@ def _device(properties: Any, gpu: Table) -> Device | None:
     if found is None and len({str(device.get("name")) for device in listed}) == 1:
         found = listed[0]
     return None if found is None else _described(found)
+
+
+def _device_names(properties: Any) -> dict[int, str]:
+    """The name of each device that is listed, by its number."""
+    listed = [device for device in properties if isinstance(device, dict)] if isinstance(properties, list) else []
+    return {device["id"]: _described(device).name for device in listed if type(device.get("id")) is int}
 
 
 def _described(device: dict[str, Any]) -> Device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
@@ -168,6 +168,7 @@ class Trace:
     signatures: tuple[Signature, ...] = ()
     collectives: Table = field(default_factory=lambda: Table({column: np.empty(0, dtype=object) for column in COLLECTIVE}))
     origin_ns: int = 0
+    device_names: Mapping[int, str] = field(default_factory=dict)
     warnings: tuple[TraceWarning, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -219,6 +220,20 @@ class Trace:
     def kernels(self) -> Int64s:
         """Rows of the GPU kernels."""
         return self.where(Category.KERNEL)
+
+    @cached_property
+    def by_device(self) -> dict[int, Int64s]:
+        """The rows of `gpu` on each device, in the order of their start."""
+        device = self.gpu["device"][self.gpu_order]
+        return {one: self.gpu_order[device == one] for one in np.unique(device).tolist()}
+
+    @cached_property
+    def window(self) -> tuple[int, int]:
+        """When the first GPU event of the process starts and the last one ends; 0 and 0 without any."""
+        if not len(self.gpu):
+            return 0, 0
+        event = self.gpu["event"]
+        return int(self.start_ns[event].min()), int(self.end_ns[event].max())
 
     @cached_property
     def is_kernel(self) -> Bools:
