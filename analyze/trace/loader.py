@@ -116,7 +116,7 @@ def _load_json(data: bytes, path: Path) -> tuple[Trace, ...]:
 
 def _load_mended(data: bytes, path: Path, refused: NotJsonError) -> tuple[Trace, ...]:
     """Load a document that is not JSON, as `refused` says, if its events can be mended. Raises TraceError otherwise."""
-    if b'"ph"' not in data:
+    if b'"ph"' not in data or "Extra data" in refused.what:
         raise refused
     try:
         mended = mend(data)

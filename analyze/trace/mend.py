@@ -71,10 +71,9 @@ class _Text:
         self._mender = ValueMender(4 * len(self.data) + (1 << 16))
 
     def mended(self) -> Mended:
-        last = self._last_byte()
-        if self.data[last : last + 1] not in (b"}", b"]"):
+        begin, last = _end(SPACE, self.data, 0), self._last_byte()
+        if self.data[last : last + 1] != (b"]" if self.data[begin : begin + 1] == b"[" else b"}"):
             raise BrokenTextError(len(self.data), cut_off=True)
-        begin = _end(SPACE, self.data, 0)
         if self.data[begin : begin + 1] == b"[":
             events, after = self._events(begin + 1)
             if _end(SPACE, self.data, after) < len(self.data):
@@ -85,7 +84,7 @@ class _Text:
             raise BrokenTextError(begin)
         before = self._before(begin + 1, found.start())
         events, after = self._events(found.end())
-        if last < after or self.data[last : last + 1] != b"}":
+        if last < after:
             raise BrokenTextError(len(self.data), cut_off=True)
         behind = self._behind(after, last)
         listed = b"".join((b'"traceEvents": [', *events, b"]"))
@@ -126,7 +125,8 @@ class _Text:
         else:
             last = self._last_event(start, len(data))
         if last is None:
-            closed = END.search(data, start) is not None
+            # A name may look like the end of the list, but then more fields follow.
+            closed = END.search(data, max(start, data.rfind(b'"ph"'), data.rfind(b'"ts"'))) is not None
             raise BrokenTextError(start if closed else len(data), cut_off=not closed)
         fixed, end, after = last
         parts += (data[kept:end],) if fixed is UNCHANGED else (data[kept:start], fixed)

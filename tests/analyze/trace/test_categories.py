@@ -146,8 +146,18 @@ def test_the_host_alone_is_still_called_so():
     builder.operator(0, 50)
     builder.call(10, 5, "cudaLaunchKernel", correlation=7)
 
-    assert "dropped" in told(builder.trace())
     assert "host only" in told(builder.trace())
+
+
+@pytest.mark.parametrize("name", ["cudaLaunchKernel", "cudaGraphLaunch", "cudaMemcpyAsync"])
+@pytest.mark.parametrize("unread", [True, False])
+def test_the_profiler_lost_events_only_where_none_are_unread(name, unread):
+    builder = base(cat="npu_kernel", args={"stream": 3}) if unread else base()
+    builder.call(30, 5, name, correlation=99)
+    found = told(builder.trace())
+
+    assert ("may be among the device events that are not read" in found) == unread
+    assert ("the profiler dropped" in found or "the profiler lost" in found) == (not unread)
 
 
 @pytest.mark.parametrize("category", ["privateuse1_driver", "hpu_op"])

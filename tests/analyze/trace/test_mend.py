@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 
 import pytest
@@ -347,15 +346,29 @@ def sums_add_up_or_refused(data: bytes) -> None:
         assert idle(trace).total_ns == figures.idle_ns
 
 
-@given(st.integers(0, 2**32))
-@examples(100)
-def test_a_broken_file_cut_off_anywhere_names_a_byte(seed):
+def test_a_broken_file_cut_off_anywhere_names_the_byte():
     data = with_frames([*PATHS, *QUOTED], escaped=False)
-    cut = random.Random(seed).randrange(20, len(data))
-    line = refusal(data[:cut])
+    brackets = [found.end() for found in re.finditer(rb"[\]}]", data) if 20 < found.end() < len(data)]
+    for cut in {*range(20, len(data), 11), *brackets}:
+        line = refusal(data[:cut])
+        assert line is not None
+        assert f"cut off at byte {cut:,};" in line, data[:cut]
+
+
+@pytest.mark.parametrize("rest", [b" extra", b"\0", b"]"])
+def test_text_after_the_end_is_not_called_cut_off(rest):
+    line = refusal(base().json() + rest)
 
     assert line is not None
-    assert f"cut off at byte {cut:,};" in line
+    assert re.search(r"not JSON at byte [\d,]+", line)
+
+
+def test_a_broken_file_that_is_whole_is_not_called_cut_off():
+    data = with_frames([*PATHS, *QUOTED], escaped=False).replace(b'"dur": 0.500', b'"dur": oops')[:-1]
+    line = refusal(data + b',\n"notes": {"pid": 3, "tid": [{"dur": 4}]}}')
+
+    assert line is not None
+    assert "cut off" not in line
 
 
 @given(st.data())
