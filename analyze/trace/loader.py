@@ -332,8 +332,8 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], cor
             "registers": _small_ints([a.registers for a in args]),
             "shared_memory_bytes": _small_ints([a.shared_memory for a in args]),
             "occupancy_percent": objects([a.occupancy for a in args]),
-            "graph_id": _small_ints([_plain(a.graph) for a in args]),
-            "graph_node_id": _small_ints([_plain(a.graph_node) for a in args]),
+            "graph_id": _ids(list(map(attrgetter("graph"), args))),
+            "graph_node_id": _ids(list(map(attrgetter("graph_node"), args))),
             "label": objects([None if a.graph_node is None else _graph_label(a) for a in args]),
         }
     )
@@ -364,9 +364,11 @@ def _external(event: Event[Any]) -> int | None:
     return external if type(external) is int and external else None
 
 
-def _plain(value: Any) -> Any:
-    """The value if a column may hold it, else None: the field may hold anything."""
-    return value if type(value) is int else None
+def _ids(values: list[Any]) -> Objects:
+    """The values that are whole numbers, else None: the field may hold anything."""
+    if set(map(type, values)) <= {type(None)}:
+        return np.full(len(values), None, dtype=object)
+    return _small_ints([value if type(value) is int else None for value in values])
 
 
 def _named(strings: Sequence[str | None], names: npt.NDArray[np.int32], name: str) -> npt.NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from .events import Event, Parsed
@@ -30,7 +31,7 @@ class Part:
 
 def ranks_of(parsed: Parsed) -> list[Part]:
     """The ranks of a merged file by place, at least two; none for the file of one rank. Events without a label are dropped."""
-    label_of = {pid: _label(pid) for pid in {event.pid for event in parsed.events}}
+    label_of = {pid: _label(pid) for pid in set(map(attrgetter("pid"), parsed.events))}
     labels = {label for label, _ in label_of.values() if label is not None}
     if len(labels) < 2:
         return []

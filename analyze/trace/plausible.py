@@ -97,19 +97,29 @@ def _skew(trace: Trace) -> Iterator[TraceWarning]:
 
 def _apart(trace: Trace) -> Bools:
     """The few GPU events without a call that lie far before or after all others."""
-    start, end = trace.start_ns[trace.gpu["event"]], trace.end_ns[trace.gpu["event"]]
     order = trace.gpu_order
+    start, end = trace.start_ns[trace.gpu["event"][order]], trace.end_ns[trace.gpu["event"][order]]
+    is_alone = trace.call_of_gpu[order] < 0
     apart = np.zeros(len(order), dtype=np.bool_)
-    for side in (order, order[::-1]):
-        few = max(int(FEW * len(side)), 1)
-        for count in range(min(few, len(side) - 1), 0, -1):
-            outer, rest = side[:count], side[count:]
-            first, last = int(start[rest].min()), int(end[rest].max())
-            gap, span = max(first - int(end[outer].max()), int(start[outer].min()) - last), last - first
-            if len(rest) >= OTHERS and gap > FAR_NS and gap > FAR_SPANS * span and (trace.call_of_gpu[outer] < 0).all():
-                apart[outer] = True
-                break
+    few = np.arange(1, min(max(int(FEW * len(order)), 1), len(order) - OTHERS) + 1)  # how many may lie apart
+    if not len(few):
+        return apart
+    until, since = np.maximum.accumulate(end), np.maximum.accumulate(end[::-1])[::-1]
+    # Before all others: the first ones end, then the others run from `start[few]` to `since[few]`.
+    before = _is_far(start[few] - until[few - 1], since[few] - start[few]) & np.logical_and.accumulate(is_alone)[few - 1]
+    # After all others, which run from the first start to `until`.
+    rest = len(order) - few
+    after = _is_far(start[rest] - until[rest - 1], until[rest - 1] - start[0])
+    after &= np.logical_and.accumulate(is_alone[::-1])[few - 1]
+    apart[order[: int(few[before].max(initial=0))]] = True
+    apart[order[len(order) - int(few[after].max(initial=0)) :]] = True
     return apart
+
+
+def _is_far(gap: Int64s, span: Int64s) -> Bools:
+    """Whether a gap is so long that what lies beyond it is no part of a run that lasts so long."""
+    far: Bools = (gap > FAR_NS) & (gap // FAR_SPANS > span)
+    return far
 
 
 def _possible_durations(trace: Trace) -> Int64s:
