@@ -32,6 +32,24 @@ PROCESS = 100
 THREAD = 1
 STREAM = 7
 
+EVENT_FIELDS = ("ph", "cat", "name", "pid", "tid", "ts", "dur", "args")
+EVENT_ARGS = (
+    "correlation",
+    "device",
+    "stream",
+    "bytes",
+    "grid",
+    "block",
+    "registers per thread",
+    "shared memory",
+    "est. achieved occupancy %",
+    "Input Dims",
+    "Input type",
+    "Input Strides",
+    "Concrete Inputs",
+)
+"""The keys of an event, and of its `args`, that tests of broken traces overwrite."""
+
 Span = tuple[int, int]
 
 
@@ -57,6 +75,14 @@ class TraceBuilder:
         entry = {"ph": "X", **fields, "ts": Ns(self.base_ns + start), "dur": Ns(duration)}
         self.entries.append(entry)
         return entry
+
+    def set(self, place: int, key: str, value: Any) -> None:
+        """Overwrite a field of the entry at `place`, or an argument of it if it has arguments."""
+        entry = self.entries[place]
+        if key in EVENT_FIELDS:
+            entry[key] = value
+        elif isinstance(entry.get("args"), dict):
+            entry["args"][key] = value
 
     def kernel(self, start: int, duration: int, name: str = "kernel", **where: Any) -> dict[str, Any]:
         return self._gpu("kernel", start, duration, name, **where)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from operator_calls import recorded, t
 from properties import examples
-from synthetic import TraceBuilder, load_bytes
+from synthetic import EVENT_ARGS, EVENT_FIELDS, TraceBuilder, load_bytes
 
 from tracekit import __version__
 from tracekit.analyze.analysis import Analysis
@@ -310,34 +310,18 @@ VALUES = (
     | st.lists(st.lists(st.integers(-5, 2**70), max_size=3), max_size=3)
     | st.lists(st.sampled_from(["float", "c10::Half", "Scalar", "TensorList", "", "768"]), max_size=6)
 )
-FIELDS = ("cat", "name", "pid", "tid", "ts", "dur", "args")
-ARGS = (
-    "correlation",
-    "device",
-    "stream",
-    "bytes",
-    "grid",
-    "block",
-    "registers per thread",
-    "shared memory",
-    "est. achieved occupancy %",
-    "Input Dims",
-    "Input type",
-    "Input Strides",
-    "Concrete Inputs",
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 11), st.sampled_from(EVENT_FIELDS + EVENT_ARGS + EVENT_ARGS), VALUES), min_size=1, max_size=5
+    )
 )
-
-
-@given(st.lists(st.tuples(st.integers(0, 11), st.sampled_from(FIELDS + ARGS + ARGS), VALUES), min_size=1, max_size=5))
 @examples(150)
 def test_whatever_loads_can_be_analysed(changes):
     builder = full()
-    for place, key, value in changes:
-        entry = builder.entries[place]
-        if key in FIELDS:
-            entry[key] = value
-        elif isinstance(entry.get("args"), dict):
-            entry["args"][key] = value
+    for change in changes:
+        builder.set(*change)
     try:
         trace = load_bytes(builder.json())
     except TraceError:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from operator_calls import recorded, t
 from properties import examples
-from synthetic import TraceBuilder, load_bytes
+from synthetic import EVENT_ARGS, EVENT_FIELDS, TraceBuilder, load_bytes
 
 from tracekit.analyze.trace.loader import load
 from tracekit.analyze.trace.trace import Category, Signature, Trace
@@ -517,30 +517,12 @@ def test_fuzz_json(document):
     loads_or_refuses(json.dumps({"traceEvents": document, "deviceProperties": document, "distributedInfo": document}).encode())
 
 
-KEYS = ("ph", "cat", "name", "pid", "tid", "ts", "dur", "args")
-ARGS = (
-    "correlation",
-    "device",
-    "stream",
-    "bytes",
-    "grid",
-    "block",
-    "registers per thread",
-    "shared memory",
-    "est. achieved occupancy %",
-)
-
-
-@given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from(KEYS + ARGS), json_values), min_size=1, max_size=4))
+@given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from(EVENT_FIELDS + EVENT_ARGS), json_values), min_size=1, max_size=4))
 @examples(300)
 def test_fuzz_fields(changes):
     builder = small()
-    for place, key, value in changes:
-        entry = builder.entries[place]
-        if key in KEYS:
-            entry[key] = value
-        elif isinstance(entry.get("args"), dict):
-            entry["args"][key] = value
+    for change in changes:
+        builder.set(*change)
     loads_or_refuses(builder.json())
 
 

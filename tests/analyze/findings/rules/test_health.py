@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from manifests import EXAMPLE
 from rule_traces import K, analysed, asked, queued, reason, told
 from synthetic import TraceBuilder
 
@@ -12,37 +13,12 @@ from tracekit import manifest as module
 from tracekit.analyze.findings.finding import CannotTell, Finding
 from tracekit.analyze.findings.rules.health import above_peak, incomplete_trace, profiler_inflation
 
-RUN = module.RunManifest(
-    run="run",
-    created="2026-01-02T03:04:05+00:00",
-    command="tracekit collect",
-    variant="baseline",
-    dtype="float32",
-    device=module.Device("cuda", "Test GPU"),
-    host=module.Host("a CPU", 2, 2, "Linux"),
-    workload=module.Workload("generate", 1, 16, 100),
-    weights=module.Weights("random", seed=0),
-    model=module.Model("gpt2", 50257, 1024, 12, 12, 768, 124439808),
-    versions=module.Versions("0.1.0", "3.11", "2.13.0"),
-    tf32=module.Tf32(False, False),
-    seed=0,
-    timings=module.Timings(
-        warmup_runs=1,
-        startup_ns=5,
-        runs=(module.TimedRun(1, 3),),
-        total=module.Statistics(3, 3, 0, 3, 3),
-        first_token=module.Statistics(1, 1, 0, 1, 1),
-        decode_token=module.Statistics(1, 1, 0, 1, 1),
-        tokens_per_second=1.5,
-    ),
-)
-
 
 def inflated(inflation: float | None) -> Finding | CannotTell | None:
     """What the rule says of a run whose profiled window took 900 ns, so many times as long as without."""
     profile = None if inflation is None else module.Profile("trace", 8, 100, 800, inflation)
     facts = analysed(queued(K("gemm"))).facts
-    return profiler_inflation(dataclasses.replace(facts, manifest=dataclasses.replace(RUN, profile=profile)))
+    return profiler_inflation(dataclasses.replace(facts, manifest=dataclasses.replace(EXAMPLE, profile=profile)))
 
 
 def test_a_profiler_that_slows_the_host_down():
