@@ -146,9 +146,9 @@ def _limit_by_stream(trace: Trace, start: Int64s, end: Int64s) -> Int64s:
             continue
         # When the next events on the stream have all ended.
         later = np.maximum.reduce([end[here[after : len(here) - INSIDE + after]] for after in range(1, INSIDE + 1)])
-        begins = start[here[1 : len(here) - INSIDE + 1]]  # of the next event
-        holds = (later < end[here[:-INSIDE]]) & (end[here[:-INSIDE]] - begins > OVERLAP_NS)
-        limit[here[:-INSIDE][holds]] = begins[holds]
+        outer, next_start = here[:-INSIDE], start[here[1 : len(here) - INSIDE + 1]]
+        holds = (later < end[outer]) & (end[outer] - next_start > OVERLAP_NS)
+        limit[outer[holds]] = next_start[holds]
     return limit
 
 
