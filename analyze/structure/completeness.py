@@ -22,6 +22,7 @@ MISSING = frozenset(
     {
         *LOST,
         "lost_links",
+        "shared_launch_ids",
         "impossible_times",
         "kernels_without_launch",
         "events_without_time",
@@ -40,7 +41,7 @@ REMEDY = "profile a shorter window and call torch.cuda.synchronize() before it e
 
 def warnings(trace: Trace, launches: Launches, graph_launches: Table) -> tuple[TraceWarning, ...]:
     """The warnings that a reader of any figure of this trace must know. The loader's own warnings come first."""
-    found = [*trace.warnings, *_lost(trace, lost(trace), launches), *_short_graphs(trace, graph_launches)]
+    found = [*trace.warnings, *_lost(trace, lost(trace), launches), *_shared_ids(trace), *_short_graphs(trace, graph_launches)]
     if not len(trace.gpu):
         told = "no kernel, copy or fill that is read" if holds_unread_work(trace) else "no GPU events: it shows the host only"
         found.append(TraceWarning("no_gpu_events", f"the trace has {told}", 0))
@@ -100,6 +101,17 @@ def _lost(trace: Trace, missing: Lost, launches: Launches) -> Iterator[TraceWarn
             f"{counted(count, 'kernel has', 'kernels have')} no launching call: {form(count, 'it was', 'they were')} launched "
             f"before the window began{'' if holds_unread_work(trace) else ', or launches were dropped'}; idle time before "
             f"{form(count, 'it', 'them')} is unattributed",
+            count,
+        )
+
+
+def _shared_ids(trace: Trace) -> Iterator[TraceWarning]:
+    """Kernels that carry the id of a plain launch, which launches one kernel, although another kernel is that one."""
+    if count := int((trace.is_kernel & ~trace.is_own_of_launch).sum()):
+        yield TraceWarning(
+            "shared_launch_ids",
+            f"{counted(count, 'kernel carries', 'kernels carry')} the id of a launch that launched another one: nobody knows "
+            f"what launched {form(count, 'it', 'them')}, and idle time before {form(count, 'it', 'them')} is unattributed",
             count,
         )
 

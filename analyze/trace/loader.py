@@ -34,6 +34,7 @@ from tracekit.wording import counted, number
 from .arrays import Floats, Int64s, Objects, objects
 from .categories import categorize
 from .categories import warnings as category_warnings
+from .doubled import without_doubles
 from .events import LARGEST_US, NOTHING, Args, CollectiveArgs, Event, Parsed, parse_typed, small_int
 from .formats import EXPORT_HINT
 from .mend import BrokenTextError, mend
@@ -241,7 +242,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         ),
         metadata={"distributed": distributed} if distributed else {},
     )
-    return plausible(trace)
+    return plausible(without_doubles(trace))
 
 
 def _nanoseconds(events: Sequence[Event[Any]], key: str) -> tuple[Int64s, npt.NDArray[np.bool_]]:

@@ -265,8 +265,12 @@ class Trace:
         It is the runtime or driver call with the same correlation; of several, the one that starts first. A graph's launch has
         many GPU events. Any other call launches one thing, so of several GPU events only the first is its own.
         """
-        call = self._call_with_correlation
-        return np.where(self._is_first_with_correlation | self.is_replayed, call, -1)
+        return np.where(self.is_own_of_launch, self._call_with_correlation, -1)
+
+    @cached_property
+    def is_own_of_launch(self) -> Bools:
+        """For each row of `gpu`, whether the call with its correlation, if there is one, launched it and not another event."""
+        return self._is_first_with_correlation | self.is_replayed | (self._call_with_correlation < 0)
 
     @cached_property
     def first_of_launch(self) -> Bools:

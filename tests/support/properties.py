@@ -16,7 +16,12 @@ USUAL = 100
 
 def examples(count: int) -> settings:
     """Try so many examples, or as many times more as the profile says; a slow machine is no failure."""
-    return settings(max_examples=count * TIMES[os.environ.get("HYPOTHESIS_PROFILE", "default")], deadline=None)
+    return settings(max_examples=count * times(), deadline=None)
+
+
+def times() -> int:
+    """How many times as many examples as usual the profile asks for. Raises KeyError for a profile that is none."""
+    return TIMES[os.environ.get("HYPOTHESIS_PROFILE", "default")]
 
 
 def load_profile() -> None:

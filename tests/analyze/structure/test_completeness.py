@@ -38,7 +38,7 @@ def add_launch_without_kernel(builder: TraceBuilder) -> None:
 
 
 def add_kernel_without_launch(builder: TraceBuilder) -> None:
-    builder.kernel(500, 5, correlation=100)
+    builder.kernel(500 + len(builder.entries), 5, correlation=100)
 
 
 def add_event_without_time(builder: TraceBuilder) -> None:
@@ -90,6 +90,19 @@ def test_a_trace_of_the_host_alone_is_complete_but_says_so():
 
     assert found.complete
     assert [warning.code for warning in found.warnings] == ["no_gpu_events"]
+
+
+def test_a_kernel_with_the_id_of_another_ones_launch_makes_it_incomplete():
+    builder = whole()
+    builder.kernel(500, 5, correlation=1)
+    builder.kernel(600, 5, correlation=1)
+    found = analysis(builder)
+    assert not found.complete
+    assert [(warning.code, warning.count) for warning in found.warnings] == [("shared_launch_ids", 2)]
+
+    builder = whole()
+    builder.kernel(500, 5, correlation=2)  # another node of the graph
+    assert analysis(builder).complete
 
 
 # --- What was launched and not recorded --------------------------------------------------------------------------------
