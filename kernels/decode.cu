@@ -13,6 +13,9 @@
 
 #include "half.cuh"
 
+#include "choice.cuh"
+#include "decode.cuh"
+
 #define HEADS (WIDTH / HEAD_WIDTH)
 
 constexpr int kWarps = WARPS;            // of a block of a layer with WIDTH inputs
@@ -20,46 +23,10 @@ constexpr int kWideWarps = WIDE_WARPS;   // of one with 4 * WIDTH
 constexpr int kEights = (BATCH + 7) / 8;  // groups of eight sequences
 constexpr int kWeightRoom = 48, kInputRoom = 48;  // registers of a thread for weights and for activations in flight
 constexpr float kEpsilon = 1e-5f;
-constexpr float kLowest = -3.402823466e38f;
 
 // ---- the smallest pieces
 
 __device__ constexpr int min_of(int a, int b) { return a < b ? a : b; }
-
-// Let the next kernel begin; it waits by itself before it reads what this one writes.
-__device__ __forceinline__ void release_next() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
-// Wait until the kernel before is over and its writes are visible. Until here, only weights and older tokens may be read.
-__device__ __forceinline__ void await_previous() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#else
-  __syncwarp();  // keeps the loads before it from being put off
-#endif
-}
-
-// Weights that one warp reads once. Volatile, as the next, so that the load is issued where it is written: before the wait.
-// Not by the non-coherent path, which would be the natural one: ptxas puts such loads off until their values are needed.
-__device__ __forceinline__ uint4 load_weights(const void* from) {
-  uint4 packed;
-  asm volatile("ld.global.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(packed.x), "=r"(packed.y), "=r"(packed.z), "=r"(packed.w)
-               : "l"(from));
-  return packed;
-}
-
-// Parameters that several blocks of a multiprocessor read.
-__device__ __forceinline__ uint4 load_parameters(const half_bits* from) {
-  uint4 packed;
-  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(packed.x), "=r"(packed.y), "=r"(packed.z), "=r"(packed.w)
-               : "l"(from));
-  return packed;
-}
 
 __device__ __forceinline__ uint4 load_activations(const half_bits* from) { return *reinterpret_cast<const uint4*>(from); }
 
@@ -70,27 +37,8 @@ __device__ __forceinline__ uint4 load_activations(const half_bits* from) { retur
 // outputs come first, for the sequences 2 * (lane % 4) and its neighbour.
 __device__ __forceinline__ void multiply(float (&sums)[4], unsigned low_0, unsigned high_0, unsigned low_1, unsigned high_1,
                                          unsigned right_0, unsigned right_1) {
-#if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(low_0), "r"(high_0), "r"(low_1), "r"(high_1), "r"(right_0), "r"(right_1));
-#else
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(low_0), "r"(high_0), "r"(right_0));
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-      : "r"(low_1), "r"(high_1), "r"(right_1));
-#endif
-}
-
-// Two bytes of four, each a number plus 128, as FP16 numbers: 0x6400 | byte is 1024 + byte, and the difference is exact.
-__device__ __forceinline__ unsigned half_pair(unsigned bytes, unsigned selector) {
-  unsigned pair;
-  asm("{.reg .b32 t; prmt.b32 t, %1, 0x64646464, %2; sub.rn.f16x2 %0, t, %3;}"
-      : "=r"(pair)
-      : "r"(bytes), "r"(selector), "r"(0x64806480u));
-  return pair;
+  const unsigned left[4] = {low_0, high_0, low_1, high_1}, right[2] = {right_0, right_1};
+  multiply_16(sums, left, right);
 }
 
 // ---- weights, [outputs, inputs], as they are stored
@@ -520,11 +468,11 @@ __device__ __forceinline__ void linear_residual(const Weights& weights, const ha
 
 // ---- attention of one query a head over the cache: a block a head and sequence, HEAD_WIDTH / 8 lanes a key
 
-constexpr int kAttentionWarps = 16;
+constexpr int kAttentionWarps = ATTENTION_WARPS;
 constexpr int kLanes = HEAD_WIDTH / 8;  // to a key: a group
 constexpr int kKeys = kAttentionWarps * 32 / kLanes;  // that a block looks at at once
 constexpr int kUnroll = 2;
-constexpr float kScale = HEAD_WIDTH == 32 ? 0.17677669529663687f : HEAD_WIDTH == 64 ? 0.125f : 0.08838834764831845f;
+constexpr float kScale = static_cast<float>(inverse_root(HEAD_WIDTH));
 constexpr float kNothing = -1e30f;  // a maximum over no key; finite, so that differences are numbers
 
 extern "C" __global__ void __launch_bounds__(kAttentionWarps * 32)
@@ -633,15 +581,10 @@ extern "C" __global__ void __launch_bounds__(kAttentionWarps * 32)
 
 // ---- the final norm, the LM head, and each block's most likely token; a grid that fits the chip goes over all tiles
 
-__device__ __forceinline__ bool beats(float value, int index, float other, int other_index) {
-  return value > other || (value == other && index < other_index);  // equal logits go to the lower token
-}
-
-// `best` and `best_index` are [batch, blocks].
+// `best` is [batch, blocks].
 template <class Weights>
 __device__ __forceinline__ void norm_lm_head(const Weights& weights, const half_bits* hidden, const half_bits* gamma,
-                                             const half_bits* beta, half_bits* logits, float* best, int* best_index,
-                                             int vocabulary) {
+                                             const half_bits* beta, half_bits* logits, Choice* best, int vocabulary) {
   constexpr int kRows = 16;
   typedef typename NormTile<Weights, kRows>::Layer Layer;
   static_assert(Layer::kResults == 1 && 32 % kRows == 0, "a sequence's results lie side by side in a warp");
@@ -653,8 +596,7 @@ __device__ __forceinline__ void norm_lm_head(const Weights& weights, const half_
   head.load(hidden);
   head.normalise();
   const int row = Layer::row(0), sequence = Layer::sequence(0);
-  float top = kLowest;
-  int top_index = 0;
+  Choice top = kNoChoice;
   int turn = 0;
   for (int first = blockIdx.x * kRows; first < vocabulary; first += gridDim.x * kRows, turn ^= 1) {
     const int output = first + row;
@@ -669,55 +611,25 @@ __device__ __forceinline__ void norm_lm_head(const Weights& weights, const half_
     }
     float results[1];
     Layer::combine(sums, partial[turn], results);
-    const float logit = results[0] * scale;
+    const half_bits logit = to_half(results[0] * scale);
     if (exists) {
-      logits[static_cast<long long>(sequence) * vocabulary + output] = to_half(logit);
-      if (logit > top) {
-        top = logit;
-        top_index = output;
-      }
+      logits[static_cast<long long>(sequence) * vocabulary + output] = logit;
+      top = better(top, choice(logit, output));
     }
   }
-#pragma unroll
-  for (int step = kRows / 2; step > 0; step /= 2) {
-    const float value = __shfl_xor_sync(FULL_WARP, top, step);
-    const int index = __shfl_xor_sync(FULL_WARP, top_index, step);
-    if (beats(value, index, top, top_index)) {
-      top = value;
-      top_index = index;
-    }
-  }
-  if (sequence < BATCH && row == 0) {
-    best[sequence * gridDim.x + blockIdx.x] = top;
-    best_index[sequence * gridDim.x + blockIdx.x] = top_index;
-  }
+  top = best_of_lanes<kRows>(top);
+  if (sequence < BATCH && row == 0) best[sequence * gridDim.x + blockIdx.x] = top;
 }
 
 // A block a sequence, a warp wide.
 extern "C" __global__ void __launch_bounds__(32)
-    gpt2_argmax(const float* best, const int* best_index, long long* token, int blocks) {
+    gpt2_argmax(const Choice* best, long long* token, int blocks) {
   release_next();
   await_previous();
-  float top = kLowest;
-  int top_index = 0x7fffffff;
-  for (int i = lane(); i < blocks; i += 32) {
-    const float value = best[blockIdx.x * blocks + i];
-    const int index = best_index[blockIdx.x * blocks + i];
-    if (beats(value, index, top, top_index)) {
-      top = value;
-      top_index = index;
-    }
-  }
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) {
-    const float value = __shfl_xor_sync(FULL_WARP, top, step);
-    const int index = __shfl_xor_sync(FULL_WARP, top_index, step);
-    if (beats(value, index, top, top_index)) {
-      top = value;
-      top_index = index;
-    }
-  }
-  if (lane() == 0) token[blockIdx.x] = top_index;
+  Choice top = kNoChoice;
+  for (int i = lane(); i < blocks; i += 32) top = better(top, best[blockIdx.x * blocks + i]);
+  top = best_of_lanes<32>(top);
+  if (lane() == 0) token[blockIdx.x] = chosen_token(top);
 }
 
 // ---- the kernels
@@ -796,13 +708,13 @@ extern "C" __global__ void __launch_bounds__(kWideWarps * 32, 1)
 
 extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
     gpt2_norm_lm_head(const half_bits* hidden, const half_bits* gamma, const half_bits* beta, const half_bits* weight,
-                      half_bits* logits, float* best, int* best_index, int vocabulary) {
-  norm_lm_head(Fp16{weight}, hidden, gamma, beta, logits, best, best_index, vocabulary);
+                      half_bits* logits, Choice* best, int vocabulary) {
+  norm_lm_head(Fp16{weight}, hidden, gamma, beta, logits, best, vocabulary);
 }
 
 extern "C" __global__ void __launch_bounds__(kWarps * 32, kBlocks)
     gpt2_norm_lm_head_int8(const half_bits* hidden, const half_bits* gamma, const half_bits* beta,
-                           const signed char* weight, const float* scale, half_bits* logits, float* best, int* best_index,
+                           const signed char* weight, const float* scale, half_bits* logits, Choice* best,
                            int vocabulary) {
-  norm_lm_head(Int8{weight, scale}, hidden, gamma, beta, logits, best, best_index, vocabulary);
+  norm_lm_head(Int8{weight, scale}, hidden, gamma, beta, logits, best, vocabulary);
 }

@@ -19,7 +19,6 @@ from .shape import MOST_SEQUENCES, Rows, Shape, obstacle
 
 Arguments = tuple[Tensor | int, ...]
 
-_ATTENTION_WARPS = 16  # the same as in decode.cu
 _HEAD_BLOCKS = 2  # blocks of the LM head for each multiprocessor
 
 # GPT-2's four sizes, the other head widths, and one width whose last warps are partly empty. The batch decides how many
@@ -186,7 +185,7 @@ class DecodeKernels:
         """Attention of one query for each head over the cache."""
         arguments = (query, position, *cache, out, cache[0].shape[2])
         grid = (self.shape.heads, self.shape.batch)
-        self._kernels.launch("gpt2_attention", grid, 32 * _ATTENTION_WARPS, arguments, chained)
+        self._kernels.launch("gpt2_attention", grid, 32 * self.shape.attention_warps, arguments, chained)
 
     def projection(self, x: Tensor, linear: Linear, residual: Tensor, out: Tensor, chained: bool = False) -> None:
         """Attention's output projection and residual connection. `out` may be the same tensor as `residual`."""
@@ -207,26 +206,24 @@ class DecodeKernels:
         hidden: Tensor,
         norm: tuple[Tensor, Tensor],
         linear: Linear,
-        best: tuple[Tensor, Tensor],
+        best: Tensor,
         token: Tensor,
         logits: Tensor,
         chained: bool = False,
     ) -> None:
         """The final norm, the LM head and the most likely token.
 
-        `best` is working memory: FP32 and int32, each [batch, head_blocks].
+        The token, int64 [batch, 1], is the one that torch.argmax names for the logits, [batch, vocab_size]: a NaN is more than
+        any number, and of equals the first counts. `best` is working memory: int64 [batch, head_blocks].
         """
-        arguments: Arguments = (hidden, *norm, *linear.arguments, logits, *best, len(linear.weight))
+        arguments: Arguments = (hidden, *norm, *linear.arguments, logits, best, len(linear.weight))
         name, threads = "gpt2_norm_lm_head" + linear.suffix, 32 * self.shape.warps
         self._kernels.launch(name, (self.head_blocks, 1), threads, arguments, chained)
-        self._kernels.launch("gpt2_argmax", (self.shape.batch, 1), 32, (*best, token, self.head_blocks), chained=True)
+        self._kernels.launch("gpt2_argmax", (self.shape.batch, 1), 32, (best, token, self.head_blocks), chained=True)
 
-    def best(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Working memory in which `head` finds the most likely token, not initialised: FP32 and int32, each [batch,
-        head_blocks].
-        """
-        shape = (self.shape.batch, self.head_blocks)
-        return torch.empty(shape, device=device), torch.empty(shape, dtype=torch.int32, device=device)
+    def best(self, device: torch.device) -> Tensor:
+        """Working memory in which `head` finds the most likely token, not initialised: int64 [batch, head_blocks]."""
+        return torch.empty((self.shape.batch, self.head_blocks), dtype=torch.int64, device=device)
 
     def _launch_norm(self, name: str, linear: Linear, arguments: Arguments, chained: bool) -> None:
         grid = (-(-len(linear.weight) // self._rows(linear).norm), 1)

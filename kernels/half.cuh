@@ -30,6 +30,11 @@ __device__ __forceinline__ float warp_sum(float value) {
 __device__ __forceinline__ uint4 load_eight(const half_bits* from) { return *reinterpret_cast<const uint4*>(from); }
 __device__ __forceinline__ void store_eight(half_bits* to, const uint4& packed) { *reinterpret_cast<uint4*>(to) = packed; }
 
+// 1 / sqrt(number), to the last bit of an FP32 number, by Newton's method.
+__device__ constexpr double inverse_root(int number, double guess = 0.1, int steps = 30) {
+  return steps == 0 ? guess : inverse_root(number, guess * (1.5 - 0.5 * number * guess * guess), steps - 1);
+}
+
 // In its tanh form.
 __device__ __forceinline__ float gelu(float x) {
   const float inner = 0.7978845608028654f * fmaf(0.044715f * x * x, x, x);

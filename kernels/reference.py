@@ -109,10 +109,10 @@ def norm_lm_head(
 ) -> tuple[Tensor, Tensor]:
     """The most likely token, int64 [batch, 1], and all logits, [batch, vocab_size].
 
-    The token is chosen before the logits are rounded.
+    The token is torch.argmax's of these logits: a NaN is more than any number, and of equals the first counts.
     """
-    logits = norm_linear(hidden, gamma, beta, weight, None, scale)
-    return logits.argmax(-1, keepdim=True), logits.to(hidden.dtype)
+    logits = norm_linear(hidden, gamma, beta, weight, None, scale).to(hidden.dtype)
+    return logits.argmax(-1, keepdim=True), logits
 
 
 def _wide(like: Tensor) -> Callable[[Tensor], Tensor]:

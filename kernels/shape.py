@@ -59,6 +59,11 @@ class Shape:
         return 16
 
     @property
+    def attention_warps(self) -> int:
+        """The number of warps in a block of attention, which has one head of one sequence."""
+        return 16
+
+    @property
     def fp16_rows(self) -> Rows:
         """How many outputs a block computes with FP16 weights, as measured on an H100 (docs/kernels.md).
 
@@ -87,6 +92,7 @@ class Shape:
             "BATCH": self.batch,
             "WARPS": self.warps,
             "WIDE_WARPS": self.wide_warps,
+            "ATTENTION_WARPS": self.attention_warps,
             "FP16_NORM_ROWS": self.fp16_rows.norm,
             "FP16_RESIDUAL_ROWS": self.fp16_rows.residual,
             "INT8_NORM_ROWS": self.int8_rows.norm,

@@ -31,12 +31,14 @@ def available() -> bool:
 @cache
 def _library(source: str, macros: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as directory:
-        for name in (source, "half.cuh"):  # without the room's own instructions.cuh
-            shutil.copy(Path(compiler.__file__).parent / name, directory)
-        shutil.copy(_HERE / "instructions.cuh", directory)
+        room = Path(compiler.__file__).parent
+        for file in (room / source, *room.glob("*.cuh"), *_HERE.glob("*.cuh")):  # instructions as the emulator has them
+            shutil.copy(file, directory)
         text = f'#include "{_HERE / "cuda.h"}"\n#include "{source}"\n'
         definitions = [f"-D{name}={value}" for name, value in macros]
-        command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", *definitions, "-x", "c++", "-", "-o", "kernels.so"]
+        # Shared memory of one library must not be that of another, in which it has another size: nothing is unique to the process.
+        command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-fno-gnu-unique", *definitions]
+        command += ["-x", "c++", "-", "-o", "kernels.so"]
         subprocess.run(command, input=text, text=True, cwd=directory, check=True)
         return ctypes.CDLL(str(Path(directory) / "kernels.so"))
 
@@ -49,8 +51,10 @@ class EmulatedKernels:
     def __init__(self, source: str, device: torch.device, macros: dict[str, int]) -> None:
         self._library = _library(source, tuple(sorted(macros.items())))
 
-    def launch(self, name: str, grid: tuple[int, int], threads: int, arguments: Sequence[Tensor | int]) -> None:
-        """Run the kernel, block by block."""
+    def launch(
+        self, name: str, grid: tuple[int, int], threads: int, arguments: Sequence[Tensor | int], chained: bool = False
+    ) -> None:
+        """Run the kernel, block by block. It does not matter whether it is `chained`: the one before is over."""
         values = [one.data_ptr() if isinstance(one, Tensor) else one for one in arguments]
         kernel = ctypes.cast(getattr(self._library, name), ctypes.c_void_p)
         self._library.emulate(kernel, *grid, threads, (ctypes.c_long * 12)(*values))

@@ -24,6 +24,11 @@ struct alignas(16) uint4 {
 };
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
+struct float2 {
+  float x, y;
+};
+inline float2 make_float2(float x, float y) { return {x, y}; }
+
 struct Index {
   int x, y;
 };
@@ -126,13 +131,12 @@ inline void run_block(int threads, std::mt19937& random) {
 inline void __syncthreads() { emulator::meet(emulator::barriers[0], static_cast<int>(emulator::fibers.size())); }
 inline void __syncwarp() { emulator::meet_warp(); }
 
-inline float __shfl_xor_sync(unsigned, float value, int step) {
-  unsigned bits;
-  std::memcpy(&bits, &value, 4);
-  emulator::exchange(bits, 0, 0, [&](unsigned long long (*lanes)[3]) {
-    bits = static_cast<unsigned>(lanes[threadIdx.x % 32 ^ step][0]);
-  });
-  std::memcpy(&value, &bits, 4);
+template <class Number>
+inline Number __shfl_xor_sync(unsigned, Number value, int step) {
+  unsigned long long bits = 0;
+  std::memcpy(&bits, &value, sizeof(value));
+  emulator::exchange(bits, 0, 0, [&](unsigned long long (*lanes)[3]) { bits = lanes[threadIdx.x % 32 ^ step][0]; });
+  std::memcpy(&value, &bits, sizeof(value));
   return value;
 }
 
