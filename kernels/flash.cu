@@ -9,21 +9,22 @@
 // way through registers while this one is computed with, and two stages take 32 KB, 48 KB with three groups. From 8.0 on
 // two m16n8k8 are one m16n8k16 over the same registers.
 //
-// Compiled with KEY_GROUPS, TILE_KEYS (a multiple of 16) and BLOCKS, for so many of which a multiprocessor has registers.
+// Compiled with HEAD_WIDTH; QUERIES, of a block; GROUP_THREADS; KEY_GROUPS; TILE_KEYS, a multiple of 16; and BLOCKS, for so many
+// of which a multiprocessor has registers.
 
 #include "half.cuh"
 
-constexpr int kHeadWidth = 64;
+constexpr int kHeadWidth = HEAD_WIDTH;
 constexpr int kChunks = kHeadWidth / 8;  // of 16 bytes, in a row of a head
 constexpr int kOctets = TILE_KEYS / 8;   // of keys, in a tile
-constexpr int kWarps = 4;                // of a group
-constexpr int kWarpRows = 16;            // queries of a warp
-constexpr int kQueries = kWarps * kWarpRows;
-constexpr int kGroupThreads = kWarps * 32;
+constexpr int kQueries = QUERIES, kGroupThreads = GROUP_THREADS;
+constexpr int kWarps = kGroupThreads / 32;      // of a group
+constexpr int kWarpRows = kQueries / kWarps;    // queries of a warp
+static_assert(kWarpRows == 16 && kHeadWidth == 64, "the rows of a matrix instruction, and what a warp's registers hold");
 constexpr int kRowStep = kGroupThreads / kChunks;     // rows that a group moves at once
 constexpr int kLoads = TILE_KEYS / kRowStep;          // of a thread, for the keys of a tile, and as many for its values
-constexpr float kScale = 0.125f * 1.4426950408889634f;  // 1 / sqrt(64), and powers of two instead of e
-constexpr float kNothing = -1e30f;                      // a hidden score; finite, so that differences are numbers
+constexpr float kScale = static_cast<float>(inverse_root(kHeadWidth)) * 1.4426950408889634f;  // for powers of two instead of e
+constexpr float kNothing = -1e30f;                    // a hidden score; finite, so that differences are numbers
 
 // Rows of 128 bytes begin in the same bank. Chunk c of row r is kept at place c ^ (r % 8): eight rows' same chunk, as
 // ldmatrix reads, and one row's eight chunks, as the threads store, then lie in all banks once.

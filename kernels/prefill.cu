@@ -1,13 +1,12 @@
 // What lies between the matrix products of a prefill but for attention: embedding, biases, residual connections, layer
 // norms and GELU, FP16 with FP32 arithmetic. Each kernel passes once over its rows, 16 bytes at a time.
 //
-// Compiled with WIDTH, the embedding's, a multiple of 8.
+// Compiled with WIDTH, the embedding's, a multiple of 8; THREADS, of a block; and GELU_ROWS, of a thread behind FC1.
 
 #include "half.cuh"
 
-constexpr int kThreads = 128;                // of a block
+constexpr int kThreads = THREADS, kRows = GELU_ROWS;
 constexpr int kChunks = (WIDTH + 255) / 256;  // of eight halves: a lane's, where a warp holds a row
-constexpr int kRows = 2;                     // of a thread behind FC1
 constexpr float kEpsilon = 1e-5f;
 
 __device__ __forceinline__ int element(int chunk) { return (chunk * 32 + lane()) * 8; }

@@ -20,8 +20,10 @@ from .launch import Kernels
 
 FLASH_HEAD_WIDTH = 64  # the head width that flash.cu supports
 
+_QUERIES = 64  # queries of a block of flash.cu
+_GROUP_THREADS = 128  # threads of one of its groups of warps
 _THREADS = 128  # threads of a block of prefill.cu
-_ROWS = 2  # rows that a thread of its GELU kernel computes
+_GELU_ROWS = 2  # rows that a thread of its GELU kernel computes
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 """Causal attention of prompts from their projections.
@@ -46,7 +48,14 @@ class Plan:
     @property
     def macros(self) -> dict[str, int]:
         """The macros that flash.cu is compiled with."""
-        return {"KEY_GROUPS": self.groups, "TILE_KEYS": self.tile_keys, "BLOCKS": self.blocks}
+        return {
+            "HEAD_WIDTH": FLASH_HEAD_WIDTH,
+            "QUERIES": _QUERIES,
+            "GROUP_THREADS": _GROUP_THREADS,
+            "KEY_GROUPS": self.groups,
+            "TILE_KEYS": self.tile_keys,
+            "BLOCKS": self.blocks,
+        }
 
 
 SHARED = Plan(groups=3, tile_keys=32, blocks=1)
@@ -54,9 +63,15 @@ FEW = Plan(groups=1, tile_keys=64, blocks=2)
 MANY = Plan(groups=1, tile_keys=64, blocks=3)
 PLANS = (SHARED, FEW, MANY)
 
+
+def macros(width: int) -> dict[str, int]:
+    """The macros that prefill.cu is compiled with."""
+    return {"WIDTH": width, "THREADS": _THREADS, "GELU_ROWS": _GELU_ROWS}
+
+
 # GPT-2's four widths, and three smaller ones. One of them is a multiple of 256, the numbers of a row that a warp loads at once.
 CONFIGURATIONS = tuple(Configuration("flash.cu", plan.macros) for plan in PLANS) + tuple(
-    Configuration("prefill.cu", {"WIDTH": width}) for width in (768, 1024, 1280, 1600, 256, 64, 96)
+    Configuration("prefill.cu", macros(width)) for width in (768, 1024, 1280, 1600, 256, 64, 96)
 )
 
 
@@ -75,8 +90,6 @@ def choose_plan(blocks: int, tokens: int, multiprocessors: int) -> Plan:
 class FlashAttention:
     """The kernel of flash.cu on one device: an `Attention` for heads 64 wide. It does not check tensors."""
 
-    QUERIES = 64  # queries of a block
-
     def __init__(self, device: torch.device) -> None:
         """Raises the errors that `Kernels` raises."""
         self._kernels = {plan: Kernels("flash.cu", device, plan.macros) for plan in PLANS}
@@ -85,10 +98,10 @@ class FlashAttention:
         """Works as `Attention` describes. Without a `plan`, `choose_plan` chooses it."""
         batch, heads, length, _ = keys.shape
         tokens = len(qkv) // batch
-        grid = (batch * heads, -(-tokens // self.QUERIES))
+        grid = (batch * heads, -(-tokens // _QUERIES))
         chosen = plan or choose_plan(grid[0] * grid[1], tokens, self._kernels[FEW].multiprocessors)
         arguments = (qkv, keys, values, out, tokens, heads, length)
-        self._kernels[chosen].launch("gpt2_flash_attention", grid, 2 * self.QUERIES * chosen.groups, arguments)
+        self._kernels[chosen].launch("gpt2_flash_attention", grid, _GROUP_THREADS * chosen.groups, arguments)
 
 
 @cache
@@ -130,7 +143,7 @@ class PrefillKernels:
 
     def __init__(self, device: torch.device, width: int) -> None:
         """Raises the errors that `Kernels` raises."""
-        self._kernels = Kernels("prefill.cu", device, {"WIDTH": width})
+        self._kernels = Kernels("prefill.cu", device, macros(width))
 
     def embed_norm(
         self,
@@ -149,7 +162,7 @@ class PrefillKernels:
     def gelu(self, x: Tensor, bias: Tensor) -> None:
         """Add the bias and apply GELU, in place."""
         rows, columns = x.shape
-        self._launch("gpt2_bias_gelu", -(-rows // _ROWS) * (columns // 8), (x, bias, rows))
+        self._launch("gpt2_bias_gelu", -(-rows // _GELU_ROWS) * (columns // 8), (x, bias, rows))
 
     def residual_norm(self, product: Tensor, bias: Tensor, norm: tuple[Tensor, Tensor], hidden: Tensor, normal: Tensor) -> None:
         """Add product and bias to `hidden`, in place, and write its layer norm to `normal`."""
