@@ -8,15 +8,15 @@
 // and the bias.
 //
 // There is no barrier over the grid. A share that is not there yet reads as kAbsent, a NaN that no arithmetic yields, and is
-// asked for again, by three warps of each block that do nothing else. Two such steps must not run at once: each could wait for
-// blocks that the other one keeps out.
+// asked for again, by three warps of each block that do nothing else. So all blocks must be on the chip at once. A cooperative
+// launch promises that, or the driver refuses it. Should something not come even so, the step ends with a trap.
 //
 // What a half does once its hidden state has come is one chain of latencies, so all else is done before: weights lie in
 // registers, in the order in which tensor cores want them, and so do the keys and values that a warp will attend to. The layer
 // norm's factors are in the weights; its mean and scale are found beside the products and applied to the sums. For a row w of
 // the weights times gamma, norm(x) . w = scale * (x . w - mean * sum(w)), with beta's share in the bias.
 //
-// One more warp orders all weights, packed so that what a block needs is one piece of memory, as soon as the last layer's are in
+// Another warp orders all weights, packed so that what a block needs is one piece of memory, as soon as the last layer's are in
 // registers. It is what the step waits for in the end, and it must not ask for too much at once: all requests pass the same
 // queues, and the others' for shares would wait behind it.
 //
@@ -25,32 +25,35 @@
 // had to say one half before. So what is used in one half may be used again in the next but one. Shares lie apart for every
 // layer, and are put back to kAbsent one half later.
 //
-// Compiled with WIDTH, a multiple of 256, in heads of 64, and SHARED_BYTES, the size of `Shared`.
+// Compiled with the macros of hopper.py, which says what they are. WIDTH must be a multiple of 256.
 
 #include "half.cuh"
 
-constexpr int kCluster = 8, kWarps = 16, kThreads = kWarps * 32;  // that compute
-constexpr int kGatherers = 3, kKeeper = kWarps + kGatherers;      // warps that gather, and the number of the one that orders
-constexpr int kAllThreads = (kKeeper + 1) * 32;
-constexpr int kHeadWidth = 64, kHeads = WIDTH / kHeadWidth;
+#include "choice.cuh"
+
+constexpr int kCluster = CLUSTER, kWarps = WARPS, kThreads = kWarps * 32;  // that compute
+constexpr int kAllThreads = THREADS, kKeeper = kAllThreads / 32 - 1;       // the last warp orders
+constexpr int kGatherers = kKeeper - kWarps;                               // warps that gather
+constexpr int kHeadWidth = HEAD_WIDTH, kHeads = WIDTH / kHeadWidth;
 constexpr int kChunks = WIDTH / 256;                 // 16-byte pieces a lane has of WIDTH halves
 constexpr int kColumns = WIDTH / kCluster;           // outputs of a block in a second linear layer
-constexpr int kQkv = 3 * kHeadWidth, kUnits = 4 * kHeadWidth;  // outputs of a cluster in a first linear layer
-constexpr int kQkvRows = kQkv / kCluster, kUnitRows = kUnits / kCluster;  // of them, a block's
+constexpr int kQkvRows = QKV_ROWS, kUnitRows = UNIT_ROWS;  // of a first linear layer's outputs, a block's
+constexpr int kQkv = kQkvRows * kCluster, kUnits = kUnitRows * kCluster;  // and its cluster's
 constexpr int kSlice = WIDTH / kWarps;               // of that layer's inputs, a warp's
 constexpr int kHeadRows = kChunks == 1 ? 4 : 2;      // vocabulary rows of a warp at a time; as many again are on their way
-constexpr int kPad = 8;                              // halves behind a row in shared memory: eight rows are in different banks
-constexpr int kKeys = 16;                            // of a warp
+constexpr int kPad = PAD;                            // halves behind a row in shared memory: eight rows are in different banks
+constexpr int kKeys = KEYS;                          // of a warp
 constexpr int kShort = kKeys * (kWarps - 1);         // up to this position, a block looks at all keys by itself
 constexpr int kShares = kHeads * WIDTH;              // floats of all clusters' shares
-constexpr int kMostLayers = 64;
 constexpr int kGrace = 150;                         // cycles in which others' shares may come after a block's own
 constexpr int kPiece = 8192, kPause = 480;           // bytes of a copy, and cycles between two: 96 blocks ask for what HBM3 gives
-constexpr unsigned kAbsent = 0xffffffffu;
-constexpr int kPatience = 1 << 24;                   // looks, at half a microsecond or more each, before a step is given up
-constexpr float kScoreScale = 0.125f * 1.4426950408889634f;  // of powers of two, not of e
-constexpr float kEpsilon = 1e-5f, kLowest = -3.402823466e38f, kNothing = -1e30f;
+constexpr unsigned kAbsent = static_cast<unsigned>(ABSENT);
+constexpr unsigned long long kPatience = PATIENCE_MS * 1000000ull;  // nanoseconds after which a step is given up
+constexpr unsigned kLooks = 256;                     // of a warp, before it looks at the time
+constexpr float kScoreScale = static_cast<float>(inverse_root(kHeadWidth)) * 1.4426950408889634f;  // of powers of two, not of e
+constexpr float kEpsilon = 1e-5f, kNothing = -1e30f;
 static_assert(WIDTH % 256 == 0 && kUnitRows == kWarps * 2 && kColumns / 8 <= kWarps && kSlice % 16 == 0, "see above");
+static_assert(kHeadWidth == 64 && kKeys == 16, "what the lanes of a warp are shared out for");
 
 // ---- the smallest pieces
 
@@ -119,6 +122,24 @@ __device__ __forceinline__ float dot(const uint4& weights, const float4& low, co
   return even + odd;
 }
 
+// ---- an end to every wait
+
+__device__ __forceinline__ unsigned long long nanoseconds() {
+  unsigned long long time;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(time));
+  return time;
+}
+
+// Of a warp. It looks at the time so seldom that a step in which all comes never does.
+struct Patience {
+  unsigned long long end = nanoseconds() + kPatience;
+  unsigned looks = 0;
+
+  __device__ __forceinline__ void spend() {  // for each look; a trap ends all blocks, and the host gets an error
+    if (++looks % kLooks == 0 && nanoseconds() > end) __trap();
+  }
+};
+
 // ---- shares: of a hidden state, in global memory, FP32 [shares, WIDTH]
 
 __device__ __forceinline__ void publish(float* to, float value) {
@@ -168,6 +189,17 @@ __device__ __forceinline__ void open_mailbox(unsigned long long* mailbox) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(mailbox)) : "memory");
 }
 
+// One that is full when each warp that computes has arrived. One lane of each does; a branch would cost registers.
+__device__ __forceinline__ void open_meeting(unsigned long long* mailbox) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(mailbox)), "r"(kWarps) : "memory");
+}
+
+__device__ __forceinline__ void arrive(unsigned long long* mailbox) {
+  asm volatile("{.reg .pred p; elect.sync _|p, 0xffffffff; @p mbarrier.arrive.shared::cta.b64 _, [%0];}" ::"r"(
+                   shared_address(mailbox))
+               : "memory");
+}
+
 // One thread says how much is to come until the mailbox is full; some of it may have come before.
 __device__ __forceinline__ void expect(unsigned long long* mailbox, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(mailbox)), "r"(bytes) : "memory");
@@ -208,16 +240,25 @@ __device__ __forceinline__ void send(float* to, unsigned long long* mailbox, uns
                : "memory");
 }
 
-// Wait until it is full for the (turn + 1)th time. What others sent lies in this block's own shared memory, so to acquire it in
-// the block is enough; in the cluster, that would empty the L1 cache each time.
+// Whether it has been full for the (turn + 1)th time; waits a moment for that. What others sent lies in this block's own shared
+// memory, so to acquire it in the block is enough; in the cluster, that would empty the L1 cache each time.
+__device__ __forceinline__ bool is_full(unsigned long long* mailbox, int turn) {
+  unsigned done;
+  asm volatile(
+      "{.reg .pred p; mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+      : "=r"(done)
+      : "r"(shared_address(mailbox)), "r"(turn & 1)
+      : "memory");
+  return done;
+}
+
+// Wait until it is. The wait has an end because the warp that orders weights waits for the same, below.
 __device__ __forceinline__ void receive(unsigned long long* mailbox, int turn) {
-  unsigned done = 0;
-  while (!done)
-    asm volatile(
-        "{.reg .pred p; mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
-        : "=r"(done)
-        : "r"(shared_address(mailbox)), "r"(turn & 1)
-        : "memory");
+  while (!is_full(mailbox, turn)) continue;
+}
+
+__device__ __forceinline__ void receive(unsigned long long* mailbox, int turn, Patience& patience) {
+  while (!is_full(mailbox, turn)) patience.spend();
 }
 
 __device__ __forceinline__ void meet_cluster() {
@@ -246,24 +287,27 @@ struct Gatherer {
 
   __device__ static __forceinline__ bool has_any() { return threadIdx.x - kThreads < kColumns; }  // whole warps
 
-  __device__ __forceinline__ void gather(const float* shares, Norm& norm) const {
+  __device__ __forceinline__ void gather(const float* shares, Norm& norm, Patience& patience) const {
     if (!has_any()) return;
     float4 seen[kEach];
-    bool missing;
-    int looks = 0;
     do {
-      if (++looks > kPatience) __trap();
-      missing = false;
-#pragma unroll
-      for (int i = 0; i < kEach; ++i)
-        seen[i] = slot + i * 4 < kHeads ? look(shares + (slot + i * 4) * WIDTH + piece * 4) : float4{0, 0, 0, 0};
-#pragma unroll
-      for (int i = 0; i < kEach; ++i) missing |= absent(seen[i]);
-    } while (__any_sync(FULL_WARP, missing));
+      patience.spend();
+    } while (!look_at_all(shares, seen));
     float4 sum = seen[0];
 #pragma unroll
     for (int i = 1; i < kEach; ++i) sum = float4{sum.x + seen[i].x, sum.y + seen[i].y, sum.z + seen[i].z, sum.w + seen[i].w};
     tell(float4{sum_over<4>(sum.x), sum_over<4>(sum.y), sum_over<4>(sum.z), sum_over<4>(sum.w)}, norm);
+  }
+
+  // Whether all of a warp's shares are there.
+  __device__ __forceinline__ bool look_at_all(const float* shares, float4 (&seen)[kEach]) const {
+    bool missing = false;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i)
+      seen[i] = slot + i * 4 < kHeads ? look(shares + (slot + i * 4) * WIDTH + piece * 4) : float4{0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) missing |= absent(seen[i]);
+    return !__any_sync(FULL_WARP, missing);
   }
 
   // The sum of both embeddings, instead of shares.
@@ -283,7 +327,7 @@ struct Gatherer {
 
 struct Scratch {
   half_bits normal[WIDTH];
-  float parts[kUnitRows][kWarps + 4];  // of a first linear layer's outputs, each warp's; padded against bank conflicts
+  float parts[kUnitRows][kWarps + PART_PAD];  // of a first linear layer's outputs, each warp's; padded against bank conflicts
   float sums[kWarps], squares[kWarps];  // of the inputs, likewise
   float columns[2][kColumns];
 };
@@ -448,7 +492,7 @@ __device__ __forceinline__ void leave_columns(float first, float second, Scratch
 // weighed by them. The reference is so far above the maximum that no such sum is larger than the largest value, and FP16 can
 // hold it. A part without keys has kNothing and zeros.
 struct Parts {
-  half_bits gathered[kWarps][kHeadWidth + 32];  // padded so that what eight lanes read at once is in different banks
+  half_bits gathered[kWarps][kHeadWidth + GATHERED_PAD];  // padded so that what eight lanes read at once is in different banks
   float reference[kWarps], total[kWarps];
 
   __device__ __forceinline__ void clear() {  // by all threads that compute
@@ -665,14 +709,15 @@ struct Units {  // of the MLP, this cluster's, behind GELU
 };
 
 struct Shared {
-  Cache caches[kMostLayers];
-  alignas(128) AttentionWeights attention;
-  alignas(128) MlpWeights mlp;
-  alignas(16) Norm attention_norm, mlp_norm;
-  alignas(16) Scratch scratch;
-  alignas(16) Exchange box;
-  alignas(16) Units units;
-  unsigned long long attention_mail, fc1_mail, fc2_mail;
+  Cache caches[MOST_LAYERS];
+  alignas(COPY_ALIGNMENT) AttentionWeights attention;
+  alignas(COPY_ALIGNMENT) MlpWeights mlp;
+  alignas(ALIGNMENT) Norm attention_norm, mlp_norm;
+  alignas(ALIGNMENT) Scratch scratch;
+  alignas(ALIGNMENT) Exchange box;
+  alignas(ALIGNMENT) Units units;
+  unsigned long long attention_mail, fc1_mail, fc2_mail;  // weights that have come
+  unsigned long long attention_read, fc1_read, fc2_read;  // whether the warps that compute have them in registers
 };
 static_assert(sizeof(Shared) == SHARED_BYTES, "what it is launched with");
 
@@ -741,6 +786,9 @@ __device__ __forceinline__ void prepare(Shared& shared, const Step& step, const 
   open_mailbox(&shared.box.qkv_mail);
   open_mailbox(&shared.box.parts_mail);
   open_mailbox(&shared.units.mailbox);
+  open_meeting(&shared.attention_read);
+  open_meeting(&shared.fc1_read);
+  open_meeting(&shared.fc2_read);
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   fetch_attention(shared.attention, step.attention_weights, &shared.attention_mail);
   expect_hidden(shared.attention_norm);
@@ -749,19 +797,12 @@ __device__ __forceinline__ void prepare(Shared& shared, const Step& step, const 
   expect(&shared.units.mailbox, sizeof(shared.units.values));
 }
 
-// Which weights of a layer the threads that compute have read, for the warp that orders others in their place. They have met since.
-enum Loaded { kAttention = 3, kFc1, kFc2 };  // numbers of barriers
-
-template <int kWhat>
-__device__ __forceinline__ void tell_loaded() {
-  asm volatile("bar.arrive %0, %1;" ::"n"(kWhat), "n"(kThreads + 32) : "memory");
-}
-__device__ __forceinline__ void await_loaded(Loaded what) { barrier(what, kThreads + 32); }
-
 // What the last warp does: it orders the next layer's weights, or behind the last one the first rows of the LM head, as soon as
 // this layer's are in registers; tells mailboxes what to expect next, half a layer or more before it comes; and clears shares.
+// It waits for all that the warps that compute wait for, and for these to go on: so no wait of theirs outlasts its patience.
 __device__ __forceinline__ void keep(Shared& shared, const Step& step, const Place& place) {
   const bool first = lane_id() == 0;
+  Patience patience;
   if (first) {
     fetch_fc1(shared.mlp, step.mlp_weights, &shared.fc1_mail);
     fetch_fc2(shared.mlp, step.mlp_weights, &shared.fc2_mail);
@@ -769,13 +810,13 @@ __device__ __forceinline__ void keep(Shared& shared, const Step& step, const Pla
 #pragma unroll 1
   for (int l = 0; l < step.layers; ++l) {
     const bool more = l + 1 < step.layers;
-    receive(&shared.attention_norm.mailbox, l);  // the layer before is over everywhere
+    receive(&shared.attention_norm.mailbox, l, patience);  // the layer before is over everywhere
     if (first) expect_hidden(shared.attention_norm);
     if (l > 0) clear(step.attention_shares + (l - 1) * kShares, blockIdx.x, gridDim.x);
-    await_loaded(kAttention);
-    receive(&shared.attention_mail, l);
-    receive(&shared.box.qkv_mail, l);
-    if (!place.alone()) receive(&shared.box.parts_mail, l);
+    receive(&shared.attention_read, l, patience);
+    receive(&shared.attention_mail, l, patience);
+    receive(&shared.box.qkv_mail, l, patience);
+    if (!place.alone()) receive(&shared.box.parts_mail, l, patience);
     if (first) {
       expect_attention(shared, place);
       if (more)
@@ -783,37 +824,40 @@ __device__ __forceinline__ void keep(Shared& shared, const Step& step, const Pla
       else
         fetch_early_rows(&shared.attention, 0, step, &shared.attention_mail);
     }
-    receive(&shared.mlp_norm.mailbox, l);  // the first half is over everywhere
+    receive(&shared.mlp_norm.mailbox, l, patience);  // the first half is over everywhere
     if (first) expect_hidden(shared.mlp_norm);
     if (l > 0) clear(step.mlp_shares + (l - 1) * kShares, blockIdx.x, gridDim.x);
-    await_loaded(kFc1);
-    receive(&shared.fc1_mail, l);
+    receive(&shared.fc1_read, l, patience);
+    receive(&shared.fc1_mail, l, patience);
     if (first) {
       if (more)
         fetch_fc1(shared.mlp, step.mlp_weights + (l + 1) * gridDim.x, &shared.fc1_mail);
       else
         fetch_early_rows(&shared.mlp, 1, step, &shared.fc1_mail);
     }
-    await_loaded(kFc2);
-    receive(&shared.fc2_mail, l);
-    receive(&shared.units.mailbox, l);
+    receive(&shared.fc2_read, l, patience);
+    receive(&shared.fc2_mail, l, patience);
+    receive(&shared.units.mailbox, l, patience);
     if (first) {
       expect(&shared.units.mailbox, sizeof(shared.units.values));
       if (more) fetch_fc2(shared.mlp, step.mlp_weights + (l + 1) * gridDim.x, &shared.fc2_mail);
     }
   }
-  receive(&shared.attention_norm.mailbox, step.layers);
+  receive(&shared.attention_norm.mailbox, step.layers, patience);
   clear(step.attention_shares + (step.layers - 1) * kShares, blockIdx.x, gridDim.x);
+  receive(&shared.attention_mail, step.layers, patience);  // what the head begins with
+  receive(&shared.fc1_mail, step.layers, patience);
 }
 
 // What the warps before it do.
 __device__ __forceinline__ void gather_all(Shared& shared, const Step& step, const Gatherer& own) {
+  Patience patience;
 #pragma unroll 1
   for (int l = 0; l < step.layers; ++l) {
     wait_for_share();
-    own.gather(step.attention_shares + l * kShares, shared.mlp_norm);
+    own.gather(step.attention_shares + l * kShares, shared.mlp_norm, patience);
     wait_for_share();
-    own.gather(step.mlp_shares + l * kShares, shared.attention_norm);
+    own.gather(step.mlp_shares + l * kShares, shared.attention_norm, patience);
   }
 }
 
@@ -849,7 +893,7 @@ __device__ __forceinline__ void attention_half(Shared& shared, const Place& plac
     attend_newest(box.qkv, box.of_warps);
   }
   meet();
-  tell_loaded<kAttention>();
+  arrive(&shared.attention_read);
   if (!place.alone()) {
     send_part(box, place.rank);
     receive(&box.parts_mail, turn);
@@ -880,7 +924,7 @@ __device__ __forceinline__ void mlp_half(Shared& shared, const Place& place, int
   const float bias = own_bias(weights.column_bias, place);
   receive(&shared.mlp_norm.mailbox, turn);
   const float result = gelu(rows.apply(shared.mlp_norm, shared.scratch));
-  tell_loaded<kFc1>();
+  arrive(&shared.fc1_read);
   const float next = __shfl_down_sync(FULL_WARP, result, 16);
   if (lane_id() < kCluster)
     send_word(shared.units.values + place.rank * kUnitRows + warp() * 2, &shared.units.mailbox, lane_id(), pack(result, next));
@@ -902,32 +946,16 @@ __device__ __forceinline__ void mlp_half(Shared& shared, const Place& place, int
                   shared.scratch);
   }
   publish_columns(rest, shared.scratch, place, share);
-  tell_loaded<kFc2>();
+  arrive(&shared.fc2_read);
 }
 
 // ---- the LM head, and the most likely token
-
-struct Best {
-  float logit;
-  unsigned token;
-};
-
-__device__ __forceinline__ Best better(Best a, Best b) {  // equal logits go to the lower token
-  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token) ? a : b;
-}
-
-__device__ __forceinline__ Best best_of_warp(Best own) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2)
-    own = better(own, Best{__shfl_xor_sync(FULL_WARP, own.logit, step), __shfl_xor_sync(FULL_WARP, own.token, step)});
-  return own;
-}
 
 struct Head {
   float4 low[kChunks], high[kChunks];  // of the normalised row, as a lane's pieces of weights need it
   half_bits* logits;
   int vocabulary;
-  Best top{kLowest, 0xfffffffeu};
+  Choice top = kNoChoice;
 
   __device__ __forceinline__ Head(const half_bits* normal, half_bits* logits, int vocabulary)
       : logits(logits), vocabulary(vocabulary) {
@@ -943,10 +971,10 @@ struct Head {
     float sum = 0.0f;
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) sum += dot(weights[c], low[c], high[c]);
-    const float logit = sum_over<32>(sum);
+    const half_bits logit = to_half(sum_over<32>(sum));
     if (row >= vocabulary) return;
-    if (lane_id() == 0) logits[row] = to_half(logit);
-    top = better(top, Best{logit, static_cast<unsigned>(row)});
+    if (lane_id() == 0) logits[row] = logit;
+    top = better(top, choice(logit, row));
   }
 
   // Rows in shared memory, the first of which is `first` of the vocabulary.
@@ -994,43 +1022,46 @@ struct HeadRows {  // a warp's at a time
 };
 
 // The best of a block's warps, for the first of them.
-__device__ __forceinline__ Best best_of_block(Best top, Best (&of_warps)[kWarps]) {
+__device__ __forceinline__ Choice best_of_block(Choice top, Choice (&of_warps)[kWarps]) {
   if (lane_id() == 0) of_warps[warp()] = top;
   meet();
-  return best_of_warp(of_warps[lane_id() % kWarps]);
+  return best_of_lanes<32>(of_warps[lane_id() % kWarps]);
 }
 
-// `best` has a pair of words a block: the logit's bits and the token, kAbsent where it is not known yet.
-__device__ __forceinline__ void publish_best(Best top, unsigned long long* best) {
-  const unsigned long long pair = static_cast<unsigned long long>(top.token) << 32 | __float_as_uint(top.logit);
-  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(best + blockIdx.x), "l"(pair) : "memory");
+// `best` has each block's, or kUnknown, which no logit and token yield.
+constexpr Choice kUnknown = static_cast<Choice>(ABSENT);
+
+__device__ __forceinline__ void publish_best(Choice top, Choice* best) {
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(best + blockIdx.x), "l"(top) : "memory");
 }
 
-// The best of a block, which is put back to kAbsent; none where there is no such block.
-__device__ __forceinline__ Best best_of(unsigned long long* best, int block) {
-  if (block >= gridDim.x) return Best{kLowest, 0xfffffffeu};
-  unsigned long long pair;
-  int looks = 0;
-  do {
-    if (++looks > kPatience) __trap();
-    asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(pair) : "l"(best + block) : "memory");
-  } while (static_cast<unsigned>(pair >> 32) == kAbsent);
-  best[block] = ~0ull;
-  return Best{__uint_as_float(static_cast<unsigned>(pair)), static_cast<unsigned>(pair >> 32)};
+__device__ __forceinline__ Choice look(const Choice* best) {
+  Choice seen;
+  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(seen) : "l"(best) : "memory");
+  return seen;
 }
 
+// The best of a block, which is put back to kUnknown; none where there is no such block.
+__device__ __forceinline__ Choice best_of(Choice* best, int block) {
+  if (block >= gridDim.x) return kNoChoice;
+  Patience patience;
+  Choice seen;
+  while ((seen = look(best + block)) == kUnknown) patience.spend();
+  best[block] = kUnknown;
+  return seen;
+}
 
-// All blocks must be on the chip at once. Shares are [layers, kHeads, WIDTH], of both halves. The next token and its position
+// A cooperative launch. Shares are [layers, kHeads, WIDTH], of both halves. The next token and its position
 // are written over those given.
 extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kAllThreads, 1)
     gpt2_decode_step(long long* token, long long* position, const half_bits* token_embedding,
                      const half_bits* position_embedding, const AttentionWeights* attention_weights,
                      const MlpWeights* mlp_weights, const Cache* caches, const half_bits* gamma, const half_bits* beta,
-                     const half_bits* head_weight, float* attention_shares, float* mlp_shares, unsigned long long* best,
+                     const half_bits* head_weight, float* attention_shares, float* mlp_shares, Choice* best,
                      half_bits* logits, int layer_count, int length, int vocabulary) {
-  extern __shared__ __align__(128) unsigned char memory[];
+  extern __shared__ __align__(COPY_ALIGNMENT) unsigned char memory[];
   Shared& shared = *reinterpret_cast<Shared*>(memory);
-  __shared__ Best best_of_warps[kWarps];
+  __shared__ Choice best_of_warps[kWarps];
   const long long at = *position, first_token = *token;
   if (at < 0 || at >= length) __trap();  // the cache has no such row
   if (first_token < 0 || first_token >= vocabulary) __trap();
@@ -1070,13 +1101,13 @@ extern "C" __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kA
     receive(&shared.fc1_mail, layer_count);
     head.apply_early(&shared.mlp, early_row(1));
     rows.apply(head, head_weight);
-    const Best top = best_of_block(head.top, best_of_warps);
+    const Choice top = best_of_block(head.top, best_of_warps);
     if (threadIdx.x == 0) publish_best(top, best);
     if (blockIdx.x == 0) {
       meet();
-      const Best all = best_of_block(best_of_warp(best_of(best, threadIdx.x)), best_of_warps);
+      const Choice all = best_of_block(best_of_lanes<32>(best_of(best, threadIdx.x)), best_of_warps);
       if (threadIdx.x == 0) {  // all blocks have read both by now
-        *token = all.token;
+        *token = chosen_token(all);
         *position = at + 1;
       }
       clear(mlp_shares + (layer_count - 1) * kShares, warp(), kWarps);  // as they have this

@@ -14,19 +14,36 @@ from .compile import target
 from .configuration import Configuration
 from .decode import ModelTensors
 from .launch import Kernels
-from .packing import CLUSTER, HEAD_WIDTH, UNIT_ROWS, UNITS, PackedModel, attention_numbers, mlp_numbers, packed
+from .packing import (
+    CLUSTER,
+    HEAD_WIDTH,
+    PAD,
+    QKV_ROWS,
+    UNIT_ROWS,
+    UNITS,
+    PackedModel,
+    attention_numbers,
+    mlp_numbers,
+    packed,
+)
 from .shape import Shape
 
 CAPABILITY = (9, 0)  # for clusters, and for shared memory that other blocks can write to
 WIDTHS = (256, 512, 768)  # wider models have more heads than clusters that fit on the chip at once
 KERNEL = "gpt2_decode_step"
 
-_WARPS = 16  # warps that compute; the same as in hopper.cu
-_THREADS = 32 * (_WARPS + 4)  # including the warps that gather, and the warp that requests weights
+_WARPS = 16  # warps that compute
+_GATHERERS = 3  # warps that gather the results of other blocks
+_THREADS = 32 * (_WARPS + _GATHERERS + 1)  # including the warp that requests weights
 _KEYS = 16  # keys of each warp
 _LONGEST = _KEYS * (_WARPS * CLUSTER - 1)  # the last warp holds the new token instead
 _MOST_LAYERS = 64  # because the table of their caches is in shared memory
-_ABSENT = -1  # the bits that stand for a partial result that is not written yet
+_ABSENT = -1  # all bits of a partial result that is not written yet
+_PATIENCE_MS = 10_000  # milliseconds after which a step is given up. It takes a tenth of one, and may be interrupted by others
+_PART_PAD = 4  # unused FP32 numbers after the warps' shares of an output, against bank conflicts
+_GATHERED_PAD = 32  # unused FP16 numbers after what a warp gathers, likewise
+_COPY_ALIGNMENT = 128  # in bytes, of what is copied to shared memory in one piece
+_ALIGNMENT = 16  # in bytes, of all else there
 
 
 def obstacle(model: ModelTensors) -> str | None:
@@ -73,18 +90,38 @@ def shared_bytes(width: int) -> int:
     """
     attention, mlp = attention_numbers(width) * 2, mlp_numbers(width) * 2
     norm = width * 4 + 8
-    scratch = width * 2 + (UNIT_ROWS * (_WARPS + 4) + 2 * _WARPS + 2 * (width // CLUSTER)) * 4
-    parts = _WARPS * ((HEAD_WIDTH + 32) * 2 + 2 * 4)
+    scratch = width * 2 + (UNIT_ROWS * (_WARPS + _PART_PAD) + 2 * _WARPS + 2 * (width // CLUSTER)) * 4
+    parts = _WARPS * ((HEAD_WIDTH + _GATHERED_PAD) * 2 + 2 * 4)
     exchange = 3 * HEAD_WIDTH * 2 + 2 * parts + 2 * 8
     size = _MOST_LAYERS * 16
-    for part, alignment in ((attention, 128), (mlp, 128), (norm, 16), (norm, 16), (scratch, 16), (exchange, 16)):
-        size = _up(size, alignment) + part
-    return _up(_up(size, 16) + UNITS * 2 + 8 + 3 * 8, 128)
+    for part in (attention, mlp):
+        size = _up(size, _COPY_ALIGNMENT) + part
+    for part in (norm, norm, scratch, exchange, UNITS * 2 + 8 + 6 * 8):
+        size = _up(size, _ALIGNMENT) + part
+    return _up(size, _COPY_ALIGNMENT)
 
 
 def macros(width: int) -> dict[str, int]:
     """The macros that hopper.cu is compiled with."""
-    return {"WIDTH": width, "SHARED_BYTES": shared_bytes(width)}
+    return {
+        "WIDTH": width,
+        "SHARED_BYTES": shared_bytes(width),
+        "CLUSTER": CLUSTER,
+        "WARPS": _WARPS,
+        "THREADS": _THREADS,
+        "HEAD_WIDTH": HEAD_WIDTH,
+        "QKV_ROWS": QKV_ROWS,
+        "UNIT_ROWS": UNIT_ROWS,
+        "PAD": PAD,
+        "PART_PAD": _PART_PAD,
+        "GATHERED_PAD": _GATHERED_PAD,
+        "COPY_ALIGNMENT": _COPY_ALIGNMENT,
+        "ALIGNMENT": _ALIGNMENT,
+        "KEYS": _KEYS,
+        "MOST_LAYERS": _MOST_LAYERS,
+        "ABSENT": _ABSENT,
+        "PATIENCE_MS": _PATIENCE_MS,
+    }
 
 
 def _up(size: int, alignment: int) -> int:
@@ -97,8 +134,10 @@ CONFIGURATIONS = tuple(Configuration("hopper.cu", macros(width), CAPABILITY, {KE
 class PersistentStep:
     """A decode step in one launch, over fixed weights and caches, with the buffers through which its blocks exchange results.
 
-    A step leaves the buffers as it found them. A step that fails half way leaves the device in an error state, like any failed
-    kernel. Two steps must not run at the same time on a device.
+    A step leaves the buffers as it found them. No two calls of one such object may run at the same time, because they share the
+    buffers; those of two objects may. The driver starts a step only when there is room for all its blocks at once. Should a
+    block wait in vain even so, the step fails after ten seconds. A failed step leaves the device in an error state, like any
+    failed kernel: torch raises RuntimeError at the next call that waits for the device.
     """
 
     def __init__(self, model: PackedModel) -> None:
@@ -118,9 +157,14 @@ class PersistentStep:
         self._sizes = layers, length, len(head)
 
     def __call__(self, tokens: Tensor, position: Tensor, logits: Tensor) -> None:
-        """Run a step. `tokens` and `position` become the next ones, and `logits` those by which the token was chosen."""
+        """Run a step. `tokens`, int64 [1, 1], and `position`, int64 [1], become the next ones.
+
+        The token is the one that torch.argmax names for `logits`, FP16 [1, vocab_size], which are written. Raises TracekitError
+        if the device cannot hold all blocks at once.
+        """
         arguments = (tokens, position, *self._weights, *self.exchange, logits, *self._sizes)
-        self._kernels.launch(KERNEL, (self._blocks, 1), _THREADS, arguments, shared_bytes=self._shared_bytes)
+        grid, memory = (self._blocks, 1), self._shared_bytes
+        self._kernels.launch(KERNEL, grid, _THREADS, arguments, shared_bytes=memory, cooperative=True)
 
 
 class PersistentDecoder:

@@ -41,7 +41,7 @@ def decode_step(
     """Works as `hopper_reference.decode_step` does.
 
     The weights are packed as in `packing.PackedModel`. Keys and values are one tensor for each layer. Raises ValueError as well
-    if there is a `device_obstacle`, such as a device without room for the kernel.
+    if there is a `device_obstacle`, such as a device without room for the kernel, and the errors of a `PersistentStep`.
     """
     model = _model(token_embedding, position_embedding, attention_weights, mlp_weights, keys, values, gamma, beta, head)
     shape, length = _checked_shape(tokens, position, model)

@@ -15,7 +15,8 @@ from .packing import PackedModel, unpack_attention, unpack_mlp
 def decode_step(tokens: Tensor, position: Tensor, model: PackedModel) -> Tensor:
     """The logits, [1, vocab_size], that follow a token, int64 [1, 1], at a position, int64 [1].
 
-    Token and position become the next ones in place. The token's key and value go into the caches.
+    Token and position become the next ones in place; the token is torch.argmax's of the logits. The key and value
+    of the token before go into the caches.
     """
     gamma, _ = model.norm
     width, plain = len(gamma), (torch.ones_like(gamma), torch.zeros_like(gamma))  # the weights contain the norms' factors

@@ -60,11 +60,13 @@ class Kernels:
         arguments: Sequence[Tensor | int],
         chained: bool = False,
         shared_bytes: int = 0,
+        cooperative: bool = False,
     ) -> None:
         """Queue a kernel on the device's current stream. Tensors become pointers, and numbers become C ints.
 
-        `shared_bytes` is the dynamic shared memory of a block. Tensors are not checked. Raises RuntimeError if the driver
-        refuses.
+        `shared_bytes` is the dynamic shared memory of a block. A `cooperative` kernel, whose blocks wait for each other, starts
+        only with all its blocks at once. Tensors are not checked. Raises TracekitError if a cooperative kernel has more blocks
+        than the device can hold at once, and RuntimeError if the driver refuses for another reason.
         """
         driver = _driver()
         config = driver.CUlaunchConfig()
@@ -72,19 +74,38 @@ class Kernels:
         config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
         config.sharedMemBytes = shared_bytes
         config.hStream = driver.CUstream(torch.cuda.current_stream(self.device).cuda_stream)
-        if chained and self._can_chain:
-            attribute = driver.CUlaunchAttribute()
-            attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
-            attribute.value.programmaticStreamSerializationAllowed = 1
-            config.attrs = [attribute]
-            config.numAttrs = 1
+        config.attrs = attributes = self._attributes(chained, cooperative)
+        config.numAttrs = len(attributes)
         values = tuple(one.data_ptr() if isinstance(one, Tensor) else one for one in arguments)
         types = tuple(ctypes.c_void_p if isinstance(one, Tensor) else ctypes.c_int for one in arguments)
         with torch.cuda.device(self.device):
             self._grant(name, shared_bytes)
             (error,) = driver.cuLaunchKernelEx(config, driver.CUfunction(self._module.handle(name)), (values, types), 0)
+        if error == driver.CUresult.CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE:
+            blocks, device = grid[0] * grid[1], torch.cuda.get_device_name(self.device)
+            raise TracekitError(
+                f"{blocks} blocks of {threads} threads and {shared_bytes:,} bytes of shared memory must run at once, "
+                f"for which {device} has no room",
+                where=f"the kernel {name}",
+                mend="run the variant fused-layers",
+            )
         if int(error):
             raise RuntimeError(f"the kernel {name} could not be launched ({error.name})")
+
+    def _attributes(self, chained: bool, cooperative: bool) -> list[Any]:
+        """The launch attributes, as the driver takes them."""
+        driver, attributes = _driver(), []
+        if chained and self._can_chain:
+            attribute = driver.CUlaunchAttribute()
+            attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+            attribute.value.programmaticStreamSerializationAllowed = 1
+            attributes.append(attribute)
+        if cooperative:
+            attribute = driver.CUlaunchAttribute()
+            attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_COOPERATIVE
+            attribute.value.cooperative = 1
+            attributes.append(attribute)
+        return attributes
 
     def most_clusters(self, name: str, cluster: int, threads: int, shared_bytes: int) -> int:
         """How many clusters of `cluster` blocks the device can hold at once; 0 if the driver does not tell."""

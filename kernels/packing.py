@@ -19,7 +19,7 @@ from torch import Tensor
 from .decode import LayerTensors, Linear, ModelTensors
 from .shape import Shape
 
-CLUSTER = 8  # blocks of a cluster; the same as in hopper.cu
+CLUSTER = 8  # blocks of a cluster
 HEAD_WIDTH = 64
 UNITS = 4 * HEAD_WIDTH  # units of the MLP that a cluster computes
 QKV_ROWS, UNIT_ROWS = 3 * HEAD_WIDTH // CLUSTER, UNITS // CLUSTER  # outputs of a first linear layer that a block computes

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +15,13 @@ torch = pytest.importorskip("torch")
 
 from launches import parameters  # noqa: E402
 from lively import lively_state  # noqa: E402
+from peculiar import (  # noqa: E402
+    NAN,
+    check_choice,
+    head_that_yields,
+    logits_that_round_alike,
+    peculiar_logits,
+)
 
 from tracekit.collect.fused import in_fp16, model_tensors  # noqa: E402
 from tracekit.collect.gpt2 import GPT2, PRESETS, GPT2Config  # noqa: E402
@@ -97,8 +108,9 @@ def test_the_launch_has_the_arguments_of_the_kernel_in_its_order(monkeypatch: py
     launches = []
 
     class Recorder:
-        def launch(self, name, grid, threads, arguments, shared_bytes):
+        def launch(self, name, grid, threads, arguments, shared_bytes, cooperative):
             launches.append((name, grid, threads, arguments, shared_bytes))
+            assert cooperative  # its blocks wait for each other
 
     monkeypatch.setattr(hopper, "persistent_kernel", lambda device, width: Recorder())
     model = packed(model_tensors(model_of(config_of(256), torch.float16, "cpu"), in_fp16))
@@ -230,7 +242,122 @@ def test_it_chooses_as_the_kernels_of_a_layer_do() -> None:
         logits, wanted = one(token, positions[0]), other(expected, positions[1])
         assert positions.flatten().tolist() == [1, 1]
         assert float((logits.double() - wanted.double()).norm() / wanted.double().norm()) < MODEL_BOUND
-        assert logits[0, token.item()] == logits.max() or token.item() == expected.item()
+        assert torch.equal(token, logits.argmax(-1, keepdim=True))
+        assert torch.equal(expected, wanted.argmax(-1, keepdim=True))
+
+
+@pytest.mark.gpu
+@on_hopper
+@pytest.mark.parametrize(("width", "vocabulary"), [(256, 9), (256, 1013), (768, 50257)])
+@torch.inference_mode()
+def test_it_chooses_as_argmax_where_logits_are_nan_infinite_or_equal(width: int, vocabulary: int) -> None:
+    norm, *alike = logits_that_round_alike(width, vocabulary, "cuda")
+    table = torch.empty_like(alike[0])
+    model = model_tensors(model_of(config_of(width, vocabulary=vocabulary), torch.float16, "cuda"), in_fp16)
+    step = hopper.PersistentDecoder(replace(model, norm=norm, head=Linear(table)))
+    cases = [(head_that_yields(logits, width, "cuda").weight, logits) for logits in peculiar_logits(vocabulary).values()]
+    for weight, logits in (alike, *cases):
+        table.copy_(weight)
+        token, position = torch.full((1, 1), 5, device="cuda"), torch.zeros(1, dtype=torch.int64, device="cuda")
+        check_choice(token, step(token, position), logits)
+
+
+@pytest.mark.gpu
+@on_hopper
+@torch.inference_mode()
+def test_a_model_of_nan_ends_and_says_nan() -> None:
+    """A NaN goes through all shares of all layers; it must not be taken for a share that is not there."""
+    model = model_of(config_of(256, layers=3), torch.float16, "cuda")
+    model.wte.weight[5] = NAN
+    step = hopper.PersistentDecoder(model_tensors(model, in_fp16))
+    token, position = torch.full((1, 1), 5, device="cuda"), torch.zeros(1, dtype=torch.int64, device="cuda")
+    assert step(token, position).isnan().all()
+    assert (token.item(), position.item()) == (0, 1)
+
+
+@pytest.mark.gpu
+@on_hopper
+@torch.inference_mode()
+def test_more_blocks_than_the_device_holds_are_refused_before_anything_runs() -> None:
+    model = model_tensors(model_of(config_of(256), torch.float16, "cuda"), in_fp16)
+    decoder, (token, position) = (
+        hopper.PersistentDecoder(model),
+        (torch.zeros((1, 1), dtype=torch.int64), torch.zeros(1).long()),
+    )
+    blocks, decoder._step._blocks = decoder._step._blocks, 8 * 1000
+    with pytest.raises(
+        TracekitError, match=r"^the kernel gpt2_decode_step: 8000 blocks of .* must run at once, .*; run the variant"
+    ):
+        decoder(token.cuda(), position.cuda())
+    decoder._step._blocks = blocks
+    token, position = token.cuda(), position.cuda()
+    assert decoder(token, position).isfinite().all()
+    assert position.item() == 1
+
+
+@pytest.mark.gpu
+@on_hopper
+@torch.inference_mode()
+def test_steps_of_two_decoders_may_be_queued_at_once() -> None:
+    model = model_tensors(model_of(PRESETS["gpt2"], torch.float16, "cuda"), in_fp16)
+    streams, runs, found = [torch.cuda.Stream() for _ in range(2)], [], []
+    for _ in streams:
+        decoder = hopper.PersistentDecoder(model)
+        step = CapturedStep(lambda tokens, positions, decoder=decoder: Next(tokens, positions, decoder(tokens, positions)))
+        token, position = torch.full((1, 1), 17, device="cuda"), torch.zeros(1, dtype=torch.int64, device="cuda")
+        runs.append((step, token, position))
+        step(token, position)
+    torch.cuda.synchronize()
+    following = [(token, position) for _, token, position in runs]
+    for _ in range(50):
+        for at, stream in enumerate(streams):
+            with torch.cuda.stream(stream):
+                token, position, logits = runs[at][0](*following[at])
+                following[at], found = (token, position), [*found, (at, token.clone(), logits.isfinite().all())]
+    torch.cuda.synchronize()
+    tokens = [[int(token) for at, token, finite in found if at == which and bool(finite)] for which in range(2)]
+    assert len(tokens[0]) == 50
+    assert tokens[0] == tokens[1]
+
+
+# What may never come, and how the source is changed so that it does not.
+STUCK = {
+    "a share": ("  publish(share + place.rank", "  if (blockIdx.x != 3) publish(share + place.rank"),
+    "weights": (
+        "  expect(mailbox, sizeof(own));\n  fetch_into(&own, layer",
+        "  expect(mailbox, sizeof(own) + 16);\n  fetch_into(&own, layer",
+    ),
+    "what the cluster sends": ("&shared.units.mailbox, lane_id(), pack(", "&shared.units.mailbox, min(lane_id(), 6), pack("),
+    "a warp at a barrier": ("  arrive(&shared.fc1_read);\n", "  if (warp() != 2) arrive(&shared.fc1_read);\n"),
+    "a block's best token": ("if (threadIdx.x == 0) publish_best", "if (threadIdx.x == 0 && blockIdx.x != 3) publish_best"),
+}
+
+
+@pytest.mark.gpu
+@on_hopper
+@pytest.mark.parametrize("what", STUCK)
+def test_a_wait_for_what_never_comes_ends_in_an_error(what: str, tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "support" / "stuck_step.py"
+    environment = os.environ | {"TRACEKIT_CACHE": str(tmp_path)}
+    run = subprocess.run([sys.executable, script, *STUCK[what]], capture_output=True, text=True, timeout=120, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"^2 steps as it is, then RuntimeError: .*launch failure", run.stdout), run.stdout
+
+
+@pytest.mark.parametrize("what", STUCK)
+def test_what_may_never_come_is_in_the_source_once(what: str) -> None:
+    assert compiler.source("hopper.cu").count(STUCK[what][0]) == 1
+
+
+def test_every_mailbox_that_is_waited_for_is_waited_for_with_patience() -> None:
+    """A warp that computes waits without a bound, for what the last warp waits for with one."""
+    text = re.sub(r"//.*", "", compiler.source("hopper.cu"))
+    calls = re.findall(r"receive\(&(?:shared\.)?([\w.]+), ([^;]*?)\);", text)
+    bounded = {name for name, rest in calls if rest.endswith("patience")}
+    others = {name for name, rest in calls if not rest.endswith("patience")} - {"norm.mailbox"}  # either norm's
+    assert len(others) >= 7
+    assert {one.removeprefix("box.") for one in others} <= {one.removeprefix("box.") for one in bounded}
+    assert {"attention_norm.mailbox", "mlp_norm.mailbox"} <= bounded
 
 
 @pytest.mark.gpu
