@@ -21,6 +21,7 @@ from .activity import launches as launching
 from .activity import operators as host_time
 from .activity import timeline as timelines
 from .activity.kernels_without_operator import WithoutOperator, without_operator
+from .activity.profiler import profiler_idle
 from .findings.advice import Findings, findings
 from .findings.facts import Facts
 from .findings.finding import CannotTell, Finding
@@ -96,6 +97,11 @@ class Analysis:
     def idle(self) -> idle_time.IdleCauses:
         """The GPU's idle time by cause."""
         return idle_time.idle(self.trace)
+
+    @cached_property
+    def profiler_idle(self) -> idle_time.IdleCauses:
+        """The part of each cause in which the profiler itself was at work."""
+        return profiler_idle(self.trace)
 
     @cached_property
     def launches(self) -> launching.Launches:

@@ -278,6 +278,7 @@ def _tables(trace: TraceBundle, parts: Budget | None) -> list[tables.TableView]:
         tables.compiled_regions(trace),
         tables.generated_kernels(trace),
         *host,
+        tables.devices(trace),
         tables.copies(trace),
         tables.streams(trace),
     ]

@@ -25,6 +25,7 @@ LIMITS = {
     "gaps": 100,
     "calls": 40,
     "copies": 40,
+    "devices": 64,
     "streams": 64,
     "launches": 20,
     "graphs": 20,
@@ -172,11 +173,13 @@ def gap_groups(trace: TraceBundle) -> TableView:
         _name("Launched by", "operator", optional=True),
         _text("Call", "call", "the runtime or driver call that launched it"),
         _cause(),
+        _text("Waits for", "waits_for", "what the host, or the GPU's stream, waited for, as far as recorded"),
         _Spec(Column("Share", "bar", "of all idle time"), lambda row: share_cell(_over(row["idle_ns"], idle))),
         _ns("Idle", "idle_ns", "sum of these gaps"),
         _count("Gaps", "count"),
         _Spec(Column("Mean", "number", "idle time a gap"), lambda row: time_cell(_over(row["idle_ns"], row["count"]))),
         *_cause_columns(),
+        *_wait_columns(),
     )
     return _table(trace, "gap_groups", "Idle time by what ends it", specs)
 
@@ -187,12 +190,14 @@ def gaps(trace: TraceBundle) -> TableView:
         _ns("Gap", "duration_ns"),
         _ns("At", "start_ns", "from the trace's first event"),
         _cause(),
+        _text("Waits for", "waits_for", "what the host, or the GPU's stream, waited for, as far as recorded"),
         _name("After", "before", "the GPU event that ended last before it"),
         _name("Until", "after", "the GPU event that ends it"),
         _name("Launched by", "operator", optional=True),
         _text("Call", "call"),
         _text("Thread", "thread", "pid/tid of the launching thread"),
         *_cause_columns(),
+        *_wait_columns(),
     )
     return _table(trace, "gaps", "Longest single gaps", specs)
 
@@ -284,6 +289,23 @@ def copies(trace: TraceBundle) -> TableView:
     return _table(trace, "copies", "Copies and fills", specs)
 
 
+def devices(trace: TraceBundle) -> TableView:
+    """How busy is each of the GPUs that the process drives?"""
+    specs = (
+        _Spec(Column("Device", "text"), lambda row: _text_cell(row.get("device"))),
+        _text("Name", "name"),
+        _Spec(Column("Busy", "bar", "of the span"), lambda row: share_cell(_over(row.get("busy_ns"), row.get("span_ns")))),
+        _ns("Busy time", "busy_ns"),
+        _ns("Idle", "idle_ns"),
+        _ns("Kernel time", "kernel_time_ns"),
+        _count("Kernels", "kernels"),
+    )
+    note = (
+        "The span is common to all: from the process's first GPU event to its last one's end. The figures above are their sums."
+    )
+    return _table(trace, "devices", "Devices", specs, note)
+
+
 def streams(trace: TraceBundle) -> TableView:
     """How is the work spread over the GPU's streams?"""
     specs = (
@@ -343,14 +365,27 @@ def _cause() -> _Spec:
 def _cause_columns() -> tuple[_Spec, ...]:
     """The columns for the six causes of idle time. A cause is left out if no row has any of it."""
 
-    def part(key: str) -> _Spec:
-        def cell(row: Row) -> Cell:
-            value = row.get(f"{key}_ns")
-            return time_cell(value) if value else Cell("", 0.0)
+    return tuple(_part(cause(key).label.capitalize(), f"{key}_ns", cause(key).meaning) for key in CAUSES)
 
-        return _Spec(Column(cause(key).label.capitalize(), "number", cause(key).meaning), cell, optional=True)
 
-    return tuple(part(key) for key in CAUSES)
+def _wait_columns() -> tuple[_Spec, ...]:
+    """The columns for the parts of the device's wait whose reason is known, and for the profiler's own time."""
+    return (
+        _part("Stream wait", "stream_wait_ns", "of device wait: for an event of another stream"),
+        _part("Copy wait", "copy_wait_ns", "of device wait: after a copy or fill on the same stream"),
+        _part("Device dispatch", "device_dispatch_ns", "of device wait: the device took its own time"),
+        _part("Profiler", "profiler_ns", "of the idle time: the profiler was at work"),
+    )
+
+
+def _part(label: str, key: str, help_text: str) -> _Spec:
+    """A column for a part of a time. The column is left out if no row has any of it."""
+
+    def cell(row: Row) -> Cell:
+        value = row.get(key)
+        return time_cell(value) if value else Cell("", 0.0)
+
+    return _Spec(Column(label, "number", help_text), cell, optional=True)
 
 
 def _ns(label: str, key: str, help_text: str = "") -> _Spec:

@@ -97,6 +97,14 @@ _CAUSE_MEANINGS = {
     "device_wait": "idle although the next event was launched already",
     "unattributed": "idle before an event whose launch was not recorded",
 }
+_WAIT_MEANINGS = {
+    "stream_wait": "of `device_wait_ns`: the stream waited for an event of another stream",
+    "copy_wait": "of `device_wait_ns`: the event before on the stream was a copy or fill",
+    "device_dispatch": "of `device_wait_ns`: the device took its own time",
+    "profiler": "of the idle time: the profiler was at work",
+}
+_WAITS = tuple(_ns(f"{part}_ns", meaning) for part, meaning in _WAIT_MEANINGS.items())
+_WAITS_FOR = _text("waits_for", "what the host, or the stream, waited for; null where nothing tells it", nullable=True)
 _CAUSES = tuple(_ns(f"{cause}_ns", meaning) for cause, meaning in _CAUSE_MEANINGS.items())
 _CAUSE_SUMS = tuple(map(_sum, _CAUSES))
 
@@ -213,6 +221,8 @@ TABLES: Mapping[str, TableSchema] = {
             _ns("duration_ns", "how long it is"),
             _text("cause", "the cause with the largest part"),
             *_CAUSES,
+            *_WAITS,
+            _WAITS_FOR,
             _text("before", "the GPU event that ended last"),
             _text("after", "the GPU event that ends the gap"),
             _text("operator", "what launched `after`; null where not known", nullable=True),
@@ -230,6 +240,10 @@ TABLES: Mapping[str, TableSchema] = {
             _sum(_int("count", "how many gaps")),
             _sum(_ns("idle_ns", "all of them together")),
             *_CAUSE_SUMS,
+            *map(_sum, _WAITS),
+            replace(
+                _WAITS_FOR, meaning="what the host, or the stream, waited for in most of the time; null where nothing tells it"
+            ),
         ),
     ),
     "launches": TableSchema(

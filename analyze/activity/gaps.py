@@ -8,12 +8,17 @@ from tracekit.schema import CAUSES
 from tracekit.table import Table
 
 from ..trace.arrays import Int64s, Objects
-from ..trace.group import group
+from ..trace.group import Groups, group
 from ..trace.trace import Trace
 from .idle import gaps
+from .profiler import profiler_of_gaps
+from .waits import NOTHING, told, waits
 
 WINDOW_BEGINS, WINDOW_ENDS = "(the window begins)", "(the window ends)"
 """What lies beside the first and the last gap of a device, if a process drives several."""
+WAITS = ("stream_wait_ns", "copy_wait_ns", "device_dispatch_ns")
+"""The parts of the device's wait, as `Waits` has them."""
+SUMS = (*(f"{cause}_ns" for cause in CAUSES), *WAITS, "profiler_ns")
 LONGEST = 1_000
 """How many single gaps are kept. The groups hold all gaps."""
 
@@ -21,11 +26,12 @@ LONGEST = 1_000
 def longest_gaps(trace: Trace) -> Table:
     """The longest idle gaps of the GPU, the longest first.
 
-    Columns: `start_ns`, `duration_ns`, `cause` (the cause with most time), a column of ns for each cause, `before` and `after`
+    Columns: `start_ns`, `duration_ns`, `cause` (the cause with most time), a column of ns for each cause, the parts of the
+    device's wait and the profiler's time (see `Waits` and `profiler_of_gaps`), `waits_for` (what for), `before` and `after`
     (names of the GPU events on either side), `operator` and `call` (names of what launched `after`) and `thread` (`"pid/tid"`
-    of that call). The last three are None where unknown.
+    of that call). `waits_for`, `operator`, `call` and `thread` are None where unknown.
     """
-    found = gaps(trace)
+    found = _with_reasons(trace)
     duration = found["end_ns"] - found["start_ns"]
     order = np.argsort(-duration, kind="stable")[:LONGEST]
     found, duration = found.take(order), duration[order]
@@ -35,7 +41,8 @@ def longest_gaps(trace: Trace) -> Table:
             "start_ns": found["start_ns"],
             "duration_ns": duration,
             "cause": _main_cause(found),
-            **{f"{cause}_ns": found[f"{cause}_ns"] for cause in CAUSES},
+            **{column: found[column] for column in SUMS},
+            "waits_for": told(found["target"]),
             "before": _names_of_gpu(trace, found["before"], WINDOW_BEGINS),
             "after": _names_of_gpu(trace, found["after"], WINDOW_ENDS),
             "operator": _names_or_none(trace, _operators(trace, found["after"])),
@@ -48,15 +55,16 @@ def longest_gaps(trace: Trace) -> Table:
 def gap_groups(trace: Trace) -> Table:
     """A row for all idle gaps before one kernel that one operator and call launched, the most idle time first.
 
-    Columns: `after` (the kernel's name), `operator`, `call`, `cause` (the cause with most time), `count`, `idle_ns` and a
-    column of ns for each cause.
+    Columns: `after` (the kernel's name), `operator`, `call`, `cause` (the cause with most time), `count`, `idle_ns`, the sums
+    of `longest_gaps`, and `waits_for` (of most idle time for which something tells it).
     """
-    found = gaps(trace)
+    found = _with_reasons(trace)
+    duration = found["end_ns"] - found["start_ns"]
     after = _name_codes(trace, _events(trace, found["after"]))
     operator, call = _name_codes(trace, _operators(trace, found["after"])), _name_codes(trace, found["call"])
     distinct, code = np.unique(np.stack((after, operator, call), axis=1), axis=0, return_inverse=True)
     by_group = group(code.reshape(-1))
-    sums = {f"{cause}_ns": by_group.sum(found[f"{cause}_ns"]) for cause in CAUSES}
+    sums = {column: by_group.sum(found[column]) for column in SUMS}
     table = Table(
         {
             "after": np.where(distinct[:, 0] >= 0, trace.strings[distinct[:, 0]], WINDOW_ENDS),
@@ -64,11 +72,30 @@ def gap_groups(trace: Trace) -> Table:
             "call": _strings_or_none(trace, distinct[:, 2]),
             "cause": _main_cause(Table(sums)),
             "count": by_group.count,
-            "idle_ns": by_group.sum(found["end_ns"] - found["start_ns"]),
+            "idle_ns": by_group.sum(duration),
             **sums,
+            "waits_for": told(_main_target(by_group, found["target"], duration)),
         }
     )
     return table.sorted_by("idle_ns", descending=True)
+
+
+def _with_reasons(trace: Trace) -> Table:
+    """All gaps, with what they waited for and the profiler's part of them."""
+    found, reasons = gaps(trace), waits(trace)
+    parts = {part: getattr(reasons, part) for part in WAITS}
+    return Table({**found.columns, **parts, "profiler_ns": profiler_of_gaps(trace), "target": reasons.target})
+
+
+def _main_target(groups: Groups, target: Int64s, duration: Int64s) -> Int64s:
+    """What most of each group's time waited for, among what is known; NOTHING where nothing is."""
+    known = np.flatnonzero(target != NOTHING)
+    kinds, code = np.unique(np.stack((groups.code[known], target[known]), axis=1), axis=0, return_inverse=True)
+    time = group(code.reshape(-1)).sum(duration[known])
+    order = np.argsort(time, kind="stable")  # the last one written is the longest
+    found = np.full(len(groups.keys), NOTHING, dtype=np.int64)
+    found[kinds[order, 0]] = kinds[order, 1]
+    return found
 
 
 def _events(trace: Trace, gpu: Int64s) -> Int64s:

@@ -13,7 +13,7 @@ import numpy as np
 from tracekit.schema import CAUSES
 from tracekit.table import Table
 
-from ..trace.arrays import Bools, Int64s
+from ..trace.arrays import Int64s
 from ..trace.calls import BLOCKING_CALL
 from ..trace.once import once
 from ..trace.trace import Trace
@@ -52,9 +52,10 @@ def gaps(trace: Trace) -> Table:
     """Every gap between GPU events of a device, in the order of time.
 
     Columns (int64): `start_ns`, `end_ns`; `before` (row of `trace.gpu`: the event that ended last before the gap), `after`
-    (row of `trace.gpu`: the event whose start ends the gap), `call` (row of `trace.events` that launched `after`, or -1) and a
-    column of ns for each cause. If a process drives several devices, each also has a gap from the process's first GPU event to
-    its own, with `before` -1, and one from its last event to the process's last, with `after` -1.
+    (row of `trace.gpu`: the event whose start ends the gap), `call` (row of `trace.events` that launched `after`, or -1),
+    `queued` (bool: `after` had been launched when the gap began) and a column of ns for each cause. If a process drives several
+    devices, each also has a gap from the process's first GPU event to its own, with `before` -1, and one from its last event to
+    the process's last, with `after` -1.
     """
     several = len(trace.by_device) > 1
     parts = [_gaps_of(trace, rows, trace.window if several else None) for rows in trace.by_device.values()]
@@ -64,16 +65,10 @@ def gaps(trace: Trace) -> Table:
     start, end, before, after = (whole[name][order] for name in names)
     call = np.where(after >= 0, trace.call_of_gpu[after], -1) if len(after) else after
     first = (after < 0) | trace.first_of_launch[after] if len(after) else np.empty(0, dtype=np.bool_)
-    return Table(
-        {
-            "start_ns": start,
-            "end_ns": end,
-            "before": before,
-            "after": after,
-            "call": call,
-            **_causes(trace, start, end, call, first),
-        }
-    )
+    # A later node of a graph was launched together with the first node, even if the launch itself was not recorded.
+    queued = ~first | ((call >= 0) & (trace.end_ns[call] <= start))
+    found = Table({"start_ns": start, "end_ns": end, "before": before, "after": after, "call": call, "queued": queued})
+    return Table({**found.columns, **causes_within(trace, found, start, end)})
 
 
 def _gaps_of(trace: Trace, order: Int64s, window: tuple[int, int] | None) -> tuple[Int64s, Int64s, Int64s, Int64s]:
@@ -95,16 +90,12 @@ def _gaps_of(trace: Trace, order: Int64s, window: tuple[int, int] | None) -> tup
     return whole[0][real], whole[1][real], whole[2][real], whole[3][real]
 
 
-def _causes(trace: Trace, start: Int64s, end: Int64s, call: Int64s, first: Bools) -> dict[str, Int64s]:
-    """Split each gap [start, end) by cause.
-
-    `call` launched the event after the gap, or is -1. `first` says whether that event is the first of its launch.
-    """
+def causes_within(trace: Trace, found: Table, start: Int64s, end: Int64s) -> dict[str, Int64s]:
+    """The causes of parts of gaps, a column of ns for each: the part [start, end) lies within the gap of the same row."""
     length = end - start
+    call, queued = found["call"], found["queued"]
     known = call >= 0
     call_start = np.where(known, trace.start_ns[call], start)
-    # A later node of a graph was launched together with the first node, even if the launch itself was not recorded.
-    queued = ~first | (known & (trace.end_ns[call] <= start))
     launched = np.clip(call_start, start, end)  # when the host began to launch
     late = known & ~queued
     host = np.where(late, launched - start, 0)

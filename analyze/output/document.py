@@ -52,6 +52,7 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "devices": analysis.table("devices").records(),
         "families": analysis.table("families").records(),
         "idle": asdict(analysis.idle),
+        "idle_profiler_ns": asdict(analysis.profiler_idle),
         "launches": {
             "kernel_launches": launches.kernel_launches,
             "graph_launches": launches.graph_launches,

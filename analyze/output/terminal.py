@@ -29,6 +29,7 @@ from .terminal_text import name_cell as _name
 from .terminal_text import printable as _printable
 
 ROWS = 10
+GAP_HEADS = ("next kernel", "operator", "idle", "gaps", "mostly")
 ROOFLINE_ROWS = 6
 RANK_ROWS = 16
 LAYER_ROWS = 20
@@ -401,14 +402,18 @@ def _critical_path(path: CriticalPath | NoCriticalPath, width: int) -> Iterable[
 
 def _gaps(analysis: Analysis, width: int) -> RichTable:
     groups = analysis.gap_groups
-    table = _table(_titled("Idle before", groups), "next kernel", "operator", "idle", "gaps", "mostly")
-    for row in groups.head(ROWS).records():
+    rows = groups.head(ROWS).records()
+    waited = any(row["waits_for"] for row in rows)
+    table = _table(_titled("Idle before", groups), *GAP_HEADS, *(["waits for"] if waited else []))
+    room = (width - (58 if waited else 40)) // 2
+    for row in rows:
         table.add_row(
-            _name(row["after"], (width - 40) // 2),
-            _name(row["operator"] or row["call"] or MISSING, (width - 40) // 2),
+            _name(row["after"], room),
+            _name(row["operator"] or row["call"] or MISSING, room),
             duration(row["idle_ns"]),
             number(row["count"]),
             label(row["cause"]),
+            *([row["waits_for"] or ""] if waited else []),
         )
     return table
 

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tracekit.table import Table
-from tracekit.wording import counted, form, number
+from tracekit.wording import counted, duration, form, listed, number, percent
 
 from ..activity.launches import Launches
 from ..activity.lost import Lost, copy_calls, lost
+from ..activity.profiler import profiler_idle, profiler_work
 from ..trace.trace import Category, Trace, TraceWarning
 from .graphs import part_of
 
@@ -32,6 +33,8 @@ MISSING = frozenset(
         "unread_device_events",
     }
 )
+NOTABLE = 0.01
+"""The share of the GPU's span from which on the profiler's own work is told."""
 SHORT = 2 / 3
 """A graph launch with a smaller share of the usual kernels has surely lost some."""
 USUAL = 3
@@ -42,6 +45,7 @@ REMEDY = "profile a shorter window and call torch.cuda.synchronize() before it e
 def warnings(trace: Trace, launches: Launches, graph_launches: Table) -> tuple[TraceWarning, ...]:
     """The warnings that a reader of any figure of this trace must know. The loader's own warnings come first."""
     found = [*trace.warnings, *_lost(trace, lost(trace), launches), *_shared_ids(trace), *_short_graphs(trace, graph_launches)]
+    found += _profiler_at_work(trace)
     if not len(trace.gpu):
         told = "no kernel, copy or fill that is read" if holds_unread_work(trace) else "no GPU events: it shows the host only"
         found.append(TraceWarning("no_gpu_events", f"the trace has {told}", 0))
@@ -102,6 +106,20 @@ def _lost(trace: Trace, missing: Lost, launches: Launches) -> Iterator[TraceWarn
             f"before the window began{'' if holds_unread_work(trace) else ', or launches were dropped'}; idle time before "
             f"{form(count, 'it', 'them')} is unattributed",
             count,
+        )
+
+
+def _profiler_at_work(trace: Trace) -> Iterator[TraceWarning]:
+    """Idle time that the profiler itself may have caused, if it is enough to mislead."""
+    span = (trace.window[1] - trace.window[0]) * len(trace.by_device)
+    time, events = profiler_idle(trace).total_ns, profiler_work(trace)
+    if time > NOTABLE * span:
+        names = list(dict.fromkeys(trace.names(events).tolist()))
+        yield TraceWarning(
+            "profiler_at_work",
+            f"in {duration(time)} of the GPU's idle time, {percent(time / span)} of its span, the profiler itself was at work "
+            f"({listed(names)}): a run without it may lack this time; warm the profiler up, or leave out the first step",
+            len(events),
         )
 
 

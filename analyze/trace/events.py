@@ -44,6 +44,7 @@ class Args(msgspec.Struct, gc=False):
     # torch.cuda._annotate_cuda_graph_trace writes the mark into the arguments, under one of these names.
     graph: Any = msgspec.field(default=None, name="graph id")
     graph_node: Any = msgspec.field(default=None, name="graph node id")
+    wait_on_stream: Any = None
     mark: Any = msgspec.field(default=None, name="str")
     annotation: Any = None
     name: Any = None

@@ -51,6 +51,7 @@ from .trace import (
     GPU,
     HOST_CALL,
     NO_CORRELATION,
+    WAIT,
     Category,
     Device,
     Signature,
@@ -235,6 +236,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         gpu=gpu,
         signatures=tuple(signatures),
         collectives=_collectives(events, category, _named(strings, names, HOST_CALL)),
+        waits=_waits(events, category),
         origin_ns=(parsed.base_time if type(parsed.base_time) is int else 0) + int(start.min()),
         warnings=(
             *_warnings(parsed, has_start, has_duration, duration, int(np.isin(names, as_written).sum())),
@@ -338,6 +340,22 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], cor
             "label": objects([None if a.graph_node is None else _graph_label(a) for a in args]),
         }
     )
+
+
+def _waits(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> Table:
+    """A row for each wait that the device's profiler saw."""
+    rows = np.flatnonzero(category == Category.SYNC)
+    args = [events[row].args or Args() for row in rows.tolist()]
+    columns = (
+        rows,
+        *([_place(a.device) for a in args], [_place(a.stream) for a in args], [_place(a.wait_on_stream) for a in args]),
+    )
+    return Table({name: np.array(column, dtype=np.int64) for name, column in zip(WAIT, columns, strict=True)})
+
+
+def _place(number: Any) -> int:
+    """The number of a device or stream; -1 for none, as profilers write it."""
+    return number if type(number) is int and 0 <= number < LARGEST_US else -1
 
 
 def _operators(

@@ -139,6 +139,7 @@ def _cleaned_args(args: dict[Any, Any]) -> CollectiveArgs:
     occupancy = finite_number(args.get("est. achieved occupancy %"))
     return CollectiveArgs(
         correlation=small_int(args.get("correlation")),
+        external=args.get("External id"),
         device=small_int(args.get("device")),
         stream=small_int(args.get("stream")),
         bytes=small_int(args.get("bytes")),
@@ -147,7 +148,9 @@ def _cleaned_args(args: dict[Any, Any]) -> CollectiveArgs:
         registers=small_int(args.get("registers per thread")),
         shared_memory=small_int(args.get("shared memory")),
         occupancy=None if occupancy is None else float(occupancy),
+        graph=args.get("graph id"),
         graph_node=args.get("graph node id"),
+        wait_on_stream=args.get("wait_on_stream"),
         mark=args.get("str"),
         annotation=args.get("annotation"),
         name=args.get("name"),

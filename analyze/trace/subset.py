@@ -23,7 +23,14 @@ def subset(trace: Trace, keep_events: Bools, keep_gpu: Bools, warnings: tuple[Tr
     is_kept = (operator >= 0) & keep_events[operator]
     gpu = Table({**gpu.columns, "operator": np.where(is_kept, place[operator], -1)})
     told = trace.collectives.take(keep_events[trace.collectives["event"].astype(np.int64)])
-    return replace(trace, events=trace.events.take(keep_events), gpu=gpu, collectives=_moved(told, place), warnings=warnings)
+    return replace(
+        trace,
+        events=trace.events.take(keep_events),
+        gpu=gpu,
+        collectives=_moved(told, place),
+        waits=_moved(trace.waits.take(keep_events[trace.waits["event"]]), place),
+        warnings=warnings,
+    )
 
 
 def _moved(table: Table, place: Int64s) -> Table:

@@ -31,6 +31,9 @@ COLLECTIVE = (
 )
 """The columns of `Trace.collectives`."""
 
+WAIT = ("event", "device", "stream", "on_stream")
+"""The columns of `Trace.waits`."""
+
 NO_CORRELATION = np.iinfo(np.int64).min
 """The value of a correlation that was not recorded. Kineto's own correlations are small and non-negative."""
 
@@ -152,6 +155,9 @@ class Trace:
     columns hold objects, None where not recorded: `collective`, `process_group`, `group_ranks`, `dtype` (text), `group_size`,
     `sequence`, `in_elements` and `out_elements` (int).
 
+    `waits` has a row for each wait that the device's profiler saw (`cuda_sync`): `event` (row of `events`), `device`, `stream`
+    (the one that waits or is waited for) and `on_stream` (the one whose event is waited for); -1 where not recorded.
+
     `origin_ns` is the moment at which `start_ns` is 0, on the clock of the recording. It counts from 1970, unless the recorded
     times were relative.
     """
@@ -167,6 +173,7 @@ class Trace:
     gpu: Table
     signatures: tuple[Signature, ...] = ()
     collectives: Table = field(default_factory=lambda: Table({column: np.empty(0, dtype=object) for column in COLLECTIVE}))
+    waits: Table = field(default_factory=lambda: Table({column: np.empty(0, dtype=np.int64) for column in WAIT}))
     origin_ns: int = 0
     device_names: Mapping[int, str] = field(default_factory=dict)
     warnings: tuple[TraceWarning, ...] = ()

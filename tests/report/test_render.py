@@ -212,6 +212,26 @@ def test_graphs_and_compiled_code_have_a_section_where_there_are_any(load: Load,
     assert "compiled code hide" not in to_html(load((document, tables | nothing)))
 
 
+def test_several_devices_have_a_table_and_one_has_none(load: Load, parts: Callable[..., Parts]) -> None:
+    document, rows = parts()
+    row = {"span_ns": 4_000_000, "busy_ns": 1_000_000, "idle_ns": 3_000_000, "kernel_time_ns": 900_000, "kernels": 12}
+    devices = [{"device": at, "name": f"GPU of slot {at}", **row} for at in range(2)]
+    one, two = (to_html(load((document, rows | {"devices": devices[:count]}))) for count in (1, 2))
+    assert "How busy is each device?" not in one
+    assert "How busy is each device?" in two
+    assert "GPU of slot 1" in two
+    assert "25.0" in two.split("How busy is each device?")[1].split("</section>")[0]
+
+
+def test_what_a_gap_waited_for_is_shown_where_it_is_known(load: Load, parts: Callable[..., Parts]) -> None:
+    document, rows = parts()
+    assert "Waits for" not in to_html(load((document, rows)))
+    known = [row | {"waits_for": "stream 20", "stream_wait_ns": 5_000} for row in rows["gap_groups"]]
+    page = to_html(load((document, rows | {"gap_groups": known})))
+    assert page.count("stream 20") == 1
+    assert "Stream wait" in page
+
+
 def test_long_tables_are_cut_and_say_so(load: Load, parts: Callable[..., Parts]) -> None:
     trace = load(parts(kernels=450)).traces[0]
     view = tables.kernels(trace)

@@ -120,6 +120,27 @@ class TraceBuilder:
     def module(self, start: int, duration: int, name: str = "Linear_0", *, thread: int | str = THREAD) -> dict[str, Any]:
         return self._host("python_function", start, duration, f"nn.Module: {name}", thread)
 
+    def wait(
+        self,
+        start: int,
+        duration: int,
+        kind: str = "Stream Wait Event",
+        *,
+        stream: int = STREAM,
+        on: int | None = None,
+        device: int = 0,
+        correlation: int | None = None,
+    ) -> dict[str, Any]:
+        """Add a `cuda_sync` event: the stream waits for an event of the stream `on`, or the host waits. Return its entry."""
+        args = {"cuda_sync_kind": kind, "stream": stream, "device": device, "wait_on_stream": -1 if on is None else on}
+        if correlation is not None:
+            args["correlation"] = correlation
+        return self.event(start, duration, cat="cuda_sync", name=kind, pid=device, tid=stream, args=args)
+
+    def overhead(self, start: int, duration: int, name: str = "Activity Buffer Request") -> dict[str, Any]:
+        """Add an `overhead` event, as CUPTI records it. Return its entry."""
+        return self.event(start, duration, cat="overhead", name=name, pid=-1, tid=0)
+
     def launch(
         self,
         *,

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,7 +16,9 @@ from operator_calls import recorded, t
 from properties import examples
 from synthetic import EVENT_ARGS, EVENT_FIELDS, TraceBuilder, load_bytes
 
+from tracekit.analyze.trace.events import CollectiveArgs, parse_typed
 from tracekit.analyze.trace.loader import load
+from tracekit.analyze.trace.repair import parse_tolerant
 from tracekit.analyze.trace.trace import Category, Signature, Trace
 from tracekit.errors import TraceError
 
@@ -594,3 +597,16 @@ def test_inputs_of_any_kind_are_kept_as_they_are(value):
     ((_, written),) = called(builder)
     assert written is not None
     assert written[1] == b'["float"]'
+
+
+def test_both_parses_read_the_same_of_a_well_typed_event():
+    """A field that only one of them knows would be lost in a file with one odd entry."""
+    arguments = {field.encode_name: 1 for field in msgspec.structs.fields(CollectiveArgs)}
+    arguments |= {"grid": [1, 2, 3], "block": [4, 5, 6]}
+    event = {"ph": "X", "cat": "kernel", "name": "k", "pid": 1, "tid": "two", "ts": 3, "dur": 4, "args": arguments}
+    data = json.dumps({"distributedInfo": {"rank": 0}, "traceEvents": [event]}).encode()
+
+    (typed,), (tolerant,) = parse_typed(data, float).events, parse_tolerant(data, Path("x.json")).events
+    for field in msgspec.structs.fields(CollectiveArgs):
+        one, other = getattr(typed.args, field.name), getattr(tolerant.args, field.name)
+        assert bytes(one) == bytes(other) if isinstance(one, msgspec.Raw) else one == other, field.name
