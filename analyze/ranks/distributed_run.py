@@ -10,9 +10,7 @@ This needs no common clock. Clocks are taken as recorded and never shifted; how 
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,14 +23,10 @@ from ..trace.arrays import Bools, Int64s, objects
 from ..trace.group import Groups, group
 from ..trace.trace import Trace
 from .communication import POINT_TO_POINT, Communication, bandwidth
-
-IN_NAME = re.compile(r"(?i)(?<![a-z0-9])rank[_.-]?(\d{1,6})(?![0-9])")
-"""The rank in a file's name: `rank3`, `rank_3`, `trace-rank-03`."""
+from .worlds import Member, backend, common_place, world_size, worlds
 
 CLOCKS_AGREE_NS = 100_000
 """If clocks are further apart than this, they do not say which rank came first."""
-
-_Given = tuple[Trace, Communication | None, int]
 
 SEQUENCE = "sequence numbers of each process group"
 ORDER = "order within each process group and kind"
@@ -42,17 +36,6 @@ RANK_FIGURES = (
     *("span_ns", "busy_ns", "idle_ns", "compute_ns", "communication_ns", "overlap_ns", "exposed_ns", "copies_ns"),
     "kernel_time_ns",
 )
-
-
-@dataclass(frozen=True)
-class Member:
-    """One rank of a run: its trace and its communication."""
-
-    rank: int
-    trace: Trace
-    communication: Communication | None
-    place: int
-    """The place of the trace among all traces that were given."""
 
 
 @dataclass(frozen=True)
@@ -102,94 +85,27 @@ def find_runs(traces: Sequence[Trace], communications: Sequence[Communication | 
     """The runs to which these traces belong. A trace that is no rank of a run belongs to none.
 
     Runs of merged files come first, then runs by recorded ranks, then runs by file names. Among each, runs are in the order of
-    their first trace. Several runs of the same ranks are in the order of time.
+    their first trace. Runs that would have the same name get their place (`dp1`), or a number, behind it.
     """
     given = [(trace, found, place) for place, (trace, found) in enumerate(zip(traces, communications, strict=True))]
-    alone = [one for one in given if not one[0].metadata.get("merged_ranks")]
-    return tuple(_run(*one) for one in (*_merged(given), *_recorded(alone), *_by_names(alone)))
+    found = list(worlds(given))
+    names = _names([members for members, _ in found])
+    return tuple(_run(name, *one) for name, one in zip(names, found, strict=True))
 
 
-def _merged(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
-    """The runs whose ranks somebody merged into one file."""
-    together: dict[str, list[Member]] = defaultdict(list)
-    for trace, found, place in given:
-        if trace.rank is not None and trace.metadata.get("merged_ranks"):
-            together[trace.path].append(Member(trace.rank, trace, found, place))
-    for members in together.values():
-        yield sorted(members, key=lambda member: member.rank), "labels of processes"
+def _names(runs: Sequence[Sequence[Member]]) -> list[str]:
+    """A name for each run: its folder's, and what tells it from other runs of the folder."""
+    names = [_folder(members) for members in runs]
+    places = [common_place(members) for members in runs]
+    told = [f"{name} {place}".strip() if names.count(name) > 1 else name for name, place in zip(names, places, strict=True)]
+    return [f"{name} ({told[: at + 1].count(name)})" if told.count(name) > 1 else name for at, name in enumerate(told)]
 
 
-def _recorded(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
-    """The runs by the ranks that traces record, each with its source.
-
-    The ranks of a run lie in one folder and have one backend and one world size. Several windows of one rank are several runs.
-    """
-    found = [
-        Member(trace.rank, trace, talks, place)
-        for trace, talks, place in given
-        if trace.rank is not None and (world_size(trace) or 1) > 1
-    ]
-    ranks_of: dict[str, set[int]] = defaultdict(set)
-    for member in found:
-        ranks_of[os.path.dirname(member.trace.path)].add(member.rank)
-    together: dict[tuple[str, int | None, str | None], list[Member]] = defaultdict(list)
-    for member in found:
-        folder = os.path.dirname(member.trace.path)
-        # The traces of a run may also lie in one folder for each rank, side by side.
-        home = folder if len(ranks_of[folder]) > 1 else os.path.dirname(os.path.abspath(folder))
-        together[home, world_size(member.trace), backend(member.trace)].append(member)
-    for members in together.values():
-        for run in _windows(members):
-            yield run, "distributedInfo"
+def _folder(members: Sequence[Member]) -> str:
+    return os.path.basename(os.path.commonpath([os.path.dirname(os.path.abspath(one.trace.path)) for one in members]))
 
 
-def _by_names(given: Sequence[_Given]) -> Iterator[tuple[list[Member], str]]:
-    """The runs of traces that record no rank, by file names that differ only in the rank."""
-    together: dict[tuple[str, str], list[Member]] = defaultdict(list)
-    for trace, found, place in given:
-        match = IN_NAME.search(trace.name)
-        if match and trace.rank is None:
-            rest = trace.name[: match.start(1)] + "#" + trace.name[match.end(1) :]
-            together[os.path.dirname(trace.path), rest].append(Member(int(match.group(1)), trace, found, place))
-    for members in together.values():
-        if len({member.rank for member in members}) > 1:
-            for run in _windows(members):
-                yield run, "file names"
-
-
-def _windows(members: Sequence[Member]) -> list[list[Member]]:
-    """The members as runs in which each rank appears once.
-
-    If a rank has several traces, the traces of different ranks that were recorded at the same time are one run.
-    """
-    if max(Counter(member.rank for member in members).values()) == 1:
-        return [sorted(members, key=lambda member: member.rank)]
-    by_start = sorted(members, key=lambda member: member.trace.origin_ns)
-    runs: list[dict[int, Member]] = []
-    until = None
-    for member in by_start:
-        begins, ends = member.trace.origin_ns, member.trace.origin_ns + int(member.trace.end_ns.max())
-        if until is None or begins >= until or member.rank in runs[-1]:
-            runs.append({})
-            until = ends
-        runs[-1][member.rank] = member
-        until = max(until or ends, ends)
-    return [[run[rank] for rank in sorted(run)] for run in runs]
-
-
-def world_size(trace: Trace) -> int | None:
-    """The number of ranks of the run, as recorded, or None."""
-    value = trace.metadata.get("distributed", {}).get("world_size")
-    return value if type(value) is int else None
-
-
-def backend(trace: Trace) -> str | None:
-    """The backend through which the ranks communicate, as recorded, or None."""
-    value = trace.metadata.get("distributed", {}).get("backend")
-    return value if isinstance(value, str) else None
-
-
-def _run(members: Sequence[Member], grouped_by: str) -> DistributedRun:
+def _run(name: str, members: Sequence[Member], grouped_by: str) -> DistributedRun:
     kernels = _kernels(members)
     matched_by, key, notes = _keys(members, kernels)
     instances = _instances(kernels, key)
@@ -215,7 +131,7 @@ def _run(members: Sequence[Member], grouped_by: str) -> DistributedRun:
     if world is not None and len(members) < world:
         notes = (*notes, f"{len(members)} of {world} ranks are here: the others may have come later")
     return DistributedRun(
-        name=os.path.basename(os.path.commonpath([os.path.dirname(os.path.abspath(one.trace.path)) for one in members])),
+        name=name,
         grouped_by=grouped_by,
         world_size=world,
         backend=backend(members[0].trace),
