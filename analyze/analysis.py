@@ -32,6 +32,7 @@ from .structure import graphs as graphing
 from .structure import layers as layering
 from .structure import phases as phasing
 from .structure.completeness import is_complete, warnings
+from .structure.graph_nodes import graph_nodes
 from .structure.selection import Selection
 from .structure.steps import Steps, find_steps
 from .trace.trace import Trace, TraceWarning
@@ -339,6 +340,7 @@ _TABLES: Mapping[str, Callable[[Analysis], Table | None]] = {
     "layers": lambda one: one.layers,
     "graphs": lambda one: one.graphs,
     "graph_launches": lambda one: one.graph_launches,
+    "graph_nodes": lambda one: graph_nodes(one.trace, one.graph_launches),
     "compiled_regions": lambda one: one.compiled_regions,
     "generated_kernels": lambda one: one.generated_kernels,
     "roofline_kernels": lambda one: one.roofline.kernels if one.roofline else None,

@@ -275,6 +275,7 @@ def _tables(trace: TraceBundle, parts: Budget | None) -> list[tables.TableView]:
         tables.gaps(trace),
         tables.launches(trace),
         tables.graphs(trace),
+        tables.graph_nodes(trace),
         tables.compiled_regions(trace),
         tables.generated_kernels(trace),
         *host,

@@ -29,6 +29,7 @@ LIMITS = {
     "streams": 64,
     "launches": 20,
     "graphs": 20,
+    "graph_nodes": 60,
     "compiled_regions": 20,
     "generated_kernels": 40,
 }
@@ -234,6 +235,21 @@ def graphs(trace: TraceBundle) -> TableView:
     return _table(
         trace, "graphs", "CUDA graphs", specs, "Launches that replay the same kernels count as launches of one graph."
     )
+
+
+def graph_nodes(trace: TraceBundle) -> TableView:
+    """Which nodes of the graphs take the time, and does one take longer in some replays?"""
+    specs = (
+        _name("Node", "name", "the kernel or copy"),
+        _count("Graph", "graph"),
+        _count("Number", "node", "within the graph, by first start"),
+        _count("Replays", "count"),
+        _ns("Time", "time_ns", "of all replays"),
+        _ns("Shortest", "min_ns"),
+        _ns("Median", "median_ns"),
+        _ns("Longest", "max_ns"),
+    )
+    return _table(trace, "graph_nodes", "Nodes of CUDA graphs", specs)
 
 
 def compiled_regions(trace: TraceBundle) -> TableView:

@@ -315,6 +315,20 @@ TABLES: Mapping[str, TableSchema] = {
             _int("graph_id", "the profiler's number of the graph; null where not recorded", nullable=True),
         ),
     ),
+    "graph_nodes": TableSchema(
+        "a node of a CUDA graph over all its replays, by time",
+        (
+            _int("graph", "the graph's number"),
+            _int("node", "its number within the graph, by first start"),
+            _int("graph_node_id", "the profiler's number of the node; null where not recorded", nullable=True),
+            _text("name", "the kernel's or copy's name as recorded"),
+            _sum(_int("count", "how often it was replayed")),
+            _sum(_ns("time_ns", "all its replays")),
+            _ns("min_ns", "the shortest replay"),
+            _ns("median_ns", "the (lower) median replay"),
+            _ns("max_ns", "the longest replay"),
+        ),
+    ),
     "compiled_regions": TableSchema(
         "a compiled graph by the region that calls it, by time",
         (

@@ -63,9 +63,12 @@ def _belong_together(trace: Trace, calls: Int64s, kind: Bools) -> bool:
 
 
 def _without_event(trace: Trace, calls: Int64s) -> Int64s:
-    """Those of these calls that have a correlation which no GPU event carries; one call for each correlation."""
+    """Those of these calls that have a correlation which no GPU event carries; one call for each correlation.
+
+    An event that was left out is not lost: another warning tells it.
+    """
     correlation = trace.events["correlation"][calls]
-    carried = trace.events["correlation"][trace.gpu["event"]]
+    carried = np.concatenate((trace.events["correlation"][trace.gpu["event"]], trace.left_out))
     alone = np.flatnonzero((correlation != NO_CORRELATION) & ~np.isin(correlation, carried))
     first = np.unique(correlation[alone], return_index=True)[1]
     return calls[alone[np.sort(first)]]

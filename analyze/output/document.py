@@ -67,6 +67,7 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "layer_sources": asdict(analysis.layer_sources),
         "without_operator": asdict(analysis.without_operator) if analysis.without_operator else None,
         "graphs": analysis.table("graphs").records(),
+        "graph_nodes": analysis.table("graph_nodes").records(),
         "compiled_regions": analysis.table("compiled_regions").records(),
         "generated_kernels": analysis.table("generated_kernels").records(),
         "roofline": _roofline(analysis.roofline) if analysis.roofline else None,

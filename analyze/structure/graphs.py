@@ -29,7 +29,7 @@ def graph_launches(trace: Trace) -> Table:
     the start of the first GPU event), `call_ns` (the duration of the call), `first` (the name of its first GPU event) and
     `graph_id` (the profiler's number of the graph, or None).
     """
-    mine, first = _replayed(trace)
+    mine, first = replayed(trace)
     event, call = trace.gpu["event"][mine], trace.call_of_gpu[mine][first]
     graph_id = _graph_ids(trace, mine, first)
     start, end = trace.start_ns[event], trace.end_ns[event]
@@ -58,14 +58,14 @@ def graph_launches(trace: Trace) -> Table:
 
 def part_of(trace: Trace, launch: int, other: int) -> bool:
     """Whether one graph launch (row of `graph_launches`) ran a part of what another one ran, by names, and less."""
-    mine, first = _replayed(trace)
+    mine, first = replayed(trace)
     runs = np.split(trace.events["name"][trace.gpu["event"][mine]], first[1:])
     one, whole = Counter(runs[launch].tolist()), Counter(runs[other].tolist())
     return one < whole
 
 
 @once
-def _replayed(trace: Trace) -> tuple[Int64s, Int64s]:
+def replayed(trace: Trace) -> tuple[Int64s, Int64s]:
     """Rows of `trace.gpu` that graph launches replayed, launch by launch and by start, and where each launch begins in them."""
     mine = np.flatnonzero(graph_kernels(trace))
     start = trace.start_ns[trace.gpu["event"][mine]]

@@ -67,7 +67,8 @@ def plausible(trace: Trace) -> Trace:
         return replace(trace, warnings=warnings) if len(warnings) > len(trace.warnings) else trace
     keep = np.ones(len(trace), dtype=np.bool_)
     keep[trace.gpu["event"][gone]] = False
-    return subset(trace, keep, ~gone, warnings)
+    left_out = trace.events["correlation"][trace.gpu["event"][gone]]
+    return replace(subset(trace, keep, ~gone, warnings), left_out=left_out)
 
 
 def _lead(trace: Trace) -> Int64s:

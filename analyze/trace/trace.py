@@ -158,6 +158,8 @@ class Trace:
     `waits` has a row for each wait that the device's profiler saw (`cuda_sync`): `event` (row of `events`), `device`, `stream`
     (the one that waits or is waited for) and `on_stream` (the one whose event is waited for); -1 where not recorded.
 
+    `left_out` holds the correlations of GPU events that are not in the trace because their times cannot be.
+
     `origin_ns` is the moment at which `start_ns` is 0, on the clock of the recording. It counts from 1970, unless the recorded
     times were relative.
     """
@@ -174,6 +176,7 @@ class Trace:
     signatures: tuple[Signature, ...] = ()
     collectives: Table = field(default_factory=lambda: Table({column: np.empty(0, dtype=object) for column in COLLECTIVE}))
     waits: Table = field(default_factory=lambda: Table({column: np.empty(0, dtype=np.int64) for column in WAIT}))
+    left_out: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     origin_ns: int = 0
     device_names: Mapping[int, str] = field(default_factory=dict)
     warnings: tuple[TraceWarning, ...] = ()
