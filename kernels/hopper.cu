@@ -797,6 +797,22 @@ __device__ __forceinline__ void prepare(Shared& shared, const Step& step, const 
   expect(&shared.units.mailbox, sizeof(shared.units.values));
 }
 
+// Which weights of a layer the threads that compute have read, for the warp that orders others in their place. They have met since.
+// The mailbox tells when, in a wait that has an end; the barrier, which all have reached by then, orders their reads before the
+// copies, and compute-sanitizer knows it.
+enum Read { kAttention = 3, kFc1, kFc2 };  // numbers of barriers
+
+template <int kWhat>
+__device__ __forceinline__ void tell_read(unsigned long long* mailbox) {
+  asm volatile("bar.arrive %0, %1;" ::"n"(kWhat), "n"(kThreads + 32) : "memory");
+  arrive(mailbox);
+}
+
+__device__ __forceinline__ void await_read(Read what, unsigned long long* mailbox, int turn, Patience& patience) {
+  receive(mailbox, turn, patience);
+  barrier(what, kThreads + 32);
+}
+
 // What the last warp does: it orders the next layer's weights, or behind the last one the first rows of the LM head, as soon as
 // this layer's are in registers; tells mailboxes what to expect next, half a layer or more before it comes; and clears shares.
 // It waits for all that the warps that compute wait for, and for these to go on: so no wait of theirs outlasts its patience.
@@ -813,7 +829,7 @@ __device__ __forceinline__ void keep(Shared& shared, const Step& step, const Pla
     receive(&shared.attention_norm.mailbox, l, patience);  // the layer before is over everywhere
     if (first) expect_hidden(shared.attention_norm);
     if (l > 0) clear(step.attention_shares + (l - 1) * kShares, blockIdx.x, gridDim.x);
-    receive(&shared.attention_read, l, patience);
+    await_read(kAttention, &shared.attention_read, l, patience);
     receive(&shared.attention_mail, l, patience);
     receive(&shared.box.qkv_mail, l, patience);
     if (!place.alone()) receive(&shared.box.parts_mail, l, patience);
@@ -827,7 +843,7 @@ __device__ __forceinline__ void keep(Shared& shared, const Step& step, const Pla
     receive(&shared.mlp_norm.mailbox, l, patience);  // the first half is over everywhere
     if (first) expect_hidden(shared.mlp_norm);
     if (l > 0) clear(step.mlp_shares + (l - 1) * kShares, blockIdx.x, gridDim.x);
-    receive(&shared.fc1_read, l, patience);
+    await_read(kFc1, &shared.fc1_read, l, patience);
     receive(&shared.fc1_mail, l, patience);
     if (first) {
       if (more)
@@ -835,7 +851,7 @@ __device__ __forceinline__ void keep(Shared& shared, const Step& step, const Pla
       else
         fetch_early_rows(&shared.mlp, 1, step, &shared.fc1_mail);
     }
-    receive(&shared.fc2_read, l, patience);
+    await_read(kFc2, &shared.fc2_read, l, patience);
     receive(&shared.fc2_mail, l, patience);
     receive(&shared.units.mailbox, l, patience);
     if (first) {
@@ -893,7 +909,7 @@ __device__ __forceinline__ void attention_half(Shared& shared, const Place& plac
     attend_newest(box.qkv, box.of_warps);
   }
   meet();
-  arrive(&shared.attention_read);
+  tell_read<kAttention>(&shared.attention_read);
   if (!place.alone()) {
     send_part(box, place.rank);
     receive(&box.parts_mail, turn);
@@ -924,7 +940,7 @@ __device__ __forceinline__ void mlp_half(Shared& shared, const Place& place, int
   const float bias = own_bias(weights.column_bias, place);
   receive(&shared.mlp_norm.mailbox, turn);
   const float result = gelu(rows.apply(shared.mlp_norm, shared.scratch));
-  arrive(&shared.fc1_read);
+  tell_read<kFc1>(&shared.fc1_read);
   const float next = __shfl_down_sync(FULL_WARP, result, 16);
   if (lane_id() < kCluster)
     send_word(shared.units.values + place.rank * kUnitRows + warp() * 2, &shared.units.mailbox, lane_id(), pack(result, next));
@@ -946,7 +962,7 @@ __device__ __forceinline__ void mlp_half(Shared& shared, const Place& place, int
                   shared.scratch);
   }
   publish_columns(rest, shared.scratch, place, share);
-  arrive(&shared.fc2_read);
+  tell_read<kFc2>(&shared.fc2_read);
 }
 
 // ---- the LM head, and the most likely token

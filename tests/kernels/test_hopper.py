@@ -328,7 +328,7 @@ STUCK = {
         "  expect(mailbox, sizeof(own) + 16);\n  fetch_into(&own, layer",
     ),
     "what the cluster sends": ("&shared.units.mailbox, lane_id(), pack(", "&shared.units.mailbox, min(lane_id(), 6), pack("),
-    "a warp at a barrier": ("  arrive(&shared.fc1_read);\n", "  if (warp() != 2) arrive(&shared.fc1_read);\n"),
+    "a warp's word that it read its weights": ("  tell_read<kFc1>(", "  if (warp() != 2) tell_read<kFc1>("),
     "a block's best token": ("if (threadIdx.x == 0) publish_best", "if (threadIdx.x == 0 && blockIdx.x != 3) publish_best"),
 }
 
