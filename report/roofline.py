@@ -158,11 +158,14 @@ def projection_view(trace: TraceBundle) -> ProjectionView | None:
     if not isinstance(found, dict) or not isinstance(found.get("inputs"), dict):
         return None
     inputs = found["inputs"]
-    headline = (
-        f"Projected onto {inputs.get('device')}, not measured: {percent(found.get('known_share'))} of the kernel time, "
-        f"{duration(found.get('known_ns'))} here, takes at least {duration(found.get('projected_ns'))} there. Every kernel is "
-        "given the longer of its bytes over the bandwidth and its FLOPs over the peak, so real kernels are slower."
+    told = (
+        f"{percent(found.get('known_share'))} of the kernel time, {duration(found.get('known_ns'))} here, takes at least "
+        f"{duration(found.get('projected_ns'))} there. Every kernel is given the longer of its bytes over the bandwidth and "
+        "its FLOPs over the peak, so real kernels are slower."
+        if found.get("known_ns")
+        else "nothing can be told. No kernel's work is known, as no shapes are recorded or graphs hide the operators."
     )
+    headline = f"Projected onto {inputs.get('device')}, not measured: {told}"
     return ProjectionView(headline, _inputs(inputs), _decode(found.get("decode")), _steps(trace), _projected(trace))
 
 

@@ -16,7 +16,7 @@ from ..activity.gpu import GpuSummary
 from ..activity.idle import IdleCauses, gaps
 from ..activity.launches import Launches, launching_calls
 from ..activity.lost import lost_within
-from ..activity.replay import Replay, replay
+from ..activity.replay import Replays, replay
 from ..structure.steps import Steps
 from ..trace.arrays import Bools, Floats, Int64s
 from ..trace.trace import Category, Trace, TraceWarning
@@ -205,7 +205,7 @@ class Facts:
     # --- What would change ------------------------------------------------------------------------------------
 
     @cached_property
-    def _replay(self) -> Replay:
+    def _replay(self) -> Replays:
         return replay(self.trace)
 
     def shorter(self, saving: Int64s) -> int:

@@ -29,6 +29,7 @@ from .terminal_text import name_cell as _name
 from .terminal_text import printable as _printable
 
 ROWS = 10
+NO_WORK_KNOWN = "nothing can be told: no kernel's work is known, as no shapes are recorded or graphs hide the operators"
 GAP_HEADS = ("next kernel", "operator", "idle", "gaps", "mostly")
 ROOFLINE_ROWS = 6
 RANK_ROWS = 16
@@ -342,11 +343,14 @@ def _called(operator: str, recorded: str | None, width: int) -> Text:
 def _projection(projection: Projection, width: int) -> Iterable[RenderableType]:
     """What the roofline model predicts for another device. The word `projected` stands with every figure."""
     inputs = projection.inputs
+    told = (
+        f"{percent(projection.known_share)} of kernel time, {duration(projection.known_ns)} here, takes at least "
+        f"{duration(projection.projected_ns)} there"
+    )
     yield Text.assemble(
         ("Projected", "bold"),
         f" onto {_printable(inputs.device)} at {quantity(inputs.memory_gb_s, 'GB/s')}: "
-        f"{percent(projection.known_share)} of kernel time, {duration(projection.known_ns)} here, "
-        f"takes at least {duration(projection.projected_ns)} there",
+        f"{told if projection.known_ns else NO_WORK_KNOWN}",
     )
     wide = width >= WIDE
     table = _table("Projected, a call", "step", "kernels here", *(("kernels", "gaps", "host") if wide else ()), "step there")
@@ -359,7 +363,8 @@ def _projection(projection: Projection, width: int) -> Iterable[RenderableType]:
             *(parts if wide else ()),
             f"{percent(row['known_share'])} known" if row["step_ns"] is None else duration(row["step_ns"]),
         )
-    yield table
+    if len(projection.steps):
+        yield table
     if projection.decode:
         yield _decode(projection.decode)
 

@@ -101,6 +101,15 @@ def test_without_flops_there_is_no_figure(load: Load, parts: Make) -> None:
     assert view.chart is None
 
 
+def test_a_projection_of_nothing_gives_no_figures(load: Load, parts: Make) -> None:
+    document, tables = parts()
+    document["projection"] |= {"known_ns": 0, "projected_ns": 0, "known_share": 0.0}
+    view = projection_view(load((document, tables)).traces[0])
+    assert view is not None
+    assert "nothing can be told" in view.headline
+    assert "at least" not in view.headline
+
+
 def test_a_projection_says_that_it_is_one_and_by_which_inputs(trace: TraceBundle) -> None:
     view = projection_view(trace)
     assert view is not None

@@ -101,3 +101,28 @@ def test_it_is_what_the_same_launches_of_shorter_kernels_take(items):
     summary = gpu(queue(*long).trace())
     assert summary is not None
     assert found <= summary.busy_ns
+
+
+def beside(other: int) -> TraceBuilder:
+    """Two kernels on device 0 that end at 210, and one on device 1 that begins with them and takes `other`."""
+    builder = queue((0, 10, 100), (0, 10, 100))
+    builder.kernel(10, other, device=1)
+    return builder
+
+
+def test_the_window_of_several_devices_ends_with_the_last_of_them():
+    """The span of `gpu` is a sum over the devices, so what the window loses counts for each."""
+    assert saved(beside(200), 30, 30, 0) == 0  # device 1 is not done any sooner
+    assert saved(beside(200), 30, 30, 50) == 2 * 50
+    assert saved(beside(200), 30, 30, 200) == 2 * 60
+    assert saved(beside(150), 30, 30, 0) == 2 * 50
+
+
+def test_kernels_of_another_device_take_nothing_off_a_kernels_own_time():
+    assert saved(beside(200), 100, 100, 200) == 2 * 190  # the second kernel's call returns at 20
+
+
+def test_every_device_alone_is_as_it_was():
+    builder = queue((0, 10, 100), (60, 10, 100))
+    assert len(replay(builder.trace()).devices) == 1
+    assert saved(builder, 50, 0) == 30

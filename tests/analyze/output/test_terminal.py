@@ -194,6 +194,16 @@ def test_a_projection_says_that_it_is_one():
     assert "479 µs" in text  # 12 · 9,587,712 bytes at 240 GB/s, of the whole trace
 
 
+def test_a_projection_of_nothing_gives_no_figures():
+    builder = TraceBuilder()
+    builder.kernel(0, 1_000, "volta_sgemm_64x64_nn")
+    text = shown(builder, target=T4)
+
+    assert "nothing can be told" in text
+    assert "at least" not in text
+    assert "Projected, a call" not in text
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_critical_path_in_short(width):
     pytest.importorskip("hta")
