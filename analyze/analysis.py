@@ -21,7 +21,7 @@ from .activity import launches as launching
 from .activity import operators as host_time
 from .activity import timeline as timelines
 from .activity.kernels_without_operator import WithoutOperator, without_operator
-from .activity.profiler import profiler_idle
+from .activity.profiler import profiler_idle, program_idle
 from .findings.advice import Findings, findings
 from .findings.facts import Facts
 from .findings.finding import CannotTell, Finding
@@ -276,7 +276,7 @@ class Analysis:
         return Facts(
             trace=self.trace,
             gpu=self.gpu,
-            idle=self.idle,
+            idle=program_idle(self.trace),
             launches=self.launches,
             steps=self.steps,
             gap_groups=self.gap_groups,

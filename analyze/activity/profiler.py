@@ -7,6 +7,7 @@ idle time in which the profiler was at work is what it cost at most.
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ..trace.arrays import Int64s
 from ..trace.intervals import Union, merge
 from ..trace.once import once
 from ..trace.trace import Category, Trace
-from .idle import IdleCauses, causes_within, gaps
+from .idle import IdleCauses, causes_within, gaps, idle
 
 OWN_WORK = re.compile(r"Activity Buffer Request|Buffer Flush|Instrumentation|Resource")
 """The profiler's own work, by the name of its `overhead` event. CUPTI records the loading of modules and full command buffers
@@ -27,6 +28,12 @@ in the same category, but these cost time without a profiler as well."""
 def profiler_idle(trace: Trace) -> IdleCauses:
     """The part of each cause of idle time in which the profiler was at work, in ns. Zero if nothing of it was recorded."""
     return IdleCauses(**{column: int(values.sum()) for column, values in _parts(trace)[1].items()})
+
+
+def program_idle(trace: Trace) -> IdleCauses:
+    """The idle time of each cause in which the profiler was not at work, in ns: what the program itself may change."""
+    found, part = idle(trace), profiler_idle(trace)
+    return IdleCauses(**{name: value - getattr(part, name) for name, value in asdict(found).items()})
 
 
 @once

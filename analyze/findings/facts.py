@@ -63,7 +63,10 @@ THRESHOLDS = Thresholds()
 
 @dataclass(frozen=True)
 class Facts:
-    """A trace and the results of the analyses, as the rules see them. Masks have one entry for each row of `work`."""
+    """A trace and the results of the analyses, as the rules see them. Masks have one entry for each row of `work`.
+
+    `idle` leaves out the time in which the profiler itself was at work: nothing that the program does would save it.
+    """
 
     trace: Trace
     gpu: GpuSummary | None

@@ -48,6 +48,16 @@ def test_where_a_graphs_own_gaps_are_no_shorter_nothing_is_promised():
     assert finding.saving_ns == 0
 
 
+def test_the_profilers_own_time_is_not_the_programs():
+    builder = decode(steps=3)
+    builder.overhead(5_000, 10_000, "Buffer Flush")  # in two gaps, beside one kernel
+    finding = told(launch_overhead, builder)
+    assert finding.affected_ns == 11 * 4_000 - 8_000
+
+    builder.overhead(0, 60_000)
+    assert asked(launch_overhead, builder) is None
+
+
 def test_kernels_that_follow_each_other_closely():
     assert asked(launch_overhead, decode(steps=1, late=200)) is None
 
