@@ -64,8 +64,8 @@ def kernel_work(trace: Trace) -> Table:
             "duration_ns": duration,
             "operator": operator,
             "owner": owner,
-            "flops": _apportioned(np.maximum(flops, 0)[work], duration, owner),
-            "bytes": _apportioned(moved[work], duration, owner),
+            "flops": _apportioned(np.maximum(flops, 0)[work], duration, owner, trace.start_ns[rows]),
+            "bytes": _apportioned(moved[work], duration, owner, trace.start_ns[rows]),
             "has_flops": mine & (flops[work] >= 0),
             "has_bytes": mine,
             "peak": _tf32(trace, rows, owner, peaks[work]),
@@ -137,13 +137,14 @@ def _tf32(trace: Trace, rows: Int64s, owner: Int64s, peak: Int64s) -> Int64s:
     return np.where(is_fp32 & rounds[owner], PEAKS.index("tf32"), peak)
 
 
-def _apportioned(total: Int64s, duration: Int64s, owner: Int64s) -> Int64s:
+def _apportioned(total: Int64s, duration: Int64s, owner: Int64s, start: Int64s) -> Int64s:
     """Each run's part of its owner's `total`, in proportion to its time; 0 for runs without an owner.
 
     The parts are integers and add up exactly to the total. A part is the difference of two cumulative shares, each rounded
-    down: the one up to and including its run, less the one before it.
+    down: the one up to and including its run, less the one before it. Runs of an owner are in the order of their start, so
+    that the order of the file's events does not matter.
     """
-    order = np.argsort(owner, kind="stable")
+    order = np.lexsort((start, owner))
     order = order[owner[order] >= 0]
     parts = np.zeros(len(total), dtype=np.int64)
     if not len(order):
