@@ -53,3 +53,10 @@ def test_every_warning_code_is_explained() -> None:
         "graph_launches_uneven",
     }
     assert all_codes() - explained == set()
+
+
+def test_every_warning_code_is_asked_for_by_a_test() -> None:
+    tests = "".join(
+        path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py") if path != Path(__file__)
+    )
+    assert {code for code in all_codes() if f'"{code}"' not in tests} == set()

@@ -297,6 +297,8 @@ def test_the_parts_follow_each_other_and_add_up(operators, launches, orphans, wa
     start, duration = found.segments["start_ns"], found.segments["duration_ns"]
     assert (duration > 0).all()
     assert np.array_equal(start[1:], (start + duration)[:-1])
+    told = {note.code: note.count for note in found.notes}
+    assert told.get("missed", 0) == int(fed.end_ns.max() - fed.start_ns.min()) - found.length_ns
     assert duration.sum() == found.length_ns == found.bounds["time_ns"].sum() == found.events["time_ns"].sum()
     assert found.length_ns <= fed.end_ns.max() - fed.start_ns.min()
     assert fed.event.min() >= 0

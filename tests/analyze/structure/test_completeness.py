@@ -117,6 +117,7 @@ def test_a_graph_launch_without_any_gpu_event_is_missing_work():
     builder.call(600, 5, "hipGraphLaunch", correlation=50)
     found = analysis(builder)
     assert not found.complete
+    assert [warning.code for warning in found.warnings] == ["graph_launches_without_kernels"]
     assert found.warnings[0].message.startswith("1 of 2 graph launches has no GPU event")
 
 
