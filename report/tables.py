@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracekit.names import shorten
-from tracekit.schema import CAUSES
+from tracekit.schema import CAUSES, WAITING
 from tracekit.wording import MISSING, is_number, number
 
 from .budget import Budget, figure
@@ -174,7 +174,7 @@ def gap_groups(trace: TraceBundle) -> TableView:
         _name("Launched by", "operator", optional=True),
         _text("Call", "call", "the runtime or driver call that launched it"),
         _cause(),
-        _text("Waits for", "waits_for", "what the host, or the GPU's stream, waited for, as far as recorded"),
+        _waits_for(),
         _Spec(Column("Share", "bar", "of all idle time"), lambda row: share_cell(_over(row["idle_ns"], idle))),
         _ns("Idle", "idle_ns", "sum of these gaps"),
         _count("Gaps", "count"),
@@ -191,7 +191,7 @@ def gaps(trace: TraceBundle) -> TableView:
         _ns("Gap", "duration_ns"),
         _ns("At", "start_ns", "from the trace's first event"),
         _cause(),
-        _text("Waits for", "waits_for", "what the host, or the GPU's stream, waited for, as far as recorded"),
+        _waits_for(),
         _name("After", "before", "the GPU event that ended last before it"),
         _name("Until", "after", "the GPU event that ends it"),
         _name("Launched by", "operator", optional=True),
@@ -382,6 +382,12 @@ def _cause_columns() -> tuple[_Spec, ...]:
     """The columns for the six causes of idle time. A cause is left out if no row has any of it."""
 
     return tuple(_part(cause(key).label.capitalize(), f"{key}_ns", cause(key).meaning) for key in CAUSES)
+
+
+def _waits_for() -> _Spec:
+    """What the host or the stream waited for. It is shown where waiting is the main cause: else it would explain nothing."""
+    column = Column("Waits for", "text", "what the host, or the GPU's stream, waited for, as far as recorded")
+    return _Spec(column, lambda row: _text_cell(row.get("waits_for") if row.get("cause") in WAITING else None), optional=True)
 
 
 def _wait_columns() -> tuple[_Spec, ...]:

@@ -21,6 +21,9 @@ PER_STEP = "_per_step"
 CAUSES = ("host_sync", "dispatch", "host_other", "launch_latency", "device_wait", "unattributed")
 """The causes of idle time of the GPU. A table with causes has a column in ns for each of them."""
 
+WAITING = ("host_sync", "device_wait")
+"""The causes in which somebody waits: the host for the device, or a stream for another one."""
+
 Type = Literal["text", "int", "real"]
 
 

@@ -34,7 +34,7 @@ LONGEST_DISPATCH_NS = 100_000
 LONG_AGO = np.iinfo(np.int64).min
 
 # What is waited for, as a number that NumPy can group: a kind, and below it the number of a stream.
-NOTHING, STREAM, EVENT_OF_STREAM, EVENT, DEVICE = -1, 0, 1 << 52, 2 << 52, 3 << 52
+NOTHING, STREAM, EVENT_OF_STREAM, EVENT, DEVICE, COPY = -1, 0, 1 << 52, 2 << 52, 3 << 52, 4 << 52
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def waits(trace: Trace) -> Waits:
         stream_wait_ns=np.where(depends, waiting, 0),
         copy_wait_ns=np.where(copied, waiting, 0),
         device_dispatch_ns=np.where(own, waiting, 0),
-        target=np.where(depends, STREAM + on_stream, host),
+        target=np.where(depends, STREAM + on_stream, np.where(copied, COPY, host)),
     )
 
 
@@ -87,6 +87,8 @@ def told(targets: Int64s) -> Objects:
 def _words(target: int) -> str | None:
     if target == NOTHING:
         return None
+    if target >= COPY:
+        return "a copy"
     if target >= DEVICE:
         return "the whole device"
     if target >= EVENT:

@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tracekit.names import shorten
+from tracekit.schema import WAITING
 from tracekit.table import Table
 from tracekit.vocabulary import CAUSES, FLAGS, PATH_SEGMENTS, ROOFS, WITHOUT_OPERATOR, label, limited_by, term
 from tracekit.wording import MISSING, counted, duration, number, percent, quantity, shapes, size, three_digits
@@ -408,17 +409,18 @@ def _critical_path(path: CriticalPath | NoCriticalPath, width: int) -> Iterable[
 def _gaps(analysis: Analysis, width: int) -> RichTable:
     groups = analysis.gap_groups
     rows = groups.head(ROWS).records()
-    waited = any(row["waits_for"] for row in rows)
+    waits_for = [row["waits_for"] if row["cause"] in WAITING else None for row in rows]
+    waited = any(waits_for)
     table = _table(_titled("Idle before", groups), *GAP_HEADS, *(["waits for"] if waited else []))
     room = (width - (58 if waited else 40)) // 2
-    for row in rows:
+    for row, target in zip(rows, waits_for, strict=True):
         table.add_row(
             _name(row["after"], room),
             _name(row["operator"] or row["call"] or MISSING, room),
             duration(row["idle_ns"]),
             number(row["count"]),
             label(row["cause"]),
-            *([row["waits_for"] or ""] if waited else []),
+            *([target or ""] if waited else []),
         )
     return table
 

@@ -227,7 +227,9 @@ def test_what_a_gap_waited_for_is_shown_where_it_is_known(load: Load, parts: Cal
     document, rows = parts()
     assert "Waits for" not in to_html(load((document, rows)))
     known = [row | {"waits_for": "stream 20", "stream_wait_ns": 5_000} for row in rows["gap_groups"]]
-    page = to_html(load((document, rows | {"gap_groups": known})))
+    assert "stream 20" not in to_html(load((document, rows | {"gap_groups": known})))  # dispatch is the main cause
+    waiting = [row | {"cause": "device_wait"} for row in known]
+    page = to_html(load((document, rows | {"gap_groups": waiting})))
     assert page.count("stream 20") == 1
     assert "Stream wait" in page
 

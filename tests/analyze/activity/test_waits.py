@@ -77,8 +77,8 @@ def in_order(first: str, gap: int) -> TraceBuilder:
     ("first", "gap", "expected"),
     [
         ("kernel", 7, (0, 0, 7, None)),
-        ("memcpy", 7, (0, 7, 0, None)),
-        ("memset", LONGEST_DISPATCH_NS, (0, LONGEST_DISPATCH_NS, 0, None)),
+        ("memcpy", 7, (0, 7, 0, "a copy")),
+        ("memset", LONGEST_DISPATCH_NS, (0, LONGEST_DISPATCH_NS, 0, "a copy")),
         ("kernel", LONGEST_DISPATCH_NS, (0, 0, LONGEST_DISPATCH_NS, None)),
         ("memset", LONGEST_DISPATCH_NS + 1, (0, 0, 0, None)),  # no device takes so long
         ("kernel", LONGEST_DISPATCH_NS + 1, (0, 0, 0, None)),
