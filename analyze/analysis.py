@@ -20,6 +20,7 @@ from .activity import kernels as kernel_tables
 from .activity import launches as launching
 from .activity import operators as host_time
 from .activity import timeline as timelines
+from .activity.idle_activity import idle_activity
 from .activity.kernels_without_operator import WithoutOperator, without_operator
 from .activity.profiler import profiler_idle, program_idle
 from .findings.advice import Findings, findings
@@ -336,6 +337,7 @@ _TABLES: Mapping[str, Callable[[Analysis], Table | None]] = {
     "streams": lambda one: gpu_time.streams(one.trace),
     "gaps": lambda one: gap_tables.longest_gaps(one.trace),
     "gap_groups": lambda one: one.gap_groups,
+    "idle_activity": lambda one: idle_activity(one.trace),
     "launches": lambda one: launching.launch_latencies(one.trace),
     "layers": lambda one: one.layers,
     "graphs": lambda one: one.graphs,

@@ -249,6 +249,18 @@ TABLES: Mapping[str, TableSchema] = {
             ),
         ),
     ),
+    "idle_activity": TableSchema(
+        "something in which the launching thread was while the GPU was idle, and a cause, by time (see [idle.md](idle.md))",
+        (
+            _text("path", "what it was in, from the outermost in, joined by `/`; a `/` within a name is written `\\/`"),
+            _text("name", "the last of them: the innermost"),
+            _text("kind", "`call`, `operator`, `annotation`, `python`, `profiler`, or `none` if it is no event"),
+            _text("cause", "the cause of the idle time"),
+            _sum(_ns("idle_ns", "idle time that belongs to it; the rows add up to all idle time")),
+            _sum(_int("gaps", "how many gaps it is part of")),
+            _ns("longest_ns", "its most time in one gap"),
+        ),
+    ),
     "launches": TableSchema(
         "a launching call's name, the most frequent first",
         (

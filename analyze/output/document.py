@@ -53,6 +53,7 @@ def entry(analysis: Analysis) -> dict[str, Any]:
         "families": analysis.table("families").records(),
         "idle": asdict(analysis.idle),
         "idle_profiler_ns": asdict(analysis.profiler_idle),
+        "idle_activity": analysis.table("idle_activity").records(),
         "launches": {
             "kernel_launches": launches.kernel_launches,
             "graph_launches": launches.graph_launches,

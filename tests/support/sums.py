@@ -20,7 +20,10 @@ def assert_adds_up(analysis: Analysis) -> None:
                     value >= 0 for value in values
                 ), (name, column)
     if gpu is None:
-        assert all(len(tables[name]) == 0 for name in ("kernels", "copies", "devices", "streams", "gaps", "gap_groups"))
+        assert all(
+            len(tables[name]) == 0
+            for name in ("kernels", "copies", "devices", "streams", "gaps", "gap_groups", "idle_activity")
+        )
         assert analysis.idle.total_ns == 0
         return
     devices, kernels, layers = tables["devices"], tables["kernels"], tables["layers"]
@@ -41,6 +44,7 @@ def assert_adds_up(analysis: Analysis) -> None:
     for name, whole in (("gaps", "duration_ns"), ("gap_groups", "idle_ns"), ("steps", "idle_ns")):
         parts = sum((tables[name][f"{cause}_ns"] for cause in CAUSES), start=0 * tables[name][whole])
         assert (parts == tables[name][whole]).all(), name
+    assert int(tables["idle_activity"]["idle_ns"].sum()) == gpu.idle_ns
     for finding in analysis.findings:
         assert 0 <= (finding.saving_ns or 0) <= min(finding.affected_ns or 0, gpu.span_ns), finding.code
 

@@ -30,8 +30,9 @@ KEYS = {
     "collectives": ("kind", "process_group", "group_size", "bytes"),
 }
 """What a row of a table is about; `name` where nothing else is said."""
-NOT_COMPARED = ("gaps", "graph_launches", "steps", "critical_path", "timeline", "critical_path_events", "devices")
-"""Tables of single things, and that of the devices, in whose sums the fill before the first step is too."""
+EDGES = ("devices", "idle_activity")
+"""Tables whose sums the edges of the window are part of: the fill before the first step, the host before its first launch."""
+NOT_COMPARED = ("gaps", "graph_launches", "steps", "critical_path", "timeline", "critical_path_events", *EDGES)
 SINGLE = ("gaps", "graph_launches", "steps", "critical_path", "timeline")
 """The tables whose rows are single things of one moment: twice the time gives more rows, not larger figures."""
 
