@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
@@ -9,7 +10,7 @@ from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.gaps import WINDOW_BEGINS, WINDOW_ENDS, gap_groups, longest_gaps
 from tracekit.analyze.activity.gpu import devices, gpu, streams
-from tracekit.analyze.activity.idle import idle
+from tracekit.analyze.activity.idle import gaps, idle
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.trace.trace import Trace
 from tracekit.taxonomy import Taxonomy
@@ -59,6 +60,38 @@ def test_the_edges_of_the_window_are_named():
     assert gaps == {(WINDOW_BEGINS, "second"): 400, ("first", WINDOW_ENDS): 500, ("second", "third"): 100}
     groups = {row["after"]: (row["operator"], row["idle_ns"]) for row in gap_groups(two().trace()).records()}
     assert groups == {"second": ("aten::mm", 400), WINDOW_ENDS: (None, 500), "third": ("aten::mm", 100)}
+
+
+def test_a_gap_at_the_edge_of_the_window_has_an_event_on_one_side_only():
+    found = gaps(two().trace())
+
+    assert found["start_ns"].tolist() == [0, 300, 550]
+    assert found["before"].tolist() == [-1, 0, 1]
+    assert found["after"].tolist() == [1, -1, 2]
+    assert (found["call"] >= 0).tolist() == [True, False, True]
+    assert found["call"][1] == -1
+
+
+def test_gaps_that_begin_together_are_in_the_order_of_their_devices():
+    builder = TraceBuilder()
+    builder.kernel(0, 1000, device=0)
+    for device in range(40, 0, -1):
+        builder.kernel(500 + device, 499 - device, device=device)
+    trace = builder.trace()
+    after = gaps(trace)["after"][:40]
+
+    assert trace.gpu["device"][after].tolist() == list(range(1, 41))
+
+
+@pytest.mark.parametrize(
+    ("used", "names"), [([3], ["Tesla T4"]), ([0], ["Tesla T4"]), ([0, 3], ["Tesla T4", None]), ([3, 4], [None, None])]
+)
+def test_a_device_that_is_not_listed_has_the_only_name_if_it_is_alone(used, names):
+    builder = TraceBuilder(deviceProperties=[{"id": 0, "name": "Tesla T4"}])
+    for device in used:
+        builder.kernel(0, 10, device=device)
+
+    assert devices(builder.trace())["name"].tolist() == names
 
 
 def renumbered(builder: TraceBuilder, numbers: list[int]) -> Trace:

@@ -103,6 +103,29 @@ def test_only_so_many_single_gaps_but_all_in_the_groups():
     assert gap_groups(trace)["count"].sum() == LONGEST + 49
 
 
+def test_of_equal_gaps_the_earlier_comes_first():
+    builder = TraceBuilder()
+    for place in range(60):
+        builder.kernel(place * 10 + place // 2, 5)  # gaps of 5 and of 6
+    found = longest_gaps(builder.trace())
+
+    assert found["duration_ns"].tolist() == [6] * 29 + [5] * 30
+    assert found["start_ns"].tolist() == sorted(found["start_ns"][:29]) + sorted(found["start_ns"][29:])
+
+
+def test_the_group_with_most_idle_time_comes_first():
+    builder = TraceBuilder()
+    builder.kernel(0, 10, "first")
+    for start, name in ((20, "little"), (130, "much"), (180, "some")):
+        builder.kernel(start, 10, name)
+
+    assert [(g["after"], g["idle_ns"]) for g in gap_groups(builder.trace()).records()] == [
+        ("much", 100),
+        ("some", 40),
+        ("little", 10),
+    ]
+
+
 kernels = st.tuples(st.integers(0, 300), st.integers(0, 20), st.sampled_from("abc"), st.integers(0, 300), st.booleans())
 
 

@@ -83,6 +83,30 @@ def test_kernels_of_no_length_at_one_moment():
     assert streams(builder.trace())["share"].tolist() == [0.0]
 
 
+def test_shares_are_of_the_gpus_span_whenever_it_begins():
+    builder = TraceBuilder()
+    builder.operator(0, 10)
+    builder.kernel(1000, 30, stream=1)
+    builder.kernel(1080, 20, stream=2)
+
+    assert streams(builder.trace())["share"].tolist() == [0.3, 0.2]
+
+
+def test_even_a_span_of_one_nanosecond_has_shares():
+    builder = TraceBuilder()
+    builder.kernel(5, 1)
+
+    assert streams(builder.trace())["share"].tolist() == [1.0]
+
+
+def test_the_copy_with_most_time_comes_first():
+    builder = TraceBuilder()
+    for start, duration, name in ((0, 10, "little"), (20, 30, "much"), (60, 20, "some")):
+        builder.memcpy(start, duration, name)
+
+    assert copies(builder.trace())["name"].tolist() == ["much", "some", "little"]
+
+
 def test_copies_by_time_with_their_bytes():
     builder = TraceBuilder()
     builder.memcpy(0, 10, "DtoH", bytes=100)

@@ -86,6 +86,14 @@ def test_a_launch_without_a_kernel_explains_nothing():
     assert causes(builder.trace()) == {"unattributed": 30}
 
 
+def test_launching_costs_the_dispatch_and_the_latency():
+    builder = warm()
+    builder.operator(100, 15)
+    builder.launch(call=(115, 5), kernel=(125, 10))
+
+    assert idle(builder.trace()).launch_overhead_ns == 15 + 10
+
+
 # --- Synchronisation ---------------------------------------------------------------------------------------------------
 
 

@@ -125,6 +125,23 @@ def test_kernels_of_no_length_have_no_share():
     assert by_name(builder)["kernel"]["share"] == 0
 
 
+def test_one_nanosecond_is_all_of_one_nanosecond():
+    builder = TraceBuilder()
+    builder.kernel(0, 1)
+    table = kernels(builder.trace(), TAXONOMY)
+
+    assert table["share"].tolist() == families(table)["share"].tolist() == [1.0]
+
+
+def test_kernels_that_take_equally_long_are_in_the_order_of_their_names():
+    for names in (["a", "b", "c"], ["b", "c", "a"]):
+        builder = TraceBuilder()
+        for place, name in enumerate(names):
+            builder.kernel(100 * place, 10, name)
+
+        assert kernels(builder.trace(), TAXONOMY)["name"].tolist() == ["c", "b", "a"]
+
+
 names = st.sampled_from(["sgemm", "dgemm", "elementwise_kernel", "mystery", "<script>alert(1)</script>"])
 
 

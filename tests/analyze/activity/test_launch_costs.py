@@ -45,6 +45,21 @@ def test_threads_launch_for_themselves_and_a_first_call_is_left_out() -> None:
     assert launch_costs(builder.trace()).launch_ns == 10
 
 
+def test_threads_count_alike_however_far_apart_each_launches() -> None:
+    builder = TraceBuilder()
+    for thread, apart in ((1, 10), (2, 30)):
+        for number in range(3):
+            builder.call(apart * number, 5, "cudaLaunchKernel", thread=thread, correlation=100 * thread + number)
+    assert launch_costs(builder.trace()).launch_ns == 20
+
+
+def test_the_least_gap_is_one_nanosecond() -> None:
+    builder = TraceBuilder()
+    for number in range(3):
+        builder.launch(call=(10 * number, 5), kernel=(100 + 51 * number, 50))
+    assert launch_costs(builder.trace()).gap_ns == 1
+
+
 def test_the_t4s_entry_is_what_its_trace_shows() -> None:
     measured = datasheets()[0].measured
     found = launch_costs(load(needed("traces/t4_gpt2_mlp.json")))

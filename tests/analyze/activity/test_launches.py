@@ -121,6 +121,17 @@ def test_latencies_are_told_apart_by_call_the_most_frequent_first():
     ]
 
 
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, (1, 1, 1, 1)), (100, (50, 90, 99, 100)), (101, (51, 91, 100, 101)), (200, (100, 180, 198, 200))]
+)
+def test_percentiles_are_by_nearest_rank(count, expected):
+    builder = TraceBuilder()
+    for number in range(count):
+        builder.launch(call=(1000 * number, 5), kernel=(1000 * number + 1 + number, 5))
+
+    assert launches(builder.trace()).latency == Latency(*expected)
+
+
 @given(st.lists(st.integers(-50, 10**6), min_size=1, max_size=250))
 @examples(50)
 def test_percentiles_are_latencies_that_occurred(latencies):

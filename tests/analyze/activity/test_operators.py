@@ -53,6 +53,30 @@ def test_recursion_is_counted_once_in_the_total():
     assert found == {"count": 3, "host_total_ns": 100, "host_self_ns": 20 + 40 + 10, "kernel_time_ns": 0, "kernels": 0}
 
 
+def test_an_operator_directly_inside_one_of_its_name_is_not_counted_again():
+    builder = TraceBuilder()
+    builder.operator(0, 100, "aten::to")
+    builder.operator(10, 50, "aten::to")
+
+    assert by_name(builder)["aten::to"]["host_total_ns"] == 100
+
+
+def test_what_lies_around_both_does_not_matter():
+    builder = TraceBuilder()
+    for start, duration, name in ((0, 100, "outer"), (10, 80, "aten::to"), (20, 50, "between"), (30, 10, "aten::to")):
+        builder.operator(start, duration, name)
+
+    assert by_name(builder)["aten::to"]["host_total_ns"] == 80
+
+
+def test_of_equal_self_times_the_larger_total_comes_first():
+    builder = TraceBuilder()
+    for start, duration, name in ((0, 10, "alone"), (20, 25, "around"), (25, 15, "inside"), (50, 20, "aside")):
+        builder.operator(start, duration, name)
+
+    assert list(by_name(builder)) == ["aside", "inside", "around", "alone"]
+
+
 def test_the_same_operator_on_two_threads():
     builder = TraceBuilder()
     builder.operator(0, 100, thread=1)

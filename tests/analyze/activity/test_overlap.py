@@ -41,6 +41,12 @@ def test_streams_and_devices_are_apart_and_copies_take_nothing():
     assert busy_ns(builder.trace()).tolist() == [0, 20, 20, 20]
 
 
+def test_times_are_whole_nanoseconds():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    assert busy_ns(builder.trace()).dtype == np.int64
+
+
 def test_without_kernels_there_is_nothing():
     builder = TraceBuilder()
     builder.operator(0, 5)

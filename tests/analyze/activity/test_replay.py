@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
@@ -66,6 +67,58 @@ def test_after_a_call_that_does_not_wait_it_does_not():
     builder.launch(call=(230, 10), kernel=(240, 100))
 
     assert saved(builder, 40, 30, 20) == 20
+
+
+def test_the_host_may_wait_for_the_very_first_kernel():
+    builder = queue((0, 10, 100))
+    builder.call(20, 90, "cudaDeviceSynchronize")
+    builder.launch(call=(130, 10), kernel=(140, 100))
+
+    assert replay(builder.trace()).waited.tolist() == [False, True]
+    assert saved(builder, 40, 0) == 40
+
+
+@pytest.mark.parametrize(("end", "waited"), [(109, False), (110, True), (115, True)])
+def test_the_host_waited_if_it_was_still_waiting_when_the_device_was_done(end, waited):
+    builder = queue((0, 10, 100))  # done at 110
+    builder.call(20, end - 20, "cudaDeviceSynchronize")
+    builder.launch(call=(130, 10), kernel=(140, 100))
+
+    assert saved(builder, 40, 0) == (40 if waited else 0)
+
+
+def test_a_wait_on_another_thread_is_not_the_launching_ones():
+    builder = queue((0, 10, 100))
+    builder.call(20, 90, "cudaDeviceSynchronize", thread=2)
+    builder.launch(call=(130, 10), kernel=(140, 100))
+    builder.kernel(300, 100)  # nobody knows who launched it
+    builder.call(390, 15, "cudaDeviceSynchronize", thread=2)
+    builder.kernel(450, 100)
+
+    assert replay(builder.trace()).waited.tolist() == [False] * 4
+
+
+def test_a_launch_is_no_quicker_because_the_device_is_idle_sooner():
+    """The kernel starts 30 after its call has returned, and would also do so if the device waited longer."""
+    builder = queue((0, 10, 100))
+    builder.launch(call=(150, 10), kernel=(190, 100))
+
+    assert saved(builder, 40, 0) == 0
+
+
+def test_no_kernel_starts_before_its_call_has_returned_not_even_by_a_nanosecond():
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(10, 90))
+    builder.launch(call=(50, 100), kernel=(100, 20))  # it starts while its call is still running
+
+    assert saved(builder, 40, 0) == 0
+
+
+def test_a_kernel_whose_launch_is_not_known_follows_the_one_before_it():
+    builder = queue((0, 10, 100))
+    builder.kernel(110, 20)
+
+    assert saved(builder, 40, 0) == 40
 
 
 def test_nodes_of_a_graph_wait_for_no_host():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.timeline import MAX_EVENTS, MIN_MARGIN_NS, WINDOWS, excerpts, timeline
@@ -48,6 +49,108 @@ def test_small_gaps_get_a_margin_to_see_their_surroundings():
     window = excerpts(builder.trace())[0]
 
     assert (window.start_ns, window.end_ns) == (10 - MIN_MARGIN_NS, 20 + MIN_MARGIN_NS)
+
+
+def test_of_equal_gaps_the_first_are_shown():
+    starts = [window.start_ns for window in excerpts(busy_with_gaps(*[1] * 40).trace())]
+
+    assert starts == [11 * MS * (place + 1) - 35 * MS // 100 for place in range(WINDOWS)]
+
+
+@pytest.mark.parametrize(("shorter", "longer"), [(10, 12), (12, 10)])
+@pytest.mark.parametrize(("apart", "windows"), [(2 * MIN_MARGIN_NS, 2), (2 * MIN_MARGIN_NS - 1, 1)])
+def test_windows_may_touch(shorter, longer, apart, windows):
+    builder = TraceBuilder()
+    builder.kernel(0, 100)
+    builder.kernel(100 + shorter, apart)
+    builder.kernel(100 + shorter + apart + longer, 100)
+
+    assert len(excerpts(builder.trace())) == windows
+
+
+def test_an_excerpt_knows_the_launching_thread_if_the_call_was_recorded():
+    builder = TraceBuilder()
+    builder.operator(0, 1, thread=9)
+    builder.kernel(0, 10)
+    builder.launch(call=(15, 2), kernel=(MS, MS), thread=5)
+    builder.kernel(2 * MS, 5 * MS)
+    builder.kernel(9 * MS, 10)
+    trace = builder.trace()
+
+    assert [trace.threads[window.thread][1] if window.thread >= 0 else None for window in excerpts(trace)] == [None, "5"]
+    assert excerpts(trace)[0].thread == -1
+
+
+def test_events_that_only_touch_the_window_are_outside():
+    builder = TraceBuilder()
+    builder.operator(0, 10, "just before")
+    builder.operator(5, 6, "begins before")
+    builder.kernel(MIN_MARGIN_NS, 10)
+    builder.kernel(MIN_MARGIN_NS + 30, 10)
+    end = 2 * MIN_MARGIN_NS + 30
+    builder.operator(end - 1, 10, "ends after")
+    builder.operator(end, 10, "just after")
+
+    assert [name for name in timeline(builder.trace(), {})["name"].tolist() if name != "kernel"] == [
+        "begins before",
+        "ends after",
+    ]
+
+
+def test_the_launching_thread_is_shown_even_if_another_is_busier():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    for start in (100, 200, 300):
+        builder.operator(start, 50, thread=4)
+    builder.launch(call=(400, 5), kernel=(1000, 10), thread=5)
+
+    assert "thread 5" in timeline(builder.trace(), {})["lane"].tolist()
+    assert "thread 4" not in timeline(builder.trace(), {})["lane"].tolist()
+
+
+def test_without_host_events_only_the_gpu_is_shown():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    builder.kernel(1000, 10)
+
+    assert timeline(builder.trace(), {})["lane"].tolist() == ["GPU 0 stream 7"] * 2
+
+
+def test_what_begins_together_is_nested_by_its_length():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    builder.operator(100, 20, "inner")
+    builder.operator(100, 50, "outer")
+    builder.operator(100, 30, "middle")
+    builder.kernel(1000, 10)
+    rows = timeline(builder.trace(), {}).records()
+
+    assert {row["name"]: row["depth"] for row in rows if row["lane_kind"] == "operator"} == {
+        "outer": 0,
+        "middle": 1,
+        "inner": 2,
+    }
+
+
+def test_what_begins_together_is_in_the_order_of_the_file():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    streams = [(place * 7) % 40 for place in range(40)]
+    for stream in streams:
+        builder.kernel(1000, 10, stream=stream)
+
+    assert timeline(builder.trace(), {})["lane"].tolist()[1:] == [f"GPU 0 stream {stream}" for stream in streams]
+
+
+def test_of_many_events_of_one_length_the_first_are_kept():
+    builder = TraceBuilder()
+    builder.kernel(0, 10)
+    builder.kernel(100_000, 10)
+    for number in range(MAX_EVENTS):
+        builder.operator(1000 + 10 * number, 5)
+    starts = timeline(builder.trace(), {})["start_ns"]
+
+    assert starts.tolist() == [0, *range(1000, 1000 + 10 * (MAX_EVENTS - 2), 10), 100_000]
 
 
 def test_lanes_of_the_gpu_and_of_the_launching_thread():

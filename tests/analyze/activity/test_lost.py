@@ -1,0 +1,210 @@
+"""Launching calls whose work is missing from the trace, and those that only look like it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic import TraceBuilder
+
+from tracekit.analyze.activity.lost import copy_calls, lost, lost_within
+
+KINDS = ("kernels", "graphs", "copies", "captured")
+
+
+def found(builder: TraceBuilder) -> dict[str, list[int] | int]:
+    """When the calls of each kind began, and how many are unlinked; only what is not empty."""
+    trace = builder.trace()
+    result = lost(trace)
+    starts = {kind: trace.start_ns[getattr(result, kind)].tolist() for kind in KINDS}
+    return {kind: value for kind, value in {**starts, "unlinked": result.unlinked}.items() if value}
+
+
+def whole() -> TraceBuilder:
+    """A launch, a graph and a copy, each with its GPU event."""
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(1000, 10))
+    builder.graph(call=(10, 5), kernels=[(1100, 10), (1120, 10)])
+    builder.call(20, 5, "cudaMemcpyAsync", correlation=90)
+    builder.memcpy(1200, 10, correlation=90)
+    return builder
+
+
+def test_nothing_is_missing_from_a_whole_trace():
+    assert found(whole()) == {}
+    assert lost(whole().trace()).calls.tolist() == []
+
+
+def test_without_gpu_events_every_launch_is_missing():
+    builder = TraceBuilder()
+    builder.call(0, 5, "cudaMemcpyAsync", correlation=3)
+    builder.call(10, 5, "cudaGraphLaunch", correlation=2)
+    builder.call(20, 5, correlation=1)
+    builder.call(30, 5, "cudaMalloc", correlation=4)
+
+    assert found(builder) == {"kernels": [20], "graphs": [10], "copies": [0]}
+    assert lost(builder.trace()).calls.tolist() == [2, 1, 0]
+
+
+def test_each_kind_of_call_beside_calls_that_have_their_event():
+    builder = whole()
+    builder.call(30, 5, correlation=101)
+    builder.call(40, 5, correlation=102)
+    builder.call(50, 5, "hipGraphLaunch", correlation=103)
+    builder.call(60, 5, "cudaMemsetAsync", correlation=104)
+
+    assert found(builder) == {"kernels": [30, 40], "graphs": [50], "copies": [60]}
+
+
+def test_a_runtime_call_and_the_driver_call_inside_are_one_launch():
+    builder = whole()
+    builder.call(52, 3, "cuLaunchKernel", correlation=100, driver=True)
+    builder.call(50, 9, correlation=100)
+
+    assert found(builder) == {"kernels": [52]}  # the first in the file
+
+
+def test_a_call_that_records_no_correlation_is_not_known_to_have_launched():
+    builder = whole()
+    builder.call(50, 5)
+    builder.call(60, 5, "cudaMemcpyAsync")
+    builder.call(70, 5, "cudaGraphLaunch")
+
+    assert found(builder) == {}
+
+
+# --- Capture -----------------------------------------------------------------------------------------------------------
+
+
+def capture(begin: int, end: int | None, thread: int = 1) -> TraceBuilder:
+    """A whole trace in which a thread captures from `begin` to `end`."""
+    builder = whole()
+    builder.call(begin, 5, "cudaStreamBeginCapture", thread=thread)
+    if end is not None:
+        builder.call(end - 5, 5, "cudaStreamEndCapture", thread=thread)
+    return builder
+
+
+@pytest.mark.parametrize(("start", "kind"), [(99, "kernels"), (100, "captured"), (199, "captured"), (200, "kernels")])
+def test_a_capture_lasts_from_the_start_of_its_begin_to_the_end_of_its_end(start, kind):
+    builder = capture(100, 200)
+    builder.call(start, 1, correlation=100)
+
+    assert found(builder) == {kind: [start]}
+
+
+def test_launches_and_copies_of_every_thread_are_captured_but_no_launch_of_a_graph():
+    builder = capture(100, 200)
+    builder.call(110, 1, correlation=100)
+    builder.call(120, 1, "cudaMemcpyAsync", correlation=101)
+    builder.call(130, 1, correlation=102, thread=2)  # a backward pass
+    builder.call(140, 1, "cudaGraphLaunch", correlation=103)
+
+    assert found(builder) == {"graphs": [140], "captured": [110, 130, 120]}
+
+
+def test_a_capture_ends_with_the_first_end_on_its_own_thread():
+    builder = capture(100, 300, thread=2)
+    builder.call(50, 5, "cudaStreamEndCapture", thread=2)  # of an earlier capture
+    builder.call(150, 5, "cudaStreamEndCapture", thread=1)
+    builder.call(400, 5, "cudaStreamEndCapture", thread=2)
+    builder.call(200, 1, correlation=100)
+    builder.call(350, 1, correlation=101)
+
+    assert found(builder) == {"kernels": [350], "captured": [200]}
+
+
+def test_captures_of_several_threads_count_together():
+    builder = capture(100, 200)
+    builder.call(300, 5, "cudaStreamBeginCapture", thread=2)
+    builder.call(395, 5, "cudaStreamEndCapture", thread=2)
+    for number, start in enumerate((150, 250, 350)):
+        builder.call(start, 1, correlation=100 + number)
+
+    assert found(builder) == {"kernels": [250], "captured": [150, 350]}
+
+
+def test_a_capture_without_an_end_lasts_to_the_end_of_the_trace():
+    builder = capture(1300, None)
+    builder.call(1400, 0, correlation=100)
+
+    assert found(builder) == {"captured": [1400]}
+
+
+# --- Lost links --------------------------------------------------------------------------------------------------------
+
+
+def test_as_many_events_without_a_call_mean_that_only_the_link_is_missing():
+    builder = whole()
+    for number in range(2):
+        builder.call(50 + number, 1, correlation=100 + number)
+        builder.kernel(2000 + 100 * number, 10, stream=number)
+    for number in range(3):
+        builder.call(60 + number, 1, "cudaMemcpyAsync", correlation=200 + number)
+        builder.memcpy(3000 + 100 * number, 10)
+
+    assert found(builder) == {"unlinked": 5}
+    assert lost(builder.trace()).calls.tolist() == []
+
+
+@pytest.mark.parametrize("kernels", [1, 3])
+def test_more_or_fewer_events_than_calls_may_be_others(kernels):
+    builder = whole()
+    builder.call(50, 1, correlation=100)
+    builder.call(51, 1, correlation=101)
+    for number in range(kernels):
+        builder.kernel(2000 + 100 * number, 10)
+
+    assert found(builder) == {"kernels": [50, 51]}
+
+
+def test_an_event_of_another_kind_is_not_the_calls():
+    builder = whole()
+    builder.call(50, 1, correlation=100)
+    builder.memcpy(2000, 10)
+    assert found(builder) == {"kernels": [50]}
+
+    builder = whole()
+    builder.call(50, 1, "cudaMemcpyAsync", correlation=100)
+    builder.kernel(2000, 10)
+    assert found(builder) == {"copies": [50]}
+
+
+@pytest.mark.parametrize(("second", "kind"), [(69, "kernels"), (70, "unlinked"), (500, "unlinked")])
+def test_no_event_begins_before_its_call(second, kind):
+    """In the order of time each event must follow its call, in whatever order the file names them."""
+    builder = whole()
+    builder.call(70, 1, correlation=101)
+    builder.call(50, 1, correlation=100)
+    builder.kernel(second, 10, stream=3)
+    builder.kernel(60, 5)
+
+    assert list(found(builder)) == [kind]
+
+
+def test_events_that_share_a_correlation_are_one_launch():
+    builder = whole()
+    builder.call(50, 1, correlation=100)
+    builder.kernel(2000, 10, correlation=777)
+    builder.kernel(2020, 10, correlation=777)
+
+    assert found(builder) == {"unlinked": 1}
+
+
+# --- Where, and how many -----------------------------------------------------------------------------------------------
+
+
+def test_which_spans_a_lost_call_begins_in():
+    builder = whole()
+    for start, name in ((300, "cudaLaunchKernel"), (100, "cudaMemcpyAsync"), (200, "cudaGraphLaunch")):
+        builder.call(start, 50, name, correlation=start)
+    spans = np.array([(0, 100), (0, 101), (100, 101), (101, 200), (150, 400), (300, 300), (301, 2000)])
+
+    assert lost_within(builder.trace(), spans[:, 0], spans[:, 1]).tolist() == [False, True, True, False, True, False, False]
+
+
+def test_how_many_calls_launch_a_copy_or_a_fill():
+    builder = whole()
+    builder.call(50, 1, "cudaMemsetAsync")
+    builder.call(60, 1, "cudaMemcpyNodeParams")
+
+    assert copy_calls(builder.trace()) == 2
