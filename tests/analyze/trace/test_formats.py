@@ -12,6 +12,7 @@ import zipfile
 import pytest
 from synthetic import TraceBuilder, load_bytes
 
+from tracekit.analyze.trace.formats import EXPORT_HINT, EXPORT_JSON
 from tracekit.errors import TraceError
 
 
@@ -95,6 +96,34 @@ def test_formats_are_named(data, words):
     assert all(word in line for word in words), line
 
 
+ARCHIVE = "copy the file again, whole, and unpack it"
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "mend"),
+    [
+        (zipped(a_json=trace()), "a ZIP archive", "unpack it and analyse what is inside: a.json"),
+        (zipped(readme=b"x"), "a ZIP archive", "unpack it; no file in it ends in .json or .json.gz"),
+        (zipped(a_json=trace())[:60], "a damaged ZIP archive", ARCHIVE),
+        (zipped(model__data_pkl=b"x"), "a ZIP archive of torch.save (.pt)", EXPORT_HINT),
+        (tarred(), "a tar archive", "unpack it and analyse what is inside: run/a.pt.trace.json"),
+        (tarred()[:400], "a damaged tar archive", ARCHIVE),
+        (pickle.dumps({"a": 1}), "a pickle, as torch.save or a memory snapshot writes it", EXPORT_HINT),
+        (PERFETTO, "a Perfetto trace in protobuf", EXPORT_JSON),
+        (XPLANE, "an XPlane protobuf of JAX or TensorFlow", EXPORT_JSON),
+        (packet(b"\x08\x01\x12\x09/host:CPU"), "an XPlane protobuf of JAX or TensorFlow", EXPORT_JSON),
+        (packet(b"\x08\x02\x12\x0d/device:GPU:0"), "an XPlane protobuf of JAX or TensorFlow", EXPORT_JSON),
+        (b"<html>", "a web page (HTML)", "download the file itself, not the page that shows it"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_file_is_and_what_to_do_about_it(data, what, mend):
+    with pytest.raises(TraceError) as caught:
+        load_bytes(data)
+
+    assert (caught.value.what, caught.value.mend) == (f"this is {what}, not a profiler trace in JSON", mend)
+
+
 @pytest.mark.parametrize(
     ("name", "word"),
     [
@@ -106,6 +135,61 @@ def test_formats_are_named(data, words):
 )
 def test_formats_that_only_their_name_tells(name, word):
     assert word in refused(b"\x01\x02 whatever", name)
+
+
+# --- A row of length-delimited fields ----------------------------------------------------------------------------------
+
+PACKET = packet(b"\x08\x01")
+
+
+def is_protobuf(data: bytes) -> bool:
+    return "protobuf" in refused(data)
+
+
+@pytest.mark.parametrize("tag", [0x08, 0x09, 0x0A, 0x0D, 0xF8])
+def test_a_packet_begins_with_the_tag_of_a_field(tag):
+    assert is_protobuf(packet(bytes([tag, 1])))
+    assert is_protobuf(packet(bytes([tag, 1])) * 2)
+
+
+@pytest.mark.parametrize("tag", [0x00, 0x02, 0x05, 0x07, 0x0B, 0x0C, 0x0E, 0x0F])
+def test_a_first_byte_that_is_no_tag_begins_no_packet(tag):
+    assert not is_protobuf(packet(bytes([tag, 1])) * 2)
+
+
+@pytest.mark.parametrize("length", [127, 128, 200, 300])
+def test_lengths_may_take_several_bytes(length):
+    large = (
+        b"\x0a"
+        + (bytes([length]) if length < 128 else bytes([length % 128 + 128, length // 128]))
+        + b"\x08".ljust(length, b"\1")
+    )
+
+    assert is_protobuf(large)
+    assert is_protobuf(large * 2)
+    assert not is_protobuf(large[:-1])
+
+
+def test_a_few_packets_are_enough():
+    assert is_protobuf(PACKET * 4 + b"\xff")
+    assert is_protobuf(PACKET + b"\x0a\x00")  # the second one is empty
+    assert is_protobuf(PACKET + packet(b"\x0b\x01"))  # only the first is looked into
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x01\x02 whatever",
+        b"\x0a\x00",
+        PACKET + b"\x0b",
+        PACKET + b"\x0a\xff",
+        PACKET + b"\x0a" + b"\xff" * 12,
+        PACKET + b"\x0a" + b"\x80" * 9 + b"\x01",
+        PACKET * 2 + b"?",
+    ],
+)
+def test_other_binary_data_is_no_protobuf(data):
+    assert not is_protobuf(data)
 
 
 @pytest.mark.parametrize("name", ["a.nsys-rep", "a.zip", "a.pftrace", "a.pt", "a.tar"])

@@ -10,7 +10,8 @@ import pytest
 from synthetic import TraceBuilder
 
 from tracekit.analyze.trace.batch import load_all
-from tracekit.analyze.trace.inputs import Skipped, find
+from tracekit.analyze.trace.formats import EXPORT_HINT
+from tracekit.analyze.trace.inputs import Candidate, Skipped, find
 from tracekit.analyze.trace.source import read_ahead
 from tracekit.errors import TraceError
 
@@ -141,6 +142,54 @@ def test_paths_that_lead_nowhere(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(TraceError, match="in this directory"):
         find([tmp_path / "empty"])
+
+
+def error_of(*paths: Path) -> tuple[str, Path, str]:
+    with pytest.raises(TraceError) as caught:
+        find(paths)
+    return caught.value.what, caught.value.where, caught.value.mend
+
+
+def test_what_is_wrong_with_a_path_and_how_to_correct_it(tmp_path):
+    missing, folder = tmp_path / "none.json", tmp_path / "empty"
+    folder.mkdir()
+
+    assert error_of(missing) == (
+        "no such file or directory",
+        missing,
+        "check the path, or make traces with tracekit collect",
+    )
+    assert error_of(folder) == ("no .json or .json.gz file in this directory", folder, EXPORT_HINT)
+
+
+def test_what_is_wrong_with_a_folder_and_how_to_correct_it(tmp_path, monkeypatch):
+    def denied(self, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", denied)
+        assert error_of(tmp_path) == ("cannot be listed (Permission denied)", tmp_path, "check its permissions")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_dir", denied)
+        assert error_of(tmp_path) == ("cannot be read (Permission denied)", tmp_path, "check the path and its permissions")
+
+
+def test_what_is_wrong_with_a_directory_of_bad_files_and_how_to_correct_it(tmp_path):
+    (tmp_path / "a.json").write_text("")
+    (tmp_path / "b.json").write_text("{}")
+    with pytest.raises(TraceError) as caught:
+        loaded(tmp_path)
+
+    first = f"{tmp_path / 'a.json'}: the file is empty"
+    assert caught.value.what == f"none of the 2 files is a profiler trace (the first, {first})"
+    assert (caught.value.where, caught.value.mend) == (tmp_path, EXPORT_HINT)
+
+
+def test_files_of_a_directory_need_not_be_traces_but_named_ones_must(tmp_path, builder):
+    builder.write(tmp_path / "a.json")
+
+    assert find([tmp_path]) == [Candidate(tmp_path / "a.json", named=False)]
+    assert find([tmp_path / "a.json"]) == [Candidate(tmp_path / "a.json", named=True)]
 
 
 def test_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):

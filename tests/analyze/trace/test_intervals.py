@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
 
-from tracekit.analyze.trace.intervals import Forest, merge, nest
+from tracekit.analyze.trace.intervals import Forest, exclusive, merge, nest
 
 PROPERTY = examples(300)
 
@@ -60,6 +60,31 @@ def test_cover_within_spans(intervals, asked):
     found = merge(*columns(intervals)).within(*columns(asked))
 
     assert found.tolist() == [len(covered(intervals) & set(range(start, end))) for start, end in asked]
+
+
+@given(spans)
+@PROPERTY
+def test_what_each_interval_adds_to_those_before_it(intervals):
+    intervals = sorted(intervals)
+    found = exclusive(*columns(intervals))
+
+    assert found.tolist() == [len(covered([one]) - covered(intervals[:place])) for place, one in enumerate(intervals)]
+    assert found.dtype == np.int64
+
+
+def test_lengths_are_exact_where_doubles_are_not():
+    large = 2**60 + 1
+    union = merge(ints([0, large + 1]), ints([large, large + 3]))
+
+    assert union.before(ints([large - 1, large, large + 2, large + 9])).tolist() == [large - 1, large, large + 1, large + 2]
+    assert exclusive(ints([0, 5]), ints([7, large])).tolist() == [7, large - 7]
+
+
+def test_without_intervals_the_columns_still_hold_whole_numbers():
+    nothing = columns([])
+
+    assert merge(*nothing).start.dtype == merge(*nothing).end.dtype == exclusive(*nothing).dtype == np.int64
+    assert exclusive(*nothing).tolist() == []
 
 
 # --- Nesting -----------------------------------------------------------------------------------------------------------
@@ -171,3 +196,34 @@ def test_threads_are_nested_each_for_itself(placed):
         alone = forest([intervals[place] for place in mine]).parent.tolist()
         parents = [row(mine[parent - 100]) if parent >= 0 else -1 for parent in alone]
         assert together.parent[mine].tolist() == parents
+
+
+# --- Nesting with ends that are cut ------------------------------------------------------------------------------------
+
+
+def cut(intervals: Spans) -> Forest:
+    start, end = columns(intervals)
+    return nest(100 + np.arange(len(intervals)), np.zeros(len(intervals), np.int32), start, end, cut=True)
+
+
+def test_an_interval_that_outlives_the_one_around_it_is_cut():
+    found = cut([(0, 10), (8, 20), (12, 15), (9, 30), (3, 10)])
+
+    assert found.end.tolist() == [10, 10, 15, 10, 10]
+    assert found.parent.tolist() == [-1, 104, -1, 101, 100]
+    assert found.rows.tolist() == [100, 101, 102, 103, 104]
+
+
+def test_steps_that_overlap_a_little_do_not_nest_step_in_step():
+    steps = [(10 * number, 10 * number + 11) for number in range(5)]
+
+    assert forest(steps).parent.tolist() == [-1, 100, 101, 102, 103]
+    assert cut(steps).parent.tolist() == [-1, 100, -1, 102, -1]
+    assert forest(steps).end.tolist() == [end for _, end in steps]
+
+
+def test_a_tree_holds_the_intervals_that_have_a_length_by_their_start():
+    found = forest([(5, 5), (5, 8), (0, 10), (5, 9)])
+
+    assert found.trees[0].rows.tolist() == [102, 103, 101]
+    assert found.rows.tolist() == [100, 101, 102, 103]

@@ -63,12 +63,22 @@ def test_each_rank_is_what_its_own_file_would_be(tmp_path_factory, shapes):
         (("DP0-TP0", "DP0-TP1", "DP1-TP0", "DP1-TP1"), [0, 1, 2, 3]),
         (("TP00-PP00", "TP00-PP01"), [0, 1]),
         (("0", "10", "2"), [0, 2, 10]),
+        (("TP00-PP02", "TP00-PP05"), [2, 5]),  # a place that all share says nothing
+        (("TP5", "TP3-PP0"), [0, 1]),  # not of one kind, so by their order
+        (("PP1-TP10", "PP1-TP9", "PP0-TP3", "PP0-TP4"), [0, 1, 2, 3]),
         (("a1", "b1"), [0, 1]),
     ],
 )
 def test_labels_tell_the_rank(tmp_path, labels, places):
     path = merged(tmp_path / "merged.json", {label: rank(1, 1_000) for label in labels})
     assert [trace.rank for trace in load_ranks(path)] == places
+
+
+def test_places_are_ordered_as_numbers(tmp_path):
+    labels = ("PP1-TP10", "PP1-TP9", "PP0-TP3", "PP0-TP4")
+    path = merged(tmp_path / "merged.json", {label: rank(1, 1_000) for label in labels})
+    order = ["PP0-TP3", "PP0-TP4", "PP1-TP9", "PP1-TP10"]
+    assert [trace.name for trace in load_ranks(path)] == [f"merged.json [{label}]" for label in order]
 
 
 @pytest.mark.parametrize("labels", [("TP00",), ("no number", "nor here")])
