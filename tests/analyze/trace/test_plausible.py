@@ -122,6 +122,256 @@ def test_a_kernel_ends_before_the_wait_for_the_device_returns():
     assert figures(builder) == (585_000, 385_000)
 
 
+def last(builder: TraceBuilder, ns: int) -> None:
+    """Let the GPU event added last take so long."""
+    entry = builder.entries[-1]
+    entry["dur"] = type(entry["dur"])(ns)
+
+
+def messages(builder: TraceBuilder) -> list[tuple[str, int]]:
+    return [(warning.message, warning.count) for warning in builder.trace().warnings]
+
+
+def durations(builder: TraceBuilder) -> list[int]:
+    trace = builder.trace()
+    return trace.events["duration_ns"][trace.gpu["event"]].tolist()
+
+
+# --- What is said ------------------------------------------------------------------------------------------------------
+
+
+def test_how_many_start_long_before_their_calls_and_which_is_the_worst():
+    builder = loop()
+    builder.launch(call=(30 * MS, 5_000), kernel=(20 * MS, 10), stream=8, name="early")
+    told = "1 GPU event starts long before the call that launched it and was left out: impossible; the worst is early (10.0 ms)"
+    assert messages(builder) == [(told, 1)]
+
+    builder.launch(call=(60 * MS, 5_000), kernel=(20 * MS + 20, 10), stream=8, name="earlier" + 60 * "x")
+    builder.launch(call=(30 * MS, 5_000), kernel=(20 * MS + 40, 10), stream=8, name="early, too")
+    told = "3 GPU events start long before the calls that launched them and were left out: impossible; the worst is earlier"
+    assert messages(builder) == [(told + 53 * "x" + " (40.0 ms)", 3)]
+
+
+def test_how_many_lie_far_away():
+    builder = loop(200)
+    builder.kernel(60 * FAR_NS, 1_000, "far")
+    told = "GPU event lies far from all others, has no call and was left out: impossible; the worst is far"
+    assert messages(builder) == [(f"1 {told}", 1)]
+
+    builder.kernel(61 * FAR_NS, 1_000, "farther")
+    told = "GPU events lie far from all others, have no calls and were left out: impossible; the worst is far"
+    assert messages(builder) == [(f"2 {told}", 2)]
+
+
+def test_how_many_were_cut():
+    builder = loop(3)
+    last(builder, 70 * MS)
+    builder.kernel(300_000, 10)
+    builder.kernel(300_020, 10)
+    told = (
+        "1 GPU event lasts over later ones of its stream or a wait for the device and was cut: impossible; the worst is kernel"
+    )
+    assert messages(builder) == [(f"{told} (70.0 ms)", 1)]
+    assert durations(builder) == [60_000, 60_000, 85_000, 10, 10]
+
+    builder = loop(3)
+    for at, length in ((400_000, 90 * MS), (600_000, 80 * MS)):
+        builder.kernel(at, length, f"long {length // MS}")
+        for later in (100_000, 100_020, 100_040):
+            builder.kernel(at + later, 10)
+    told = "2 GPU events last over later ones of their streams or a wait for the device and were cut: impossible; the worst is long 90"
+    assert messages(builder) == [(f"{told} (90.0 ms)", 2)]
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(1, "1 GPU event starts before the call that launched it"), (2, "2 GPU events start before the call that launched them")],
+)
+def test_how_far_the_clocks_differ(count, told):
+    builder = loop()
+    for number in range(count):
+        builder.launch(call=(MS + 20_000 * number, 4_000), kernel=(MS + 20_000 * number - 2_500 + 500 * number, 10), stream=8)
+    more = "by 2.50 µs at most: the clocks of host and device differ, so latencies and the causes of short gaps are wrong by about as much"
+    assert messages(builder) == [(f"{told}, {more}", count)]
+
+
+def test_a_kernel_that_starts_with_its_call_is_in_time():
+    builder = loop()
+    builder.launch(call=(MS, 5_000), kernel=(MS, 10))
+    assert messages(builder) == []
+
+
+def test_later_nodes_of_a_graph_follow_the_first_and_not_the_call():
+    builder = loop()
+    builder.graph(call=(MS, 5_000), kernels=[(MS + 10_000, 10), (MS + 20_000, 10)])
+    builder.graph(call=(3 * MS, 5_000), kernels=[(2 * MS + 10_000, 10), (2 * MS + 20_000, 10)])
+    (warning,) = builder.trace().warnings
+    assert (warning.code, warning.count) == ("clock_skew", 1)
+
+
+def test_a_trace_without_gpu_events_stays():
+    builder = TraceBuilder()
+    builder.call(0, 5_000, "cudaDeviceSynchronize")
+    assert messages(builder) == []
+
+
+# --- Which lie apart ---------------------------------------------------------------------------------------------------
+
+
+def left(builder: TraceBuilder) -> int:
+    """How many GPU events are left."""
+    return len(builder.trace().gpu)
+
+
+@pytest.mark.parametrize(("others", "gone"), [(2, 0), (3, 1), (4, 1)])
+@pytest.mark.parametrize("at", [-60 * FAR_NS, 60 * FAR_NS])
+def test_there_must_be_others_to_lie_apart_from(others, gone, at):
+    builder = loop(others)
+    builder.kernel(at, 1_000)
+    assert left(builder) == others + 1 - gone
+
+
+@pytest.mark.parametrize(("kernels", "far", "gone"), [(99, 1, 1), (98, 2, 0), (197, 2, 0), (198, 2, 2), (297, 3, 3)])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_only_few_may_lie_apart(kernels, far, gone, side):
+    builder = loop(kernels)
+    for number in range(far):
+        builder.kernel(side * 600 * FAR_NS + 10 * number, 5)
+    assert left(builder) == kernels + far - gone
+
+
+@pytest.mark.parametrize(("gap", "gone"), [(FAR_NS, 0), (FAR_NS + 1, 1)])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_how_far_is_far(gap, gone, side):
+    builder = loop()
+    builder.kernel(15_000 - gap - 7 if side == "before" else 575_000 + gap, 7)
+    assert left(builder) == 7 - gone
+
+
+@pytest.mark.parametrize(("gap", "gone"), [(10 * 2 * FAR_NS + 9, 0), (10 * 2 * FAR_NS + 10, 1)])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_long_run_may_have_longer_pauses(gap, gone, side):
+    """The others run for two seconds."""
+    builder = TraceBuilder(base_ns=BASE)
+    for number in range(4):
+        builder.launch(call=(number * FAR_NS // 2, 10), kernel=(number * FAR_NS // 2 + 20, FAR_NS // 2))
+    builder.kernel(20 - gap - 7 if side == "before" else 2 * FAR_NS + 20 + gap, 7)
+    assert left(builder) == 5 - gone
+
+
+def test_beyond_an_event_with_a_call_nothing_lies_apart():
+    builder = loop(200)
+    builder.kernel(600 * FAR_NS, 5)
+    builder.launch(call=(600 * FAR_NS, 5), kernel=(600 * FAR_NS + 10, 5))
+    assert left(builder) == 202
+
+
+# --- Which are too long ------------------------------------------------------------------------------------------------
+
+
+def test_a_long_kernel_is_cut_on_its_own_stream_and_device_alone():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.kernel(0, 10 * MS, "long", stream=7)
+    for at, stream, device in ((100, 8, 0), (120, 8, 0), (140, 8, 0), (100, 7, 1), (120, 7, 1), (140, 7, 1), (200, 7, 0)):
+        builder.kernel(at, 10, stream=stream, device=device)
+    assert durations(builder)[0] == 10 * MS
+    builder.kernel(220, 10, stream=7)
+    assert durations(builder)[0] == 200
+
+
+def test_events_that_end_with_the_long_one_or_after_it_are_not_inside():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.kernel(0, 10 * MS, "long")
+    builder.kernel(100, 10)
+    builder.kernel(200, 10 * MS - 200)
+    assert durations(builder) == [10 * MS, 10, 10 * MS - 200]
+    builder.entries[-1]["dur"] = type(builder.entries[-1]["dur"])(10 * MS - 201)
+    assert durations(builder)[0] == 100
+
+
+def test_other_long_kernels_of_a_stream_are_cut_each_for_itself():
+    builder = TraceBuilder(base_ns=BASE)
+    for number in range(2):
+        builder.kernel(20 * MS * number, 10 * MS)
+        for place in range(3):
+            builder.kernel(20 * MS * number + MS + 100 * place, 10)
+    assert durations(builder) == [MS, 10, 10, 10] * 2
+
+
+@pytest.mark.parametrize(
+    ("wait", "expected"),
+    [
+        ("cudaDeviceSynchronize", 90_000),
+        ("hipDeviceSynchronize", 90_000),
+        ("cuCtxSynchronize", 90_000),
+        ("cudaStreamSynchronize", 50 * MS),  # of which stream is not recorded
+        ("cudaEventSynchronize", 50 * MS),
+    ],
+)
+def test_which_calls_wait_for_the_whole_device(wait, expected):
+    builder = TraceBuilder(base_ns=BASE)
+    builder.launch(call=(0, 5_000), kernel=(10_000, 50 * MS))
+    builder.call(50_000, 50_000, wait)
+    assert durations(builder) == [expected]
+
+
+@pytest.mark.parametrize(("over", "cut"), [(SKEW_NS, False), (SKEW_NS + 1, True)])
+def test_clocks_may_differ_at_the_end_of_a_wait_too(over, cut):
+    builder = TraceBuilder(base_ns=BASE)
+    builder.launch(call=(0, 5_000), kernel=(10_000, 90_000 + over))
+    builder.call(50_000, 50_000, "cudaDeviceSynchronize")
+    assert durations(builder) == [90_000 if cut else 90_000 + over]
+
+
+@pytest.mark.parametrize(("begins", "cut"), [(4_999, False), (5_000, True)])
+def test_a_wait_that_began_before_the_launch_had_returned_is_not_for_its_kernel(begins, cut):
+    builder = TraceBuilder(base_ns=BASE)
+    builder.launch(call=(0, 5_000), kernel=(10_000, 50 * MS))
+    builder.call(begins, 100_000 - begins, "cudaDeviceSynchronize", thread=2)
+    assert durations(builder) == [90_000 if cut else 50 * MS]
+
+
+def test_of_several_waits_the_first_to_return_counts_in_whatever_order_the_file_names_them():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.launch(call=(0, 5_000), kernel=(10_000, 50 * MS))
+    builder.call(300_000, 10_000, "cudaDeviceSynchronize")
+    builder.call(60_000, 200_000, "cudaDeviceSynchronize", thread=2)
+    builder.call(70_000, 50_000, "cudaDeviceSynchronize", thread=3)
+    builder.launch(call=(400_000, 5_000), kernel=(410_000, 60 * MS), stream=8)
+    assert durations(builder) == [110_000, 60 * MS]  # no wait follows the second launch
+
+
+def test_without_its_call_or_with_several_devices_no_wait_says_anything():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.kernel(10_000, 50 * MS)
+    builder.call(60_000, 10_000, "cudaDeviceSynchronize")
+    assert durations(builder) == [50 * MS]
+
+    builder = TraceBuilder(base_ns=BASE)
+    builder.launch(call=(0, 5_000), kernel=(10_000, 50 * MS))
+    builder.call(60_000, 10_000, "cudaDeviceSynchronize")
+    builder.kernel(20_000, 10, device=1)
+    assert durations(builder) == [50 * MS, 10]
+
+
+def test_a_kernel_that_begins_after_the_wait_for_it_returned_takes_no_time():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.launch(call=(0, 5_000), kernel=(200_000, 50 * MS))
+    builder.call(60_000, 10_000, "cudaDeviceSynchronize")
+    assert durations(builder) == [0]
+
+
+def test_what_is_cut_and_what_is_left_out_are_said_apart():
+    builder = loop()
+    builder.launch(call=(30 * MS, 5_000), kernel=(20 * MS, 10), stream=8, name="early")
+    builder.kernel(60 * FAR_NS, 1_000, "far")
+    builder.entries[3]["dur"] = type(builder.entries[3]["dur"])(3_000 * MS)
+    trace = builder.trace()
+    assert [(warning.code, warning.count) for warning in trace.warnings] == [("impossible_times", 1)] * 3
+    assert trace.names(trace.gpu["event"]).tolist() == ["kernel"] * 6
+    assert figures(builder) == (560_000, 400_000)
+
+
 @pytest.mark.parametrize("path", sorted(TRACES.glob("*.trace.json.gz")), ids=lambda path: path.name.split(".")[0])
 def test_real_traces_have_no_such_times(path):
     assert not {"impossible_times", "clock_skew"} & {warning.code for warning in load(path).warnings}

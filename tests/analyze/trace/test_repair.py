@@ -41,7 +41,7 @@ def full() -> TraceBuilder:
     builder.kernel(180, 9, "node", stream=9, **{"graph id": 5, "graph node id": 6, "str": "layer 1"})
     builder.kernel(190, 9, "node", stream=9, **{"graph id": 5, "graph node id": 7, "annotation": "layer 2"})
     builder.kernel(200, 9, "node", stream=9, **{"graph id": 5, "graph node id": 8})["args"]["name"] = "layer 3"
-    builder.memcpy(220, 10, bytes=4096, stream=8, device=1)
+    builder.memcpy(220, 10, bytes=4096, stream=8, device=1).update(pid=50, tid=60)
     builder.operator(300, 50, "record_param_comms", **COLLECTIVE)
     builder.launch(call=(310, 5), kernel=(350, 50), name="ncclDevKernel_AllReduce", **COLLECTIVE)
     builder.module(500, 100)
