@@ -14,8 +14,9 @@ from unescaped import PLACE, base, filled, with_frames
 
 from tracekit.analyze.activity.gpu import gpu
 from tracekit.analyze.activity.idle import idle
-from tracekit.analyze.trace.mend import mend
-from tracekit.analyze.trace.trace import Trace
+from tracekit.analyze.trace.mend import BrokenTextError, Mended, mend, warnings
+from tracekit.analyze.trace.mend_value import Mends
+from tracekit.analyze.trace.trace import Trace, TraceWarning
 from tracekit.errors import TraceError
 
 
@@ -294,6 +295,111 @@ def test_nested_objects_and_lists_within_arguments_are_no_ends_of_events():
 
     assert len(trace) == 14
     assert codes(trace) == {"unescaped_backslashes": 1}
+
+
+# --- The whole text ----------------------------------------------------------------------------------------------------
+
+
+def document(before: str = "", behind: str = "", event: str = '{"a": nan}') -> bytes:
+    """A document with one event that has to be mended, so that all of its text is looked at."""
+    return f'{{{before}"traceEvents": [{event}]{behind}}}'.encode()
+
+
+def test_what_is_whole_stays_to_the_byte():
+    written = mend(document('"note": "[1, 2]", "more": "{}",\n', ',\n"last": ["x"] ,"text": "y"\n'))
+
+    assert written.text == b'{"note": "[1, 2]",\n"more": "{}",\n"traceEvents": [{"a": null}],\n"last": ["x"],\n"text": "y"}'
+    assert (written.mends, written.skipped) == (Mends(values=1), ())
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_only_the_broken_events_are_written_anew(bare):
+    events = '[{"a": 1 } , {"b": nan},\n{"c": {"d": [2]}}, {"e": nan}, {"f": 3}]'
+    text = events if bare else f'{{"traceEvents": {events}}}'
+
+    assert mend(text.encode()).text == text.replace("nan", "null").encode()
+
+
+def test_a_list_without_events_is_whole():
+    assert mend(b'{"note": nan, "traceEvents": [ ]}').text == b'{"note": null,\n"traceEvents": []}'
+    assert mend(b" [ ] ").text == b"[]"
+
+
+def test_a_comma_behind_the_last_member_is_ignored():
+    written = mend(document(behind=', "distributedInfo": {"rank": 2} , '))
+
+    assert written.text == b'{"traceEvents": [{"a": null}],\n"distributedInfo": {"rank": 2}}'
+    assert written.mends == Mends(values=1, commas=1)
+
+
+def test_space_before_a_comma_is_no_part_of_a_value():
+    written = mend(document('"distributedInfo": "{"rank": 3}" ,\n'))
+
+    assert written.text == b'{"distributedInfo": {"rank": 3},\n"traceEvents": [{"a": null}]}'
+    assert written.mends == Mends(values=1, quotes=1)
+
+
+def test_only_the_member_that_cannot_be_mended_is_left_out():
+    assert mend(document('"one": 1,\n"odd": {1: 2},\n"two": 2,\n')).skipped == ("odd",)
+    assert mend(document('"one": 1,\n"odd": {1: 2},\n')).skipped == ("odd",)
+    written = mend(document(behind=', "one": 1,\n"odd": {1: 2}, "more": 3,\n"last": {1: 2}'))
+    assert written.skipped == ("odd", "last")
+    assert b'"one": 1' in written.text
+
+
+@pytest.mark.parametrize(
+    ("data", "at", "cut_off"),
+    [
+        (b"", 0, True),
+        (b"  ", 2, True),
+        (b'{"traceEvents": [{"a": nan}]', 28, True),
+        (b'[{"a": nan}', 11, True),
+        (b'[{"a": nan}}', 12, True),
+        (b'[{"a": 1}, {"b": oops}]', 11, False),
+        (b'{"events": [nan]}', 0, False),
+        (b'"traceEvents": [nan]}', 0, False),
+        (b'{oops "traceEvents": [{"a": nan}]}', 1, False),
+        (b'{"traceEvents": [{"a": nan}], oops}', 30, False),
+        (b'{"traceEvents": [{"a": nan}', 27, True),
+    ],
+)
+def test_from_where_on_a_text_is_broken(data, at, cut_off):
+    with pytest.raises(BrokenTextError) as caught:
+        mend(data)
+
+    assert (caught.value.at, caught.value.cut_off, str(caught.value)) == (at, cut_off, f"broken at byte {at}")
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (
+            1,
+            [
+                ("unescaped_backslashes", "1 text holds backslashes that are not escaped; it was read as it is written"),
+                ("unescaped_quotes", "1 text holds quotes that are not escaped; it was read as it is written"),
+                ("unreadable_values", "1 value, such as nan, is not JSON; it counts as not recorded"),
+                ("trailing_commas", "1 comma stands before a closing bracket; it was ignored"),
+                ("skipped_metadata", "1 entry of the file's metadata is not JSON and was left out: key 0"),
+            ],
+        ),
+        (
+            2,
+            [
+                ("unescaped_backslashes", "2 texts hold backslashes that are not escaped; they were read as they are written"),
+                ("unescaped_quotes", "2 texts hold quotes that are not escaped; they were read as they are written"),
+                ("unreadable_values", "2 values, such as nan, are not JSON; they count as not recorded"),
+                ("trailing_commas", "2 commas stand before a closing bracket; they were ignored"),
+                ("skipped_metadata", "2 entries of the file's metadata are not JSON and were left out: key 0, key 1"),
+            ],
+        ),
+        (0, []),
+    ],
+)
+def test_what_the_reader_is_told(count, told):
+    mended = Mended(b"", Mends(count, count, count, count), tuple(f"key {number}" for number in range(count)))
+
+    assert list(warnings(mended)) == [TraceWarning(code, message, count) for code, message in told]
 
 
 # --- Properties --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""What a file says about its device, its graphs and its ids beside its times."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic import TraceBuilder, load_bytes
+
+from tracekit.analyze.trace.trace import Device
+from tracekit.errors import TraceError
+
+
+def device(*properties: object, used: int = 0) -> Device | None:
+    builder = TraceBuilder(deviceProperties=list(properties))
+    builder.kernel(0, 5, device=used)
+    return builder.trace().device
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        (
+            {"id": 0, "name": "T4", "computeMajor": 7, "computeMinor": 5, "numSms": 40, "totalGlobalMem": 10},
+            Device("T4", "7.5", 40, 10),
+        ),
+        ({"id": 0}, Device("unnamed GPU", None, None, None)),
+        ({"id": 0, "name": ""}, Device("unnamed GPU", None, None, None)),
+        ({"id": 0, "name": "T4", "computeMajor": 7}, Device("T4", None, None, None)),
+        ({"id": 0, "name": "T4", "computeMinor": 5}, Device("T4", None, None, None)),
+        ({"id": 0, "name": "T4", "computeMajor": "7", "computeMinor": 5}, Device("T4", None, None, None)),
+        ({"id": 0, "name": 4, "numSms": "40", "totalGlobalMem": 1.5}, Device("4", None, 40, None)),
+    ],
+)
+def test_what_is_known_of_a_device(properties, expected):
+    assert device(properties) == expected
+
+
+def test_the_device_is_the_one_with_most_events():
+    builder = TraceBuilder(deviceProperties=["odd", {"id": 0, "name": "first"}, {"id": 1, "name": "second"}, {"id": "2"}])
+    builder.kernel(0, 5, device=0)
+    for start in (10, 20):
+        builder.kernel(start, 5, device=1)
+    trace = builder.trace()
+
+    assert trace.device == Device("second", None, None, None)
+    assert trace.device_names == {0: "first", 1: "second"}
+
+
+def test_a_device_that_is_not_listed_is_one_of_those_that_all_are_alike():
+    assert device({"id": 0, "name": "MI300"}, {"id": 1, "name": "MI300"}, used=5) == Device("MI300", None, None, None)
+    assert device({"id": 0, "name": "MI300"}, {"id": 1, "name": "CPU"}, used=5) is None
+    assert device(used=5) is None
+
+
+@pytest.mark.parametrize("properties", [None, {}, "T4", 5])
+def test_properties_that_are_no_list_say_nothing(properties):
+    builder = TraceBuilder(deviceProperties=properties)
+    builder.kernel(0, 5)
+
+    assert (builder.trace().device, builder.trace().device_names) == (None, {})
+
+
+def test_without_gpu_events_there_is_no_device():
+    builder = TraceBuilder(deviceProperties=[{"id": 0, "name": "T4"}])
+    builder.operator(0, 5)
+
+    assert (builder.trace().device, builder.trace().device_names) == (None, {0: "T4"})
+
+
+@pytest.mark.parametrize(
+    ("args", "label"),
+    [
+        ({"str": "one", "annotation": "two", "name": "three"}, "one"),
+        ({"str": "", "annotation": "two", "name": "three"}, "two"),
+        ({"annotation": None, "name": "three"}, "three"),
+        ({"str": ["layer", 1]}, "['layer', 1]"),
+        ({"str": 5}, "5"),
+        ({}, None),
+    ],
+)
+def test_the_label_of_a_graphs_node(args, label):
+    builder = TraceBuilder()
+    builder.kernel(0, 5)["args"].update(args)
+    builder.kernel(10, 5)["args"].update({"graph node id": 7, **args})
+
+    assert builder.trace().gpu["label"].tolist() == [None, label]
+
+
+@pytest.mark.parametrize("value", [0, "a", True, 1.5, None, [1]])
+def test_an_external_id_is_a_number_above_zero(value):
+    builder = TraceBuilder()
+    builder.operator(0, 5, **{"External id": value})
+    builder.kernel(10, 5, **{"External id": value})
+    builder.operator(20, 5, **{"External id": 9})
+    builder.kernel(30, 5, **{"External id": 9})
+
+    assert builder.trace().gpu["operator"].tolist() == [-1, 2]
+
+
+@pytest.mark.parametrize("fraction", ["", ".0", ".000"])
+@pytest.mark.parametrize(("time", "events"), [(2**61 // 1000 - 1, 2), (2**61 // 1000, 1)])
+def test_the_largest_time(time, events, fraction):
+    """However it is written, and whether or not doubles can hold the other times."""
+    for first in ("1700000000000000.123", "1700000000000000", "1.5"):
+        entry = '{"ph": "X", "cat": "cpu_op", "name": "a", "ts": %s, "dur": 1}'
+        trace = load_bytes(f"[{entry % first}, {entry % f'{time}{fraction}'}]".encode())
+        assert len(trace) == events
+
+
+def test_a_trace_of_an_unknown_program_is_said_to_be_one():
+    with pytest.raises(TraceError, match="this looks like a Chrome trace of some other program;"):
+        load_bytes(b'[{"ph": "X", "cat": "something", "name": "a", "ts": 1, "dur": 1}]')
