@@ -21,7 +21,7 @@ TOGETHER = 10
 """How many damaged traces one test reads."""
 
 
-@pytest.mark.parametrize("first", range(0, 200 * times(), TOGETHER))
+@pytest.mark.parametrize("first", range(0, round(200 * times()), TOGETHER))
 def test_it_is_refused_or_adds_up(first: int, tmp_path: Path) -> None:
     for seed in range(first, first + TOGETHER):
         damaged = fuzzed(seed)

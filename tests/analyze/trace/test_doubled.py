@@ -51,6 +51,32 @@ def test_a_file_whose_events_all_stand_twice_is_that_of_the_events():
     assert found.entries == 18
 
 
+def test_how_many_stand_twice():
+    builder = TraceBuilder()
+    builder.kernel(0, 10, correlation=5)
+    (warning,) = doubled(builder, builder.entries).trace().warnings
+    assert warning.message == (
+        "1 event stands in the file more than once and counts once, 1 GPU event among them: was it merged or exported twice?"
+    )
+
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(10, 10))
+    builder.kernel(30, 10, correlation=7)
+    (warning,) = doubled(builder, builder.entries).trace().warnings
+    assert warning.message == (
+        "3 events stand in the file more than once and count once, 2 GPU events among them: was it merged or exported twice?"
+    )
+
+
+def test_nodes_of_a_graph_that_differ_in_their_number_alone_are_two():
+    for second, events in ((12, 2), (11, 1)):
+        builder = TraceBuilder()
+        builder.call(0, 5, "cudaGraphLaunch", correlation=3)
+        for node in (11, second):
+            builder.kernel(10, 10, correlation=3, **{"graph node id": node})
+        assert len(builder.trace().gpu) == events
+
+
 def test_three_times_is_no_different():
     found = doubled(doubled(work(), work().entries), work().entries).trace()
     assert told(found) == [("doubled_events", 18)]

@@ -185,6 +185,16 @@ def test_what_is_wrong_with_a_directory_of_bad_files_and_how_to_correct_it(tmp_p
     assert (caught.value.where, caught.value.mend) == (tmp_path, EXPORT_HINT)
 
 
+def test_of_several_folders_of_bad_files_the_first_is_named(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.json").write_text("")
+    with pytest.raises(TraceError) as caught:
+        loaded(tmp_path)
+
+    assert caught.value.where == tmp_path / "one"
+
+
 def test_files_of_a_directory_need_not_be_traces_but_named_ones_must(tmp_path, builder):
     builder.write(tmp_path / "a.json")
 

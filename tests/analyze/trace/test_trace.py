@@ -104,6 +104,26 @@ def test_a_graphs_launch_has_many_kernels_any_other_call_one():
     assert trace.first_of_launch.tolist() == [False, True, True, True, True, True, False, True]
 
 
+@pytest.mark.parametrize("first", range(6))
+def test_which_gpu_events_belong_to_the_launch_whose_id_they_carry(first):
+    """All but the second event of a plain call, whichever event is the first in the file."""
+    builder = TraceBuilder()
+    builder.call(0, 5, correlation=1)
+    builder.kernel(10, 5, correlation=1)
+    builder.kernel(20, 5, correlation=1)
+    builder.kernel(30, 5, correlation=2)  # the call was not recorded
+    builder.kernel(40, 5, correlation=2)
+    builder.kernel(50, 5)
+    builder.call(60, 5, "cudaGraphLaunch", correlation=9)
+    builder.kernel(70, 5, correlation=9)
+    builder.kernel(80, 5, correlation=9)
+    builder.entries = builder.entries[first:] + builder.entries[:first]
+    trace = builder.trace()
+    own = dict(zip(trace.start_ns[trace.gpu["event"]].tolist(), trace.is_own_of_launch.tolist(), strict=True))
+
+    assert own == {10: True, 20: False, 30: True, 40: True, 50: True, 70: True, 80: True}
+
+
 # --- Operators ---------------------------------------------------------------------------------------------------------
 
 
