@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # A room's time changes when files come or go.
 SOURCES := pyproject.toml constraints.txt tracekit collect kernels analyze report templates
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint mutants clean
 
 demo: $(VENV)/installed-collect
 	$(BIN)/tracekit collect --variant baseline --model tiny --weights random --new-tokens 16 -o build/demo-traces
@@ -20,6 +20,10 @@ lint: $(VENV)/installed-dev build/types/tracekit
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml
+
+# Which changes to the code do the tests not notice? Takes long, and is no part of the tests.
+mutants: $(VENV)/installed-mutants
+	$(BIN)/python benchmarks/mutants.py
 
 # The rooms as the package that they are installed as: links that a type checker can follow.
 build/types/tracekit: $(SOURCES)
@@ -39,6 +43,10 @@ INSTALL = $(BIN)/python -m pip install --quiet -c constraints.txt
 
 $(VENV)/installed-collect: $(BIN)/python $(SOURCES)
 	$(INSTALL) -e '.[collect]'
+	touch $@
+
+$(VENV)/installed-mutants: $(BIN)/python $(SOURCES)
+	$(INSTALL) -e '.[mutants]'
 	touch $@
 
 $(VENV)/installed-dev: $(BIN)/python $(SOURCES)
