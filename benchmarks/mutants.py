@@ -4,7 +4,8 @@
 
 mutmut changes one thing at a time in `analyze/trace/` and `analyze/activity/` and runs that room's tests, the quickest first,
 until one fails. A mutant that no test notices is printed with its reason from `equivalent_mutants.toml`, or as not killed.
-Nothing outside `build/mutants/` is changed. A second run tests only what has survived or has changed since.
+Nothing outside `build/mutants/` is changed. A second run tests only what has survived or has changed since. Exit status 1 if a
+module's tests notice too few.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,10 @@ KEPT = Path(__file__).parent / "results" / "mutants.json"
 ROOMS = ("trace", "activity")
 PACKAGES = ("analyze", "collect", "kernels", "report", "templates")
 """The rooms at the top of the repository that are installed below `tracekit`."""
+PAGE = ROOT / "docs" / "mutants.md"
+BEGIN, END = "<!-- results: written by python benchmarks/mutants.py --keep -->", "<!-- end of results -->"
+LEAST = 0.9
+"""The share of a module's mutants that its tests must notice, of those that can be noticed."""
 PROCESSES = 2
 MEMORY = Path("/dev/shm")
 """Where tests write their many small traces, if there is such a folder: on a disk they take three times as long."""
@@ -60,19 +66,38 @@ use_git_change_detection = false
 testpaths = ["tests"]
 pythonpath = ["tests/support"]
 addopts = "--strict-markers --import-mode=importlib"
+timeout = 10
 markers = ["gpu: needs a CUDA device", "browser: needs a Chromium"]
 """
 
 
 @dataclass(frozen=True)
 class Survivor:
-    """A change that no test noticed. `why` says why no test could, or is empty."""
+    """A change that no test noticed, and why. It is equivalent if no test could notice it."""
 
     module: str
     function: str
     was: str
     becomes: str
     why: str
+    equivalent: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of the mutants of one module, or of all. `unknown` ones were not tested, or their tests broke."""
+
+    module: str
+    mutants: int
+    noticed: int
+    equivalent: int
+    alive: int
+    unknown: int
+
+    @property
+    def share(self) -> float:
+        """How many of those that could be noticed were noticed."""
+        return self.noticed / max(self.mutants - self.equivalent, 1)
 
 
 def undecorated(source: str) -> str:
@@ -117,11 +142,11 @@ def prepare(room: str) -> Path:
     return folder
 
 
-def run(room: str, only: list[str]) -> None:
+def run(room: str, only: list[str], reasons: list[dict[str, Any]]) -> None:
     """Make the room's mutants and test those that have no result yet, or those of the modules in `only`."""
     folder = prepare(room)
     names = [f"tracekit.analyze.{room}.{module}.*" for module in only]
-    retry(room)
+    retry(room, reasons)
     command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(PROCESSES), *names]
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "HYPOTHESIS_PROFILE": "quick"}
@@ -135,15 +160,17 @@ def meta(room: str) -> list[Path]:
     return sorted((WORK / room / "mutants" / "tracekit" / "analyze" / room).glob("*.py.meta"))
 
 
-def retry(room: str) -> None:
-    """Forget which mutants survived or took too long: a test may notice them now, or the machine may have been busy.
+def retry(room: str, reasons: list[dict[str, Any]]) -> None:
+    """Forget which mutants survived without a reason, or took too long: a test may notice them now, or the machine was busy.
 
     mutmut itself forgets those of functions that changed.
     """
     for path in meta(room):
         kept = json.loads(path.read_text())
         codes = kept["exit_code_by_key"]
-        kept["exit_code_by_key"] = {name: code if status(code) == "killed" else None for name, code in codes.items()}
+        for name, code in codes.items():
+            if code != 0 or not survivor(room, name, reasons).equivalent:
+                codes[name] = code if status(code) == "killed" else None
         path.write_text(json.dumps(kept))
 
 
@@ -176,11 +203,58 @@ def survivor(room: str, name: str, reasons: list[dict[str, Any]]) -> Survivor:
     function = re.sub(r"\Ax_|\Ax\u01c1|__mutmut_\d+\Z", "", mutant).replace("\u01c1", ".")
     was, becomes = (" ".join(changed[sign]) for sign in "-+")
     matching = (
-        reason["why"]
+        reason
         for reason in reasons
         if f"{module}.{function}".startswith(reason.get("in", "")) and changed_so(was, becomes, reason["change"], reason["to"])
     )
-    return Survivor(module, function, was, becomes, next(matching, ""))
+    reason = next(matching, {})
+    return Survivor(module, function, was, becomes, reason.get("why", ""), bool(reason) and not reason.get("alive", False))
+
+
+def rows_of(room: str, reasons: list[dict[str, Any]]) -> tuple[list[Row], list[Survivor]]:
+    """What became of the mutants of each module of a room, and those that survived."""
+    rows: list[Row] = []
+    survivors: list[Survivor] = []
+    for module, codes in results(room).items():
+        found = [survivor(room, name, reasons) for name, code in codes.items() if status(code) in ("survived", "no tests")]
+        count = Counter(map(status, codes.values()))
+        noticed, equivalent = count["killed"] + count["timeout"], sum(one.equivalent for one in found)
+        unknown = len(codes) - noticed - len(found)
+        if codes:
+            rows.append(Row(f"{room}.{module}", len(codes), noticed, equivalent, len(found) - equivalent, unknown))
+        survivors += found
+    return rows, survivors
+
+
+def lines(rows: list[Row]) -> Iterator[str]:
+    """The table of the modules, as Markdown."""
+    yield "| module | mutants | noticed | equivalent | alive | unknown | noticed of those that can be |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for row in rows:
+        numbers = (row.mutants, row.noticed, row.equivalent, row.alive, row.unknown)
+        yield f"| {row.module} | {' | '.join(f'{value:,}' for value in numbers)} | {row.share:.1%} |"
+
+
+def told(survivors: list[Survivor]) -> Iterator[str]:
+    """The survivors that a test could notice, as Markdown."""
+    for one in survivors:
+        if not one.equivalent:
+            why = f": {one.why}" if one.why else ""
+            yield f"- `{one.module}.{one.function}`: `` {one.was} `` → `` {one.becomes} ``{why}"
+
+
+def keep(rows: list[Row], survivors: list[Survivor]) -> None:
+    """Write the results, with versions and commit, as JSON and into the page."""
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    commit, versions = found.stdout.strip(), {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in ("mutmut", "pytest", "hypothesis", "numpy")}
+    told_rows = [{**asdict(row), "share": round(row.share, 4)} for row in rows]
+    kept = {"commit": commit, "versions": versions, "modules": told_rows, "survivors": [asdict(one) for one in survivors]}
+    KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    parts = (BEGIN, f"Commit {commit}; {named}.", "", *lines(rows), "", "Alive:", "", *told(survivors), END)
+    before, after = PAGE.read_text(encoding="utf-8").split(BEGIN)[0], PAGE.read_text(encoding="utf-8").split(END)[1]
+    PAGE.write_text(before + "\n".join(parts) + after, encoding="utf-8")
 
 
 def main() -> int:
@@ -189,44 +263,23 @@ def main() -> int:
     parser.add_argument("--room", action="append", choices=ROOMS, help="only this room; may be repeated")
     parser.add_argument("--only", action="append", default=[], help="test this module's mutants again; may be repeated")
     parser.add_argument("--show", action="store_true", help="run nothing, show the results so far")
-    parser.add_argument("--keep", action="store_true", help=f"write {KEPT.relative_to(ROOT)}")
+    parser.add_argument("--keep", action="store_true", help="write results/mutants.json and the table of docs/mutants.md")
     chosen = parser.parse_args()
-    reasons = tomllib.loads(REASONS.read_text(encoding="utf-8"))["mutant"] if REASONS.exists() else []
-    rows, survivors = [], []
+    reasons = tomllib.loads(REASONS.read_text(encoding="utf-8"))["mutant"]
+    rows: list[Row] = []
+    survivors: list[Survivor] = []
     for room in chosen.room or ROOMS:
         if not chosen.show:
-            run(room, [module for module in chosen.only if (ROOT / "analyze" / room / f"{module}.py").exists()])
-        for module, codes in results(room).items():
-            found = [survivor(room, name, reasons) for name, code in codes.items() if status(code) in ("survived", "no tests")]
-            survivors += found
-            count = Counter(map(status, codes.values()))
-            equivalent = sum(bool(one.why) for one in found)
-            row = {"module": f"{room}.{module}", "mutants": len(codes), "killed": count["killed"] + count["timeout"]}
-            row |= {"equivalent": equivalent, "alive": len(found) - equivalent, "other": count["broken"] + count["untested"]}
-            rows.append(row)
-    rows.append(
-        {
-            "module": "all",
-            **{key: sum(row[key] for row in rows) for key in ("mutants", "killed", "equivalent", "alive", "other")},
-        }
-    )
-    print("module".ljust(36), *(key.rjust(10) for key in rows[0] if key != "module"), "killed of not equivalent".rjust(26))
-    for row in rows:
-        numbers = [str(value).rjust(10) for key, value in row.items() if key != "module"]
-        could = row["mutants"] - row["equivalent"]
-        print(str(row["module"]).ljust(36), *numbers, f"{row['killed'] / max(could, 1):.1%}".rjust(26))
-    for one in survivors:
-        print(f"\n{one.module}.{one.function}: {one.why or 'NOT KILLED'}\n  - {one.was}\n  + {one.becomes}")
+            run(room, [module for module in chosen.only if (ROOT / "analyze" / room / f"{module}.py").exists()], reasons)
+        found = rows_of(room, reasons)
+        rows += found[0]
+        survivors += found[1]
+    sums = (sum(getattr(row, name) for row in rows) for name in ("mutants", "noticed", "equivalent", "alive", "unknown"))
+    rows.append(Row("all", *sums))
+    print(*lines(rows), "", *told(survivors), sep="\n")
     if chosen.keep:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip()
-        versions = {name: importlib.metadata.version(name) for name in ("mutmut", "pytest", "hypothesis", "numpy")}
-        kept = {"commit": commit, "versions": {"python": platform.python_version(), **versions}, "modules": rows}
-        KEPT.write_text(
-            json.dumps({**kept, "survivors": [asdict(one) for one in survivors]}, indent=1) + "\n", encoding="utf-8"
-        )
-    return int(any(not one.why for one in survivors))
+        keep(rows, survivors)
+    return int(any(row.share < LEAST for row in rows))
 
 
 if __name__ == "__main__":

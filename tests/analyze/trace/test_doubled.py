@@ -69,10 +69,10 @@ def test_how_many_stand_twice():
 
 
 def test_nodes_of_a_graph_that_differ_in_their_number_alone_are_two():
-    for second, events in ((12, 2), (11, 1)):
+    for first, second, events in ((11, 12, 2), (11, 11, 1), (1, None, 2)):
         builder = TraceBuilder()
         builder.call(0, 5, "cudaGraphLaunch", correlation=3)
-        for node in (11, second):
+        for node in (first, second):
             builder.kernel(10, 10, correlation=3, **{"graph node id": node})
         assert len(builder.trace().gpu) == events
 

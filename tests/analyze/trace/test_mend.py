@@ -325,8 +325,9 @@ def test_a_list_without_events_is_whole():
     assert mend(b" [ ] ").text == b"[]"
 
 
-def test_a_comma_behind_the_last_member_is_ignored():
-    written = mend(document(behind=', "distributedInfo": {"rank": 2} , '))
+@pytest.mark.parametrize("comma", [",", " , "])
+def test_a_comma_behind_the_last_member_is_ignored(comma):
+    written = mend(document(behind=', "distributedInfo": {"rank": 2}' + comma))
 
     assert written.text == b'{"traceEvents": [{"a": null}],\n"distributedInfo": {"rank": 2}}'
     assert written.mends == Mends(values=1, commas=1)

@@ -132,6 +132,20 @@ def test_a_track_is_a_number_or_text(value, label):
     assert builder.trace().threads == ((label, label),)
 
 
+def test_tracks_of_the_gpu_are_told_apart_by_number_or_by_text():
+    builder = TraceBuilder()
+    for tid in (5, 2**63 - 1, 2**63, 2**64, "main", 2**63):
+        entry = builder.kernel(0, 5)
+        entry["tid"] = tid
+        del entry["args"]
+    builder.entries.append("an event")
+    numbers = builder.trace().gpu["stream"].tolist()
+
+    assert numbers[:2] == [5, 2**63 - 1]
+    assert all(number < 0 for number in numbers[2:])
+    assert numbers[2] == numbers[5] != numbers[3] != numbers[4]
+
+
 def repaired(**fields: object) -> int:
     """How many entries are called ill-typed if one has these fields."""
     builder = TraceBuilder()
