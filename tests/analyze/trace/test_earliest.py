@@ -37,4 +37,7 @@ def test_earliest_by_key(asked, table):
 def test_is_first_of_key(values):
     expected = [value not in values[:place] for place, value in enumerate(values)]
 
-    assert is_first_of_key(np.array(values, np.int64)).tolist() == expected
+    found = is_first_of_key(np.array(values, np.int64))
+
+    assert found.tolist() == expected
+    assert found.dtype == np.bool_

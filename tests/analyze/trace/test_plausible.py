@@ -266,6 +266,23 @@ def test_beyond_an_event_with_a_call_nothing_lies_apart():
     assert left(builder) == 202
 
 
+def test_a_call_that_is_the_first_in_the_file_is_a_call():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.launch(call=(60 * FAR_NS, 5_000), kernel=(60 * FAR_NS + 9_000, 1_000))
+    for number in range(4):
+        builder.kernel(100 * number, 10)
+    assert left(builder) == 5
+
+
+def test_a_run_lasts_until_its_last_event_ends_whenever_that_began():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.kernel(-15 * FAR_NS, 10)
+    builder.kernel(0, 2 * FAR_NS, stream=8)
+    for number in range(4):
+        builder.kernel(100 * number, 10)
+    assert left(builder) == 6
+
+
 # --- Which are too long ------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +304,23 @@ def test_events_that_end_with_the_long_one_or_after_it_are_not_inside():
     assert durations(builder) == [10 * MS, 10, 10 * MS - 200]
     builder.entries[-1]["dur"] = type(builder.entries[-1]["dur"])(10 * MS - 201)
     assert durations(builder)[0] == 100
+
+
+def test_of_the_next_two_events_both_must_end_inside():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.kernel(0, 10 * MS, "long")
+    builder.kernel(100, 20 * MS)
+    builder.kernel(200, 10)
+    assert durations(builder)[0] == 10 * MS
+
+
+def test_streams_with_few_events_do_not_save_the_others():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.kernel(0, 10, stream=1)
+    builder.kernel(0, 10 * MS, stream=2)
+    for place in range(3):
+        builder.kernel(100 + 10 * place, 5, stream=2)
+    assert durations(builder) == [10, 100, 5, 5, 5]
 
 
 def test_other_long_kernels_of_a_stream_are_cut_each_for_itself():
@@ -337,8 +371,9 @@ def test_of_several_waits_the_first_to_return_counts_in_whatever_order_the_file_
     builder.call(300_000, 10_000, "cudaDeviceSynchronize")
     builder.call(60_000, 200_000, "cudaDeviceSynchronize", thread=2)
     builder.call(70_000, 50_000, "cudaDeviceSynchronize", thread=3)
+    builder.launch(call=(280_000, 5_000), kernel=(290_000, 40 * MS), stream=9)
     builder.launch(call=(400_000, 5_000), kernel=(410_000, 60 * MS), stream=8)
-    assert durations(builder) == [110_000, 60 * MS]  # no wait follows the second launch
+    assert durations(builder) == [110_000, 20_000, 60 * MS]  # no wait follows the last launch
 
 
 def test_without_its_call_or_with_several_devices_no_wait_says_anything():

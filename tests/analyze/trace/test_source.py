@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tracekit.analyze.trace.formats import EXPORT_HINT
-from tracekit.analyze.trace.source import read_ahead, read_bytes
+from tracekit.analyze.trace.source import first_line, read_ahead, read_bytes
 from tracekit.errors import TraceError
 
 
@@ -64,6 +64,11 @@ def test_what_is_wrong_with_a_file_and_how_to_correct_it(tmp_path):
     for empty in (b"", b" \n\t", b" " * 5000):
         path.write_bytes(empty)
         assert (error_of(path).what, error_of(path).mend) == ("the file is empty", EXPORT_HINT)
+
+
+def test_an_error_is_told_by_its_first_line_or_its_kind():
+    assert first_line(ValueError("one\ntwo")) == "one"
+    assert first_line(EOFError()) == "EOFError"
 
 
 @pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf"])

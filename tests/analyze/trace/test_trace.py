@@ -121,7 +121,10 @@ def test_which_gpu_events_belong_to_the_launch_whose_id_they_carry(first):
     trace = builder.trace()
     own = dict(zip(trace.start_ns[trace.gpu["event"]].tolist(), trace.is_own_of_launch.tolist(), strict=True))
 
+    first_of_launch = dict(zip(own, trace.first_of_launch.tolist(), strict=True))
+
     assert own == {10: True, 20: False, 30: True, 40: True, 50: True, 70: True, 80: True}
+    assert first_of_launch == {10: True, 20: True, 30: True, 40: False, 50: True, 70: True, 80: False}
 
 
 # --- Operators ---------------------------------------------------------------------------------------------------------
