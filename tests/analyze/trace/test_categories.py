@@ -127,6 +127,19 @@ def test_unknown_work_of_a_device_is_missing_from_the_figures(args):
     assert not complete(trace)
 
 
+def test_several_events_of_a_device_are_told_together():
+    builder = base(cat="npu_kernel", args={"device": 0})
+    builder.event(30, 5, cat="npu_copy", name="odd", pid=1, tid=1, args={"stream": 3})
+    builder.event(40, 5, cat="npu_copy", name="odd", pid=1, tid=1, args={"stream": 3})
+
+    (warning,) = builder.trace().warnings
+    assert (warning.code, warning.count) == ("unread_device_events", 3)
+    assert warning.message == (
+        "3 complete events of the categories npu_copy and npu_kernel are not read: "
+        "they are work of a device, and no figure holds them"
+    )
+
+
 @pytest.mark.parametrize("category", ["npu_kernel", "mtia_ccp_events", "privateuse1_driver", "hpu_op"])
 def test_nothing_is_called_dropped_or_host_only_while_work_is_not_read(category):
     builder = TraceBuilder()

@@ -44,6 +44,7 @@ def full() -> TraceBuilder:
     builder.memcpy(220, 10, bytes=4096, stream=8, device=1).update(pid=50, tid=60)
     builder.operator(300, 50, "record_param_comms", **COLLECTIVE)
     builder.launch(call=(310, 5), kernel=(350, 50), name="ncclDevKernel_AllReduce", **COLLECTIVE)
+    builder.wait(450, 10, stream=11, on=12, device=1)
     builder.module(500, 100)
     return builder
 
@@ -57,6 +58,7 @@ def content(trace: Trace) -> dict[str, object]:
     signatures = [[part and json.loads(part) for part in signature] for signature in trace.signatures]
     names = {"names": trace.names(np.arange(len(trace))).tolist(), "threads": trace.threads, "signatures": signatures}
     tables = {"events": columns(trace.events), "gpu": columns(trace.gpu), "collectives": columns(trace.collectives)}
+    tables["waits"] = columns(trace.waits)
     about = (trace.device, trace.device_names, trace.rank, trace.metadata, trace.origin_ns)
     return {**names, **tables, "about": about}
 
@@ -77,7 +79,7 @@ def test_the_scene_leaves_no_column_empty():
     """Otherwise the test above would compare nothing with nothing."""
     trace = full().trace()
 
-    for table in (trace.gpu, trace.collectives):
+    for table in (trace.gpu, trace.collectives, trace.waits):
         for name, column in table.columns.items():
             assert any(value not in (None, -1) for value in column.tolist()), name
 

@@ -13,7 +13,7 @@ SAID = (TraceWarning("code", "message", 1),)
 
 
 def scene() -> Trace:
-    """Two kernels that External ids link to operators, and two that name their collectives."""
+    """Two kernels that External ids link to operators, two that name their collectives, and two waits."""
     builder = TraceBuilder(distributedInfo={"rank": 0})
     builder.operator(0, 10, "aten::mm", **{"External id": 1})
     builder.kernel(20, 5, "of mm", **{"External id": 1})
@@ -21,6 +21,8 @@ def scene() -> Trace:
     builder.kernel(50, 5, "of add", **{"External id": 2})
     builder.kernel(60, 5, "reduce", **{"Collective name": "allreduce"})
     builder.kernel(70, 5, "gather", **{"Collective name": "allgather"})
+    builder.wait(80, 5, "Stream Wait Event", stream=7, on=9)
+    builder.wait(90, 5, "Event Sync", stream=8, on=10)
     return builder.trace()
 
 
@@ -37,6 +39,7 @@ def told(trace: Trace) -> dict[str, object]:
         "events": dict(zip(trace.names(np.arange(len(trace))).tolist(), trace.start_ns.tolist(), strict=True)),
         "operators": dict(zip(trace.names(gpu).tolist(), names, strict=True)),
         "collectives": dict(collectives),
+        "waits": dict(zip(trace.names(trace.waits["event"]).tolist(), trace.waits["on_stream"].tolist(), strict=True)),
     }
 
 
@@ -47,8 +50,8 @@ def test_without_nothing_all_stays():
     assert without(trace).warnings == SAID
 
 
-@pytest.mark.parametrize("gone", ["of mm", "of add", "reduce", "gather"])
-def test_without_a_kernel_the_others_keep_their_operators_and_collectives(gone):
+@pytest.mark.parametrize("gone", ["of mm", "of add", "reduce", "gather", "Stream Wait Event", "Event Sync"])
+def test_without_an_event_the_others_keep_their_operators_and_collectives(gone):
     expected = {part: {name: value for name, value in said.items() if name != gone} for part, said in told(scene()).items()}
 
     assert told(without(scene(), gone)) == expected
