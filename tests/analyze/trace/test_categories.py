@@ -135,7 +135,7 @@ def test_several_events_of_a_device_are_told_together():
     (warning,) = builder.trace().warnings
     assert (warning.code, warning.count) == ("unread_device_events", 3)
     assert warning.message == (
-        "3 complete events of the categories npu_copy and npu_kernel are not read: "
+        "3 complete events of the categories npu_copy, npu_kernel are not read: "
         "they are work of a device, and no figure holds them"
     )
 
