@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from synthetic import TraceBuilder, load_bytes
 
@@ -47,6 +48,7 @@ def test_the_device_is_the_one_with_most_events():
 
 def test_a_device_that_is_not_listed_is_one_of_those_that_all_are_alike():
     assert device({"id": 0, "name": "MI300"}, {"id": 1, "name": "MI300"}, used=5) == Device("MI300", None, None, None)
+    assert device({"id": 0, "name": "MI300"}, used=5) == Device("MI300", None, None, None)
     assert device({"id": 0, "name": "MI300"}, {"id": 1, "name": "CPU"}, used=5) is None
     assert device(used=5) is None
 
@@ -94,6 +96,89 @@ def test_an_external_id_is_a_number_above_zero(value):
     builder.kernel(30, 5, **{"External id": 9})
 
     assert builder.trace().gpu["operator"].tolist() == [-1, 2]
+
+
+def test_an_external_id_is_sought_only_where_no_call_has_the_correlation():
+    builder = TraceBuilder()
+    builder.operator(0, 5, **{"External id": 9})
+    builder.launch(call=(10, 5), kernel=(30, 5), **{"External id": 9})
+    builder.kernel(50, 5, correlation=777, **{"External id": 9})
+
+    assert builder.trace().gpu["operator"].tolist() == [-1, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(5, 5), (0, 0), ("5", None), (1.5, None), (True, None), ([1], None), (2**70, None)]
+)
+def test_the_number_of_a_graph_and_of_its_node_are_whole_numbers(value, expected):
+    builder = TraceBuilder()
+    builder.kernel(0, 5, **{"graph id": value, "graph node id": value})
+    builder.kernel(10, 5)
+    gpu = builder.trace().gpu
+
+    assert gpu["graph_id"].tolist() == gpu["graph_node_id"].tolist() == [expected, None]
+
+
+@pytest.mark.parametrize(
+    ("args", "place"),
+    [({"device": 1, "stream": 2}, (1, 2)), ({"device": 1}, (1, 6)), ({"stream": 2}, (5, 2)), ({}, (5, 6)), (None, (5, 6))],
+)
+def test_the_device_and_stream_are_those_of_the_arguments_or_else_of_the_track(args, place):
+    builder = TraceBuilder()
+    builder.kernel(0, 5).update(pid=5, tid=6, args=args)
+    gpu = builder.trace().gpu
+
+    assert (gpu["device"].tolist(), gpu["stream"].tolist()) == ([place[0]], [place[1]])
+
+
+def test_a_track_with_a_name_has_a_number_that_no_other_has():
+    builder = TraceBuilder()
+    for tid in (0, "a", "b", 1, "c", "a", -1):
+        builder.kernel(0, 5).update(tid=tid, args={})
+    streams = builder.trace().gpu["stream"].tolist()
+
+    assert (streams[0], streams[3]) == (0, 1)
+    assert streams[1] == streams[5]
+    assert all(streams[place] < 0 for place in (1, 2, 4))
+    assert len({*streams[:5]}) == 5
+
+
+def test_without_gpu_events_their_columns_still_hold_numbers():
+    builder = TraceBuilder()
+    builder.operator(0, 5)
+    gpu = builder.trace().gpu
+
+    assert [gpu[name].dtype for name in ("event", "device", "stream", "operator")] == [np.int64] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "one", "many"),
+    [
+        (
+            {"name": 5},
+            "1 entry has fields of the wrong type; those fields were ignored",
+            "2 entries have fields of the wrong type; those fields were ignored",
+        ),
+        ({"ts": None}, "1 event has no start time; it was left out", "2 events have no start time; they were left out"),
+        (
+            {"dur": None},
+            "1 event has no duration; it counts as 0 ns long",
+            "2 events have no duration; they count as 0 ns long",
+        ),
+        ({"dur": -1}, "1 event ends before it starts; it was left out", "2 events end before they start; they were left out"),
+        (
+            {"name": "C:\new.py(3): run"},
+            "1 name is a Windows path whose backslashes are not escaped; it was read as it is written",
+            "2 names are Windows paths whose backslashes are not escaped; they were read as they are written",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_said_about_odd_events(change, one, many):
+    builder = TraceBuilder()
+    builder.kernel(0, 5)
+    for told in (one, many):
+        builder.operator(10, 5, "odd").update(change)
+        assert [warning.message for warning in builder.trace().warnings] == [told]
 
 
 @pytest.mark.parametrize("fraction", ["", ".0", ".000"])
