@@ -138,6 +138,8 @@ def prepare(room: str) -> Path:
     for name in ("support", f"analyze/{room}"):
         shutil.copytree(ROOT / "tests" / name, folder / "tests" / name, ignore=ignore)
     shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
+    # What the tests reach is found anew: mutmut would look at new tests alone, and old ones may reach new functions.
+    (folder / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     (folder / "pyproject.toml").write_text(SETTINGS.format(room=room), encoding="utf-8")
     return folder
 

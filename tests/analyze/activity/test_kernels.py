@@ -90,6 +90,15 @@ def test_the_operator_is_the_innermost_with_most_of_the_kernels_time():
     assert rows["other kernel"]["operator"] == "aten::bmm"
 
 
+def test_the_operator_may_be_named_last_in_the_file():
+    builder = TraceBuilder()
+    builder.launch(call=(20, 5), kernel=(100, 10), name="first")
+    builder.launch(call=(30, 5), kernel=(120, 10), name="second")
+    builder.operator(0, 50, "last")
+
+    assert {name: row["operator"] for name, row in by_name(builder).items()} == {"first": "last", "second": "last"}
+
+
 def test_an_operator_on_another_thread_launched_nothing():
     builder = TraceBuilder()
     builder.operator(0, 100, thread=2)

@@ -22,6 +22,12 @@ def test_kernels_that_operators_launch_are_attributed():
     assert without_operator(builder.trace()) == WithoutOperator(0, 0, 0.0, 0, 0, 0)
 
 
+def test_one_nanosecond_is_all_of_one_nanosecond():
+    builder = TraceBuilder()
+    builder.kernel(0, 1)
+    assert without_operator(builder.trace()) == WithoutOperator(1, 1, 1.0, 0, 0, 1)
+
+
 def test_each_reason():
     builder = TraceBuilder()
     builder.operator(0, 100)

@@ -92,6 +92,13 @@ def test_a_capture_lasts_from_the_start_of_its_begin_to_the_end_of_its_end(start
     assert found(builder) == {kind: [start]}
 
 
+def test_a_capture_may_end_in_the_moment_in_which_it_begins():
+    builder = capture(100, 105)
+    builder.call(150, 1, correlation=100)
+
+    assert found(builder) == {"kernels": [150]}
+
+
 def test_launches_and_copies_of_every_thread_are_captured_but_no_launch_of_a_graph():
     builder = capture(100, 200)
     builder.call(110, 1, correlation=100)

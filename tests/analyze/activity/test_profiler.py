@@ -13,7 +13,7 @@ from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.gaps import longest_gaps
 from tracekit.analyze.activity.idle import gaps, idle
-from tracekit.analyze.activity.profiler import profiler_idle, profiler_of_gaps
+from tracekit.analyze.activity.profiler import profiler_idle, profiler_of_gaps, program_idle
 from tracekit.analyze.analysis import Analysis
 from tracekit.schema import CAUSES
 from tracekit.taxonomy import Taxonomy
@@ -46,6 +46,21 @@ def test_the_part_of_each_cause_in_which_the_profiler_was_at_work(start, end, ex
     found = profiler_idle(builder.trace())
     assert {cause: getattr(found, f"{cause}_ns") for cause in CAUSES if getattr(found, f"{cause}_ns")} == expected
     assert longest_gaps(builder.trace())["profiler_ns"].tolist() == [sum(expected.values())]
+
+
+def test_the_programs_own_idle_time_is_the_rest():
+    builder = gap()
+    builder.overhead(110, 30)
+    found, part, whole = program_idle(builder.trace()), profiler_idle(builder.trace()), idle(builder.trace())
+    assert (part.total_ns, whole.total_ns) == (30, 100)
+    assert {cause: getattr(found, f"{cause}_ns") for cause in CAUSES} == {
+        "host_sync": 10,
+        "dispatch": 10,
+        "host_other": 0,
+        "launch_latency": 50,
+        "device_wait": 0,
+        "unattributed": 0,
+    }
 
 
 def test_a_moment_of_two_overheads_counts_once():

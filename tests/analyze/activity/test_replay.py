@@ -29,6 +29,12 @@ def saved(builder: TraceBuilder, *savings: int) -> int:
     return replay(builder.trace()).saved_ns(np.array(savings, dtype=np.int64))
 
 
+def waited(builder: TraceBuilder) -> list[bool]:
+    """For each event of the only device, whether the host waited before it launched it."""
+    (device,) = replay(builder.trace()).devices
+    return device.waited.tolist()
+
+
 def test_a_queued_kernel_brings_the_next_one_forward():
     builder = queue((0, 10, 100), (0, 10, 100), (0, 10, 100))
 
@@ -74,17 +80,17 @@ def test_the_host_may_wait_for_the_very_first_kernel():
     builder.call(20, 90, "cudaDeviceSynchronize")
     builder.launch(call=(130, 10), kernel=(140, 100))
 
-    assert replay(builder.trace()).waited.tolist() == [False, True]
+    assert waited(builder) == [False, True]
     assert saved(builder, 40, 0) == 40
 
 
-@pytest.mark.parametrize(("end", "waited"), [(109, False), (110, True), (115, True)])
-def test_the_host_waited_if_it_was_still_waiting_when_the_device_was_done(end, waited):
+@pytest.mark.parametrize(("end", "still"), [(109, False), (110, True), (115, True)])
+def test_the_host_waited_if_it_was_still_waiting_when_the_device_was_done(end, still):
     builder = queue((0, 10, 100))  # done at 110
     builder.call(20, end - 20, "cudaDeviceSynchronize")
     builder.launch(call=(130, 10), kernel=(140, 100))
 
-    assert saved(builder, 40, 0) == (40 if waited else 0)
+    assert saved(builder, 40, 0) == (40 if still else 0)
 
 
 def test_a_wait_on_another_thread_is_not_the_launching_ones():
@@ -93,9 +99,10 @@ def test_a_wait_on_another_thread_is_not_the_launching_ones():
     builder.launch(call=(130, 10), kernel=(140, 100))
     builder.kernel(300, 100)  # nobody knows who launched it
     builder.call(390, 15, "cudaDeviceSynchronize", thread=2)
+    builder.entries.insert(1, builder.entries.pop())
     builder.kernel(450, 100)
 
-    assert replay(builder.trace()).waited.tolist() == [False] * 4
+    assert waited(builder) == [False] * 4
 
 
 def test_a_launch_is_no_quicker_because_the_device_is_idle_sooner():
@@ -112,6 +119,15 @@ def test_no_kernel_starts_before_its_call_has_returned_not_even_by_a_nanosecond(
     builder.launch(call=(50, 100), kernel=(100, 20))  # it starts while its call is still running
 
     assert saved(builder, 40, 0) == 0
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_the_order_of_the_file_does_not_matter(first):
+    """The second call returns at 80, the second kernel starts at 110."""
+    builder = queue((0, 10, 100), (60, 10, 100))
+    builder.entries = builder.entries[first:] + builder.entries[:first]
+
+    assert saved(builder, 50, 50) == 30 + 50
 
 
 def test_a_kernel_whose_launch_is_not_known_follows_the_one_before_it():

@@ -47,6 +47,7 @@ def two_streams(told_at: int | None, on: int | None = None) -> TraceBuilder:
     [
         (40, None, (10, 0, 0, "stream 20")),  # which stream is not recorded: it is that of what ended last
         (40, 33, (10, 0, 0, "stream 33")),
+        (40, 0, (10, 0, 0, "stream 0")),
         (60, None, (10, 0, 0, "stream 20")),
         (61, None, (0, 0, 10, None)),  # after the launch
         (20, None, (0, 0, 10, None)),  # before the launch of what ran before on the stream
@@ -77,6 +78,7 @@ def in_order(first: str, gap: int) -> TraceBuilder:
     ("first", "gap", "expected"),
     [
         ("kernel", 7, (0, 0, 7, None)),
+        ("kernel", 1, (0, 0, 1, None)),
         ("memcpy", 7, (0, 7, 0, "a copy")),
         ("memset", LONGEST_DISPATCH_NS, (0, LONGEST_DISPATCH_NS, 0, "a copy")),
         ("kernel", LONGEST_DISPATCH_NS, (0, 0, LONGEST_DISPATCH_NS, None)),
@@ -86,6 +88,43 @@ def in_order(first: str, gap: int) -> TraceBuilder:
 )
 def test_what_follows_on_its_stream_waits_for_a_copy_or_for_the_device(first, gap, expected):
     assert parts(in_order(first, gap).trace()) == [expected]
+
+
+@pytest.mark.parametrize("first", range(7))
+@pytest.mark.parametrize(("told_at", "expected"), [(40, (10, 0, 0, "stream 20")), (61, (0, 0, 10, None))])
+def test_the_order_of_the_file_does_not_matter(first, told_at, expected):
+    builder = two_streams(told_at)
+    builder.entries = builder.entries[first:] + builder.entries[:first]
+    assert parts(builder.trace()) == [expected]
+
+
+def test_each_stream_waits_for_itself():
+    builder = two_streams(40)
+    builder.launch(call=(21, 5), kernel=(112, 10), name="lead", stream=8)
+    builder.launch(call=(62, 5), kernel=(1_070, 50), name="third", stream=8)
+    builder.launch(call=(63, 5), kernel=(1_125, 20), name="fourth")
+    builder.wait(41, 2, stream=8, on=33)
+    trace = builder.trace()
+
+    # The third waits as its own stream was told to, the fourth was not told anything after the second.
+    assert parts(trace) == [(10, 0, 0, "stream 20"), (10, 0, 0, "stream 33"), (0, 0, 5, None)]
+
+
+def test_what_was_launched_too_late_waited_for_the_host_alone():
+    builder = two_streams(40)
+    builder.wait(1_100, 2)
+    builder.launch(call=(1_200, 5), kernel=(1_300, 50), name="late")
+    assert parts(builder.trace()) == [(10, 0, 0, "stream 20"), (0, 0, 0, None)]
+
+
+@pytest.mark.parametrize(("told_at", "expected"), [(115, (10, 0, 0, "stream 20")), (105, (0, 0, 10, None))])
+def test_an_event_without_a_call_was_launched_when_it_started(told_at, expected):
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(100, 900), name="first", stream=OTHER)
+    builder.kernel(110, 10, "lead")
+    builder.launch(call=(120, 5), kernel=(1_010, 50), name="second")
+    builder.wait(told_at, 2)
+    assert parts(builder.trace()) == [expected]
 
 
 def test_a_long_wait_on_its_own_stream_needs_a_record_of_what_for():
@@ -108,8 +147,10 @@ def test_waits_between_the_branches_of_a_graph_are_not_recorded():
 
 HOST_WAITS = [
     ("cudaStreamSynchronize", {"kind": "Stream Sync", "stream": 7}, "stream 7"),
+    ("cudaStreamSynchronize", {"kind": "Stream Sync", "stream": 0}, "stream 0"),
     ("cudaStreamSynchronize", {"kind": "Stream Sync", "stream": -1}, None),
     ("cudaEventSynchronize", {"kind": "Event Sync", "on": 20}, "an event of stream 20"),
+    ("cudaEventSynchronize", {"kind": "Event Sync", "on": 0}, "an event of stream 0"),
     ("cudaEventSynchronize", {"kind": "Event Sync"}, "an event"),
     ("cudaStreamSynchronize", {"kind": "Context Sync", "stream": -1}, "the whole device"),
     ("cudaStreamSynchronize", None, None),
@@ -133,6 +174,31 @@ def test_what_the_host_waits_for_is_in_the_record_or_in_the_calls_name(call: str
 
     (gap,) = longest_gaps(builder.trace()).records()
     assert (gap["host_sync_ns"], gap["host_other_ns"], gap["waits_for"]) == (10, 10, expected)
+
+
+def test_each_launch_waited_on_its_own_thread():
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(100, 100))
+    builder.call(20, 190, "cudaStreamSynchronize", correlation=51)
+    builder.wait(21, 188, "Stream Sync", stream=7, correlation=51)
+    builder.launch(call=(220, 5), kernel=(300, 100))
+    builder.call(230, 171, "cudaDeviceSynchronize", thread=2)
+    builder.launch(call=(420, 5), kernel=(500, 10), thread=2)
+    found = longest_gaps(builder.trace())
+    assert dict(zip(found["start_ns"].tolist(), found["waits_for"].tolist(), strict=True)) == {
+        200: "stream 7",
+        400: "the whole device",
+    }
+    assert sorted(found["host_sync_ns"].tolist()) == [1, 10]
+
+
+def test_records_without_an_id_belong_to_no_call():
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(100, 100))
+    builder.call(20, 190, "cudaStreamSynchronize")
+    builder.wait(21, 188, "Stream Sync", stream=7)
+    builder.launch(call=(220, 5), kernel=(300, 10))
+    assert longest_gaps(builder.trace())["waits_for"].tolist() == [None]
 
 
 def test_what_another_thread_waits_for_does_not_count():
