@@ -125,7 +125,6 @@ def _stream_waited_for(trace: Trace, before: Int64s, after: Int64s) -> Int64s:
     if not len(rows) or not len(after):
         return found
     launch, previous = _launches(trace, after)
-    time = trace.start_ns[trace.waits["event"][rows]]
     for lane in np.unique(_lanes(trace.waits.take(rows)), axis=0).tolist():
         of_lane = rows[(_lanes(trace.waits.take(rows)) == lane).all(axis=1)]
         here = np.flatnonzero((_lanes(trace.gpu.take(after)) == lane).all(axis=1))
