@@ -29,7 +29,7 @@ def explained(variant: Variant, device: torch.device) -> Iterator[None]:
 
 
 def explain(error: Exception, variant: Variant, device: torch.device) -> TracekitError | None:
-    """The error for lack of memory or for a failed compilation, as one line.
+    """The error for lack of memory, for a failed compilation, or for a kernel that gave up, as one line.
 
     None if the error is a fault of ours.
     """
@@ -40,6 +40,15 @@ def explain(error: Exception, variant: Variant, device: torch.device) -> Traceki
         )
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
         return TracekitError(f"torch.compile failed ({first_line(error)})", where=where, mend=_compiler_mend(error))
+    if isinstance(error, RuntimeError) and "unspecified launch failure" in str(error):
+        from tracekit.kernels.hopper import PATIENCE_MS
+
+        return TracekitError(
+            f"a kernel failed on {device}: the one that runs a whole step stops itself if its blocks do not all run within "
+            f"{PATIENCE_MS // 1000} seconds",
+            where=where,
+            mend="run it again while no other program uses the GPU",
+        )
     return None
 
 

@@ -39,7 +39,7 @@ _KEYS = 16  # keys of each warp
 _LONGEST = _KEYS * (_WARPS * CLUSTER - 1)  # the last warp holds the new token instead
 _MOST_LAYERS = 64  # because the table of their caches is in shared memory
 _ABSENT = -1  # all bits of a partial result that is not written yet
-_PATIENCE_MS = 10_000  # milliseconds after which a step is given up. It takes a tenth of one, and may be interrupted by others
+PATIENCE_MS = 10_000  # milliseconds after which a step is given up. It takes a tenth of one, and may be interrupted by others
 _PART_PAD = 4  # unused FP32 numbers after the warps' shares of an output, against bank conflicts
 _GATHERED_PAD = 32  # unused FP16 numbers after what a warp gathers, likewise
 _COPY_ALIGNMENT = 128  # in bytes, of what is copied to shared memory in one piece
@@ -120,7 +120,7 @@ def macros(width: int) -> dict[str, int]:
         "KEYS": _KEYS,
         "MOST_LAYERS": _MOST_LAYERS,
         "ABSENT": _ABSENT,
-        "PATIENCE_MS": _PATIENCE_MS,
+        "PATIENCE_MS": PATIENCE_MS,
     }
 
 

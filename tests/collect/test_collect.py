@@ -319,12 +319,16 @@ def cases() -> list[tuple[Exception, str]]:
         (torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to"), "out of memory on cpu; use a smaller --model"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory on cpu"),
         (MemoryError(), "out of memory on cpu"),
+        (
+            RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors"),
+            "if its blocks do not all run within 10 seconds",
+        ),
         (InvalidCxxCompiler(), "torch.compile failed"),
     ]
 
 
 @needs_torch
-@pytest.mark.parametrize("case", range(4))
+@pytest.mark.parametrize("case", range(5))
 def test_running_out_of_memory_and_a_missing_compiler_are_one_line_and_the_others_go_on(
     case: int, options: CollectOptions, console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
