@@ -1,0 +1,146 @@
+"""Is a program that is played again what it was, and does a change do what it can and no more?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shared_data
+from hypothesis import given
+from hypothesis import strategies as st
+from properties import examples
+from repository import ROOT
+from synthetic import TraceBuilder
+
+from tracekit.analyze.activity.whatif import DISPATCH_NS, Program, fitted, item_work, program
+from tracekit.analyze.trace.loader import load
+from tracekit.analyze.trace.trace import Trace
+
+REAL = [*sorted((ROOT / "traces").glob("*h100*.gz")), *shared_data.traces()]
+
+
+def recorded_ns(trace: Trace) -> int:
+    """From the first launch or wait, or GPU event if there is none, until host and device are done."""
+    played, event = program(trace), trace.gpu["event"]
+    ends = [int(trace.end_ns[rows].max()) for rows in (played.row, event) if len(rows)]
+    return max(ends) - int(trace.start_ns[played.row[0]] if len(played.row) else trace.start_ns[event].min())
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name.split(".")[0])
+def test_a_real_program_takes_as_long_as_it_took(path: Path) -> None:
+    trace = load(path)
+    if len(trace.gpu):
+        assert program(trace).total_ns == pytest.approx(recorded_ns(trace), rel=1e-6)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 60), st.integers(1, 20), st.integers(0, 90), st.integers(0, 300)), min_size=1, max_size=12
+    ),
+    st.lists(st.integers(0, 11), max_size=3),
+)
+@examples(150)
+def test_whatever_the_host_launches_in_order_is_played_as_it_ran(launches, waits):
+    builder, host, device = TraceBuilder(), 0, 0
+    for number, (pause, call, delay, length) in enumerate(launches):
+        host += pause
+        start = max(host + call + delay, device)
+        builder.launch(call=(host, call), kernel=(start, length))
+        host, device = host + call, start + length
+        if number in waits:
+            builder.call(host, max(device - host, 0) + 7, "cudaDeviceSynchronize")
+            host = max(device, host) + 7
+    trace = builder.trace()
+    assert program(trace).total_ns == pytest.approx(recorded_ns(trace), abs=1e-6)
+
+
+def queue(*items: tuple[int, int, int]) -> TraceBuilder:
+    """Kernels on one stream: how long the host works before, how long the call takes, how long the kernel."""
+    builder, host, device = TraceBuilder(), 0, 0
+    for work, call, kernel in items:
+        host += work
+        start = max(host + call, device)
+        builder.launch(call=(host, call), kernel=(start, kernel))
+        host += call
+        device = start + kernel
+    return builder
+
+
+def saved(builder: TraceBuilder, *savings: int) -> float:
+    played = program(builder.trace())
+    return played.total_ns - played.faster(np.array(savings, dtype=np.float64)).total_ns
+
+
+def test_a_shorter_kernel_helps_as_far_as_the_next_is_queued():
+    builder = queue((0, 10, 100), (0, 10, 100), (0, 10, 100))
+    assert saved(builder, 0, 0, 0) == 0
+    assert saved(builder, 30, 20, 10) == 60
+    assert saved(queue((0, 10, 100), (60, 10, 100)), 50, 0) == 30  # the second call starts at 70
+    assert saved(queue((0, 10, 5), (50, 10, 5), (50, 10, 5)), 4, 4, 0) == 0
+    assert saved(queue((0, 10, 100)), 250) == 100
+
+
+def test_without_a_wait_the_host_runs_ahead():
+    builder = queue((0, 10, 1_000))
+    builder.call(10, 1_005, "cudaDeviceSynchronize")  # the device is done at 1,010
+    builder.launch(call=(1_415, 10), kernel=(1_425, 1_000))
+    played = program(builder.trace())
+    assert played.total_ns == 2_425
+    # The second launch is ready at 15 + 400, and the first kernel runs until 1,010.
+    assert played.without_waits(played.waits_for >= 0).total_ns == 1_010 + 1_000 + min(DISPATCH_NS, 415)
+
+
+def test_a_wait_that_waited_for_nothing_is_only_a_call():
+    builder = queue((0, 10, 50))
+    builder.call(500, 8, "cudaStreamSynchronize")
+    played = program(builder.trace())
+    assert (played.waits_for.tolist(), played.call_ns.tolist(), played.total_ns) == ([-1, -1], [10, 8], 508)
+
+
+def test_less_work_of_the_host_helps_where_the_device_waits_for_it():
+    us = 1_000
+    builder = queue((0, 10 * us, 50 * us), (400 * us, 10 * us, 50 * us))
+    builder.operator(20 * us, 300 * us, "aten::cat")
+    trace = builder.trace()
+    played = program(trace)
+    less = item_work(trace, played, trace.operators)
+    assert less.tolist() == [0, 300 * us]
+    assert played.total_ns - played.without_work(less).total_ns == 300 * us
+    # The device's own time is left, and what it takes from one event to the next.
+    assert played.without_work(np.array([0.0, 10**9])).total_ns == 60 * us + DISPATCH_NS + 50 * us
+
+
+def test_an_event_whose_launch_is_not_known_stays_where_it_was():
+    builder = queue((0, 10, 50))
+    builder.kernel(900, 100, correlation=77)
+    assert program(builder.trace()).total_ns == 1_000
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 500), st.integers(1, 50), st.integers(0, 400)), min_size=1, max_size=8), st.floats(0, 1)
+)
+@examples(60)
+def test_no_change_that_takes_time_away_makes_the_program_longer(items, share):
+    played = program(queue(*items).trace())
+    changes: list[Program] = [
+        played.faster(played.duration_ns[np.argsort(played.gpu)] * share),
+        played.without_work(played.work_ns * share),
+        played.unprofiled(100 * share),
+        played.without_waits(np.ones(len(played.row), dtype=bool)),
+    ]
+    assert all(change.total_ns <= played.total_ns + 1e-6 for change in changes)
+
+
+def test_the_profilers_cost_is_found_by_the_time_without_it():
+    builder, host = TraceBuilder(), 0
+    for _ in range(50):
+        for number in range(4):
+            builder.operator(host + 2_000 * number, 1_900, "aten::add")
+        builder.launch(call=(host + 8_000, 1_000), kernel=(host + 9_500, 500))
+        host += 10_000
+    played = program(builder.trace())
+    found = fitted(played, 0.7 * played.total_ns)
+    assert found.total_ns == pytest.approx(0.7 * played.total_ns, rel=1e-3)
+    assert fitted(played, 2 * played.total_ns) is played
+    assert fitted(played, 0).total_ns >= 0.1 * played.total_ns * 0.9
