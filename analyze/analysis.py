@@ -39,6 +39,7 @@ from .structure.steps import Steps, find_steps
 from .trace.trace import Trace, TraceWarning
 from .work import roofline as rooflines
 from .work.kernel_work import kernel_work
+from .work.step_time import Timed, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +67,8 @@ class Analysis:
     The device is looked up in `datasheets`. The trace's kernels are projected onto `target`, if there is one. `selection` tells
     the steps that the trace was restricted to, if it was. `divided` says whether `table` and `tables` have columns per step.
     `ranks` is what is known of all ranks of the trace's run (see `DistributedRun.ranks`), if there are several. The critical
-    path is looked for within `scope`, if there is one.
+    path is looked for within `scope`, if there is one. `step_ns` is how long a step takes without the profiler, if the user
+    told it.
     """
 
     trace: Trace
@@ -77,6 +79,7 @@ class Analysis:
     divided: bool = False
     scope: Scope | None = None
     ranks: Table | None = None
+    step_ns: int | None = None
 
     def of_run(self, ranks: Table) -> Analysis:
         """The same analysis, with what is known of all ranks of its run.
@@ -173,6 +176,11 @@ class Analysis:
             return read_manifest(found) if found else None
         except ManifestError:
             return None
+
+    @cached_property
+    def timed(self) -> Timed:
+        """The program, played again, and the time of a step without the profiler, if that is known."""
+        return timed(self.trace, self.steps, self.step_ns, self.manifest)
 
     @cached_property
     def operators(self) -> Table:
@@ -289,6 +297,7 @@ class Analysis:
             warnings=self.warnings,
             manifest=self.manifest,
             ranks=self.ranks,
+            timed=self.timed,
         )
 
     @of_all_ranks

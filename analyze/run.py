@@ -61,6 +61,7 @@ def analyze(
     device_table: Path | None = None,
     project: str | None = None,
     steps: str | None = None,
+    step_time: str | None = None,
     per_step: bool = False,
     critical_path: bool = False,
     critical_path_in: str | None = None,
@@ -88,14 +89,18 @@ def analyze(
     from .ranks.distributed_run import find_runs
     from .structure.selection import select
     from .trace.batch import load_all
+    from .work.step_time import parse_step_time
 
+    step_ns = parse_step_time(step_time) if step_time is not None else None
     scope = _scope(critical_path, critical_path_in)
     taxonomy, sheets = Taxonomy.load(rules), load_datasheets(device_table)
     target = choose_datasheet(project, sheets) if project is not None else None
     with progress(len(candidates)) as on_next:
         traces, skipped = load_all(candidates, texts, on_skip, on_next)
         chosen = [(trace, None) if steps is None else select(trace, steps) for trace in traces]
-        analyses = [Analysis(trace, taxonomy, sheets, target, picked, per_step, scope) for trace, picked in chosen]
+        analyses = [
+            Analysis(trace, taxonomy, sheets, target, picked, per_step, scope, step_ns=step_ns) for trace, picked in chosen
+        ]
         runs = find_runs([one.trace for one in analyses], [one.communication for one in analyses])
         found = Analyses(tuple(among_ranks(analyses, runs)), runs, tuple(skipped))
         if directory is not None:

@@ -2,7 +2,7 @@
 
 The host launches and waits in the recorded order. Between two of these it works as long as recorded, and a wait ends when the
 device has done what it waited for. The device starts an event when the event before it allows, as recorded, and not before the
-host has launched it. So a change has the effect that it can have: a shorter kernel helps only if the next one is queued already,
+host has launched it. So a change has the effect that it can have: a shorter kernel helps only if the next is queued already,
 a removed wait only if the host then runs ahead.
 
 Events of several streams are played in the order of their starts and overlap as they did. Several launching threads are played
@@ -44,7 +44,7 @@ class Program:
 
     Of the device's events, in the order of their starts: `gpu` (row of `trace.gpu`), `item` (that launched it, or -1 for a
     later node of a graph and where no launch is known), `latency_ns` (from the start of the item to the event's start, if the
-    device is free; without an item, from the beginning to where it started, or minus infinity for a later node),
+    device is free; without an item minus infinity),
     `duration_ns`, `offset_ns` (from the start of the event before to the moment when this one may start) and `own_ns` (how much
     earlier the next event may start if this one takes no time).
     """
@@ -76,24 +76,19 @@ class Program:
         item = np.maximum.accumulate(self.item) if len(self.item) else self.item
         first_event = np.searchsorted(item, np.arange(len(self.row)), side="left")
         base = np.cumsum(self.offset_ns)
-        delay, begun, latest, reached = 0.0, 0, -np.inf, 0
-        for wait in [*waits.tolist(), len(self.row) - 1]:
-            if wait < begun:
-                continue
-            stop = wait + 1
+        delay, begun, latest, reached = 0.0, 0, 0.0 if len(self.item) and self.item[0] < 0 else -np.inf, 0
+        for stop in dict.fromkeys([*(waits + 1).tolist(), len(self.row)]):
             starts[begun:stop] = until[begun:stop] - self.call_ns[begun:stop] + delay
             after = int(first_event[stop]) if stop < len(self.row) else len(self.gpu)
             if after > reached:
                 of = self.item[reached:after]
-                ready = np.where(
-                    of >= 0, starts[np.maximum(of, 0)] + self.latency_ns[reached:after], self.latency_ns[reached:after]
-                )
+                ready = self.latency_ns[reached:after] + np.append(starts, 0.0)[of]  # the last one is for no item, -1
                 lead = np.maximum.accumulate(np.maximum(ready - base[reached:after], latest))
                 ends[reached:after] = lead + base[reached:after] + self.duration_ns[reached:after]
                 latest, reached = float(lead[-1]), after
-            awaited = int(self.waits_for[wait])
+            awaited = int(self.waits_for[stop - 1]) if stop else -1
             if 0 <= awaited < reached:
-                delay += max(ends[awaited] - starts[wait], 0.0)
+                delay += max(ends[awaited] - starts[stop - 1], 0.0)
             begun = stop
         host = float(until[-1]) + delay if len(until) else 0.0
         return starts, ends, max(host, float(ends.max(initial=0.0)))
@@ -139,7 +134,7 @@ def program(trace: Trace) -> Program:
     item = np.where(begins >= 0, place[begins], -1)
     g_start, g_end = trace.start_ns[event], trace.end_ns[event]
     waits_for, call_ns = _awaited(np.isin(rows, waits), start, end, g_end, item)
-    offset, own, latency = _device(trace, order, g_start, g_end, item, start)
+    offset, own, latency = _device(trace, order, item, start, end)
     return Program(
         row=rows,
         work_ns=np.maximum(start - before, 0).astype(np.float64),
@@ -148,7 +143,7 @@ def program(trace: Trace) -> Program:
         waits_for=waits_for,
         gpu=order,
         item=item,
-        latency_ns=_without_launch(trace, order, item, latency, g_start - (start[0] if len(start) else g_start[:1].sum())),
+        latency_ns=np.where(item >= 0, latency, -np.inf),
         duration_ns=(g_end - g_start).astype(np.float64),
         offset_ns=offset.astype(np.float64),
         own_ns=own.astype(np.float64),
@@ -172,12 +167,11 @@ def _awaited(is_wait: Bools, start: Int64s, end: Int64s, g_end: Int64s, item: In
     return waits_for, call_ns
 
 
-def _device(
-    trace: Trace, order: Int64s, start: Int64s, end: Int64s, item: Int64s, item_start: Int64s
-) -> tuple[Int64s, Int64s, Int64s]:
+def _device(trace: Trace, order: Int64s, item: Int64s, item_start: Int64s, item_end: Int64s) -> tuple[Int64s, Int64s, Int64s]:
     """Of the device's events: the offset from the start of the one before, the time that is theirs alone, and the latency."""
     if not len(order):
         return order, order, order
+    start, end = trace.start_ns[trace.gpu["event"][order]], trace.end_ns[trace.gpu["event"][order]]
     latest = np.maximum.accumulate(end)
     gap = start[1:] - latest[:-1]
     found = gaps(trace)
@@ -186,23 +180,28 @@ def _device(
     was_queued = queued[order][1:]
     typical = int(np.median(gap[was_queued])) if was_queued.any() else DISPATCH_NS
     # An event that the host launched late may start a dispatch after the one before, had it been launched in time.
-    free = np.where(gap > 0, np.where(was_queued, gap, np.minimum(gap, typical)), 0)
+    # One whose launch is not known starts as long after the one before as it did.
+    keeps = was_queued | _is_unlinked(trace, order)[1:]
+    free = np.where(gap > 0, np.where(keeps, gap, np.minimum(gap, typical)), 0)
     after_end = latest[:-1] - start[:-1] + free
     offset = np.concatenate(([0], np.where(gap > 0, after_end, start[1:] - start[:-1])))
     own = np.concatenate(
         (np.where(gap >= 0, np.maximum(latest[:-1] - np.maximum(start[:-1], _before(latest)[:-1]), 0), 0), [0])
     )
     own[-1] = end[-1] - start[-1]
-    lag = np.where(item >= 0, start - item_start[np.maximum(item, 0)], 0)
-    late = np.concatenate(([True], (gap > 0) & ~was_queued)) & (item >= 0)
-    usual = int(np.median(lag[late])) if late.any() else DISPATCH_NS
+    lag = np.where(item >= 0, start - np.append(item_start, 0)[item], 0)
+    late = np.concatenate(([False], (gap > 0) & ~was_queued)) & (item >= 0)
+    # What was queued could have started as soon after its launch as others do, or else when the launch returned.
+    usual = np.full(len(lag), int(np.median(lag[late]))) if late.any() else np.append(item_end - item_start, 0)[item]
+    late[0] = item[0] >= 0
+    offset[0] = 0 if item[0] >= 0 else start[0] - (item_start[0] if len(item_start) else start[0])
     return offset, own, np.where(late, lag, np.minimum(lag, usual))
 
 
-def _without_launch(trace: Trace, order: Int64s, item: Int64s, latency: Int64s, since: Int64s) -> Floats:
-    """The latencies. An event without a known launch is held to when it started, a later node of a graph to nothing."""
-    is_node = ~trace.first_of_launch[order] | (trace.call_of_gpu[order] >= 0)
-    return np.where(item >= 0, latency, np.where(is_node, -np.inf, since)).astype(np.float64)
+def _is_unlinked(trace: Trace, order: Int64s) -> Bools:
+    """Which of these events have no known launch, and are no later node of a graph."""
+    unlinked: Bools = trace.first_of_launch[order] & (trace.call_of_gpu[order] < 0)
+    return unlinked
 
 
 def _before(latest: Int64s) -> Int64s:

@@ -16,11 +16,12 @@ from ..activity.gpu import GpuSummary
 from ..activity.idle import IdleCauses, gaps
 from ..activity.launches import Launches, launching_calls
 from ..activity.lost import lost_within
-from ..activity.replay import Replays, replay
+from ..activity.whatif import Program
 from ..structure.steps import Steps
 from ..trace.arrays import Bools, Floats, Int64s
 from ..trace.trace import Category, Trace, TraceWarning
 from ..work.roofline import Roofline
+from ..work.step_time import Change, Saved, Timed
 
 if TYPE_CHECKING:
     from tracekit.manifest import RunManifest
@@ -82,6 +83,7 @@ class Facts:
     warnings: tuple[TraceWarning, ...] = ()
     manifest: RunManifest | None = None
     ranks: Table | None = None
+    timed: Timed | None = None
     thresholds: Thresholds = field(default=THRESHOLDS)
 
     # --- Shares ------------------------------------------------------------------------------------------------
@@ -208,14 +210,23 @@ class Facts:
     # --- What would change ------------------------------------------------------------------------------------
 
     @cached_property
-    def _replay(self) -> Replays:
-        return replay(self.trace)
+    def _timed(self) -> Timed:
+        return self.timed or Timed(self.trace, self.steps, None, None)
 
-    def shorter(self, saving: Int64s) -> int:
-        """How much shorter the GPU's span gets, in ns, if each kernel takes `saving` ns less.
+    @property
+    def played(self) -> Program:
+        """The program as it ran, with the profiler."""
+        return self._timed.played
 
-        `saving` has one entry for each row of `work`. The host is assumed to launch as it did in the trace.
+    def saved(self, change: Change) -> Saved:
+        """What a change saves of the profiled window, and of a step without the profiler."""
+        return self._timed.saved(change)
+
+    def shorter(self, saving: Int64s) -> Saved:
+        """What it saves if each kernel takes `saving` ns less. `saving` has one entry for each row of `work`.
+
+        The host is assumed to launch as it did in the trace.
         """
-        events = np.zeros(len(self.trace.gpu), dtype=np.int64)
+        events = np.zeros(len(self.trace.gpu))
         events[self.work["gpu"]] = saving
-        return self._replay.saved_ns(events)
+        return self.saved(lambda program: program.faster(events))

@@ -11,7 +11,9 @@ from typing import Any
 class Finding:
     """One thing to act on. Times are in ns.
 
-    `saving_ns` is an estimate; it is None where the trace gives no basis for one. `reasoning` says how it was computed and from
+    `saving_ns` is an estimate of what the profiled window would lose; it is None where the trace gives no basis for one.
+    `step_saving_ns` is what a step without the profiler would lose, and `step_after_ns` what is left of it; both are None where
+    nobody told how long such a step takes. `reasoning` says how it was computed and from
     what. `evidence` is a sentence; `rows` are the figures behind it, as plain values, the worst first.
     """
 
@@ -24,6 +26,8 @@ class Finding:
     action: str
     reasoning: str = ""
     rows: tuple[Mapping[str, Any], ...] = ()
+    step_saving_ns: int | None = None
+    step_after_ns: int | None = None
 
 
 @dataclass(frozen=True)

@@ -226,14 +226,17 @@ def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
             "\n",
             (f"[{finding.severity}] ", SEVERITY_STYLE.get(finding.severity, "")),
             (finding.title, "bold"),
-            _saving(finding.saving_ns),
+            _saving(finding),
         )
         yield Padding(Text(f"{_printable(finding.evidence)}."), (0, 0, 0, 2))
         yield Padding(Text(f"→ {finding.action}", style="green"), (0, 0, 0, 2))
 
 
-def _saving(ns: int | None) -> str:
-    """The estimated saving as a clause; empty if there is no estimate."""
+def _saving(finding: Finding) -> str:
+    """The estimated saving as a clause, of a step without the profiler where that is known; empty if there is no estimate."""
+    ns, less, after = finding.saving_ns, finding.step_saving_ns, finding.step_after_ns
+    if less and after is not None:
+        return f" — {duration(less + after)} → about {duration(after)} a step (−{percent(less / (less + after))})"
     if ns is None:
         return ""
     return f" — saves about {duration(ns)}" if ns else " — saves nothing as the host launches now"

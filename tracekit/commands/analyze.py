@@ -15,6 +15,7 @@ EXAMPLES = (
     "tracekit analyze rank0.json.gz rank1.json.gz -o ranks\n\n"
     "tracekit analyze traces/ --project T4\n\n"
     "tracekit analyze trace.json --steps steady\n\n"
+    "tracekit analyze trace.json --step-time 1.48ms\n\n"
     "tracekit analyze trace.json --critical-path-in ProfilerStep\n\n"
     "tracekit analyze trace.json --json > figures.json"
 )
@@ -41,6 +42,12 @@ def analyze(
             metavar="STEPS", help="Analyse some steps alone: 3-8, steady, warmup, decode, prefill, first:5 or last:5."
         ),
     ] = None,
+    step_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="How long a step takes without the profiler, as 1.48ms: savings are then told of such a step."
+        ),
+    ] = None,
     per_step: Annotated[
         bool, typer.Option("--per-step", help="Add columns per step to the tables of --json and of the bundle.")
     ] = False,
@@ -64,6 +71,7 @@ def analyze(
         device_table=device_table,
         project=project,
         steps=steps,
+        step_time=step_time,
         per_step=per_step,
         critical_path=critical_path,
         critical_path_in=critical_path_in,

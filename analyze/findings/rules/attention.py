@@ -35,20 +35,20 @@ def unfused_attention(facts: Facts) -> Answer:
     if facts.work_share(between) < facts.thresholds.work / 5:
         return None
     faster = np.where(between, facts.work["duration_ns"], 0)
-    saving, each = facts.shorter(faster), int(between.sum()) / max(times, 1)
+    saved, each = facts.shorter(faster), int(between.sum()) / max(times, 1)
     return Finding(
         code="unfused_attention",
         title="Attention runs as separate kernels",
-        severity=facts.severity(saving),
+        severity=facts.severity(saved.saving_ns),
         affected_ns=facts.time(between),
-        saving_ns=saving,
+        **saved.fields,
         evidence=f"{counted(times, 'time')} {counted(each, 'kernel')} (scale, mask, softmax, copies) "
         f"{form(each, 'lies', 'lie')} between two products of one attention: "
         f"{percent(facts.work_share(between))} of the kernel time",
         action="torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), in Transformers "
         "attn_implementation='sdpa' (or 'flash_attention_2'): one kernel, and the scores never reach memory.",
-        reasoning=f"The kernels between the two products. {kept(facts.time(between), saving)} The products are taken to "
-        "last as long inside the fused kernel; launches that vanish are part of the launch overhead, if the GPU waits for it.",
+        reasoning=f"The kernels between the two products. {kept(facts.time(between), saved.saving_ns)} The products are taken "
+        "to last as long inside the fused kernel; launches that vanish are part of the launch overhead, where there is one.",
         rows=(
             {
                 "chains": times,

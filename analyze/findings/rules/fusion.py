@@ -29,22 +29,22 @@ def elementwise_chains(facts: Facts) -> Answer:
     chains = _chains(facts, facts.of_family("elementwise") & ~_generated(facts))
     if facts.work_share(chains.members) < facts.thresholds.work:
         return None
-    saving = facts.shorter(chains.faster_ns)
+    saved = facts.shorter(chains.faster_ns)
     moved = int(facts.work["bytes"][chains.faster_ns > 0].sum())
     return Finding(
         code="elementwise_chains",
         title="Elementwise kernels run one after another",
-        severity=facts.severity(saving),
+        severity=facts.severity(saved.saving_ns),
         affected_ns=facts.time(chains.members),
-        saving_ns=saving,
+        **saved.fields,
         evidence=f"{counted(chains.count, 'chain')} of {counted(int(chains.members.sum()), 'elementwise kernel')} "
         f"{form(chains.count, 'takes', 'take')} {percent(facts.work_share(chains.members))} of the kernel time"
         + (f"; fused, {size(moved)} less would move" if moved else ""),
         action="torch.compile(model) fuses them; by hand: F.gelu and F.layer_norm instead of their formulas, "
         "optimizers with fused=True (torch.optim.AdamW(..., fused=True)) or foreach=True.",
         reasoning="Elementwise kernels with no other kernel between them on their stream are taken to last as long together as "
-        f"the longest of them. {kept(int(chains.faster_ns.sum()), saving)} An upper bound: neighbours need not depend on "
-        "each other, nor have one shape.",
+        f"the longest of them. {kept(int(chains.faster_ns.sum()), saved.saving_ns)} An upper bound: neighbours need not depend "
+        "on each other, nor have one shape.",
         rows=kernels(facts, chains.members, chains.faster_ns),
     )
 
@@ -105,20 +105,20 @@ def split_k(facts: Facts) -> Answer:
     if facts.work_share(beside) < facts.thresholds.work / 5:
         return None
     faster = np.where(beside, facts.work["duration_ns"], 0)
-    saving, number = facts.shorter(faster), int(beside.sum())
+    saved, number = facts.shorter(faster), int(beside.sum())
     return Finding(
         code="split_k",
         title="Products of few rows are split, and added up by a second kernel",
-        severity=facts.severity(saving),
+        severity=facts.severity(saved.saving_ns),
         affected_ns=facts.time(beside),
-        saving_ns=saving,
+        **saved.fields,
         evidence=f"{counted(number, 'split-K reduction')} beside products of few rows {form(number, 'takes', 'take')} "
         f"{percent(facts.work_share(beside))} of the kernel time, and as many launches",
         action="torch.compile(model, mode='max-autotune') chooses among kernels that need none; from PyTorch 2.10 on "
         "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = (False, False) (for bfloat16 allow_bf16_...) "
         "forbids cuBLAS to split. Measure: a product that is not split may take longer.",
-        reasoning=f"The time of these reductions. {kept(facts.time(beside), saving)} An upper bound, as if the products "
-        "took no longer without.",
+        reasoning=f"The time of these reductions. {kept(facts.time(beside), saved.saving_ns)} An upper bound, as if the "
+        "products took no longer without.",
         rows=kernels(facts, beside, faster),
     )
 
@@ -130,18 +130,18 @@ def layout_conversions(facts: Facts) -> Answer:
     if not facts.of_family("convolution").any() or facts.work_share(conversions) < facts.thresholds.work / 5:
         return None
     faster = np.where(conversions, facts.work["duration_ns"], 0)
-    saving, number = facts.shorter(faster), int(conversions.sum())
+    saved, number = facts.shorter(faster), int(conversions.sum())
     return Finding(
         code="layout_conversions",
         title="Tensors change their layout around convolutions",
-        severity=facts.severity(saving),
+        severity=facts.severity(saved.saving_ns),
         affected_ns=facts.time(conversions),
-        saving_ns=saving,
+        **saved.fields,
         evidence=f"{counted(number, 'conversion')} between NCHW and NHWC {form(number, 'takes', 'take')} "
         f"{percent(facts.work_share(conversions))} of the kernel time",
         action="model.to(memory_format=torch.channels_last) and inputs.to(memory_format=torch.channels_last), once, before "
         "the loop.",
-        reasoning=f"The time of these kernels. {kept(facts.time(conversions), saving)} channels_last keeps tensors in the "
-        "layout that the convolutions want.",
+        reasoning=f"The time of these kernels. {kept(facts.time(conversions), saved.saving_ns)} channels_last keeps tensors in "
+        "the layout that the convolutions want.",
         rows=kernels(facts, conversions, faster),
     )

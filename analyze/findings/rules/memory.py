@@ -42,21 +42,21 @@ def memory_bound_gemv(facts: Facts) -> Answer:
         return None
     floor = int(time.min())
     faster = np.where(bound, np.rint((time - floor) * (1 - 1 / facts.item_bytes)), 0).astype(np.int64)
-    saving = facts.shorter(faster)
+    saved = facts.shorter(faster)
     gb_s = int(moved[bound].sum()) / max(facts.time(bound), 1)
     return Finding(
         code="memory_bound_gemv",
         title="Matrix-vector products wait for memory",
-        severity=facts.severity(saving),
+        severity=facts.severity(saved.saving_ns),
         affected_ns=facts.time(bound),
-        saving_ns=saving,
+        **saved.fields,
         evidence=f"{percent(facts.work_share(bound))} of the kernel time is {counted(int(bound.sum()), 'product')} of few "
         f"rows, at {quantity(gb_s, 'GB/s')}, {percent(gb_s / sheet.memory_gb_s)} of the device's bandwidth",
         action="Only fewer bytes help: quantise the weights (torchao.quantization.quantize_(model, Int8WeightOnlyConfig()) "
         "with torch.compile), use half precision if it is not yet, or batch requests, so that one reading of the weights "
         "serves them all. A faster arithmetic does not.",
         reasoning="Weights of one byte each: the time of these products over the shortest kernel's shrinks as the bytes of an "
-        f"element do. {kept(int(faster.sum()), saving)} Scales and the cost of dequantising are not counted.",
+        f"element do. {kept(int(faster.sum()), saved.saving_ns)} Scales and the cost of dequantising are not counted.",
         rows=kernels(facts, bound, faster),
     )
 

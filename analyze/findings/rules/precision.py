@@ -11,6 +11,7 @@ from tracekit.wording import counted, percent, three_digits
 from ...trace.arrays import Bools, Int64s
 from ...work.predict import FP16, FP16_FROM_BF16, MATRIX_FAMILIES, TF32, Change, changed_ns
 from ...work.roofline import peak_tflops
+from ...work.step_time import Saved
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from .needs import CAPABILITY, DATASHEET, KERNELS, SHAPES, Need, needs
@@ -33,23 +34,23 @@ def fp32_gemm(facts: Facts) -> Answer:
     wide = products & facts.at_peak("fp32", "tf32") & facts.work["has_bytes"]
     if unknown is not None or facts.work_share(wide) < facts.thresholds.work:
         return unknown
-    faster, saving = _faster(facts, wide, FP16)
+    faster, saved = _faster(facts, wide, FP16)
     sheet = facts.sheet
     assert sheet is not None
     ratio = (peak_tflops(sheet, "fp16") or 0) / (peak_tflops(sheet, "fp32") or 1)
     return Finding(
         code="fp32_gemm",
         title="Matrix products run in FP32 on a device with matrix cores",
-        severity=facts.severity(saving),
+        severity=facts.severity(saved.saving_ns),
         affected_ns=facts.time(wide),
-        saving_ns=saving,
+        **saved.fields,
         evidence=f"{percent(facts.work_share(wide))} of the kernel time is {counted(int(wide.sum()), 'matrix product')} of "
         f"FP32 operands; {sheet.name} does FP16 at {three_digits(ratio)} times the FP32 peak",
         action="model.half() for inference, or torch.autocast('cuda', dtype=torch.float16) (bfloat16 from compute capability "
         "8.0 on), with torch.amp.GradScaler to train in float16. Compare the outputs with FP32's.",
         reasoning="By the roofline, each product's time over the shortest kernel's changes as its roof does: half the bytes "
         "where memory binds it, FP16's peak where arithmetic does, nothing where neither does. "
-        f"{kept(int(faster.sum()), saving)} Casts that autocast adds are not counted.",
+        f"{kept(int(faster.sum()), saved.saving_ns)} Casts that autocast adds are not counted.",
         rows=kernels(facts, wide, faster),
     )
 
@@ -67,21 +68,21 @@ def tf32_off(facts: Facts) -> Answer:
     plain = products & facts.at_peak("fp32") & facts.work["has_flops"]
     if unknown is not None or facts.work_share(plain) < facts.thresholds.work:
         return unknown
-    faster, saving = _faster(facts, plain, TF32)
+    faster, saved = _faster(facts, plain, TF32)
     if not int(faster.sum()):
         return None  # arithmetic does not bind them, and TF32 moves as many bytes as FP32
     return Finding(
         code="tf32_off",
         title="FP32 matrix products do not use TF32",
-        severity=facts.severity(saving),
+        severity=facts.severity(saved.saving_ns),
         affected_ns=facts.time(plain),
-        saving_ns=saving,
+        **saved.fields,
         evidence=f"{percent(facts.work_share(plain))} of the kernel time is {counted(int(plain.sum()), 'FP32 product')} "
         "whose kernels are not named as TF32's",
         action="torch.set_float32_matmul_precision('high') (before it: torch.backends.cuda.matmul.allow_tf32 = True, and "
         "torch.backends.cudnn.allow_tf32 = True for convolutions). Inputs keep 10 bits of mantissa: compare the outputs.",
         reasoning="By the roofline, the time over the shortest kernel's of products that arithmetic binds changes as the peaks "
-        f"do, FP32 to TF32; TF32 moves as many bytes as FP32. {kept(int(faster.sum()), saving)} Instead of half "
+        f"do, FP32 to TF32; TF32 moves as many bytes as FP32. {kept(int(faster.sum()), saved.saving_ns)} Instead of half "
         "precision, not beside it.",
         rows=kernels(facts, plain, faster),
     )
@@ -102,22 +103,22 @@ def bf16_emulated(facts: Facts) -> Answer:
         return None
     products = narrow & facts.of_family("gemm") & facts.at_peak("bf16")
     can_estimate = facts.sheet is not None and capability >= VOLTA and bool(products.any())
-    faster, saving = _faster(facts, products, FP16_FROM_BF16) if can_estimate else (None, None)
+    faster, saved = _faster(facts, products, FP16_FROM_BF16) if can_estimate else (None, None)
     return Finding(
         code="bf16_emulated",
         title="BF16 is emulated on this device",
-        severity="medium" if saving is None else facts.severity(saving),
+        severity="medium" if saved is None else facts.severity(saved.saving_ns),
         affected_ns=facts.time(narrow),
-        saving_ns=saving,
+        **(saved.fields if saved else {"saving_ns": None}),
         evidence=f"{percent(facts.work_share(narrow))} of the kernel time works on BF16, and compute capability "
         f"{capability:g} has no BF16 arithmetic (from 8.0 on)",
         action="Use torch.float16 here (torch.autocast('cuda', dtype=torch.float16), with torch.amp.GradScaler to train); it "
         "takes as many bytes and has matrix cores from compute capability 7.0 on.",
         reasoning=(
             "By the roofline, products that arithmetic binds change as the peaks do, FP32's, in which BF16 is emulated, to "
-            f"FP16's. {kept(int(faster.sum()), saving)}"
+            f"FP16's. {kept(int(faster.sum()), saved.saving_ns)}"
         )
-        if faster is not None and saving is not None
+        if faster is not None and saved is not None
         else "No estimate: the work of the products, or the device's peaks, are not known.",
         rows=() if faster is None else kernels(facts, products, faster),
     )
@@ -134,8 +135,8 @@ def _mostly_unknown(facts: Facts, products: Bools, code: str) -> CannotTell | No
     return CannotTell(code, "the operands of most matrix products are not known: a graph or compiled code hides their shapes")
 
 
-def _faster(facts: Facts, mask: Bools, change: Change) -> tuple[Int64s, int]:
-    """What a change brings, in ns: how much less each of these kernels takes, and how much shorter the GPU's span gets.
+def _faster(facts: Facts, mask: Bools, change: Change) -> tuple[Int64s, Saved]:
+    """What a change brings: how much less each of these kernels takes, in ns, and what that saves.
 
     The first is an int64 array with one entry for each row of `work`, 0 for the kernels that do not change.
     """

@@ -17,8 +17,8 @@ from tracekit.analyze.activity.launch_costs import launch_costs
 from tracekit.analyze.activity.launches import launch_latencies, launches
 from tracekit.analyze.activity.operators import calls, host, operators
 from tracekit.analyze.activity.overlap import busy_ns
-from tracekit.analyze.activity.replay import replay
 from tracekit.analyze.activity.timeline import timeline
+from tracekit.analyze.activity.whatif import program
 from tracekit.analyze.trace.trace import Trace
 from tracekit.schema import DOCUMENT_TABLES, TABLES
 from tracekit.table import Table
@@ -79,8 +79,8 @@ def test_columns_have_the_types_of_their_schema(name, builder):
 def results(trace: Trace) -> dict[str, object]:
     """All that the room says about a trace, without numbers of rows."""
     tables = {name: make(trace).records() for name, make in MAKE.items()}
-    played = replay(trace)
-    saved = [played.saved_ns(np.full(len(trace.gpu), saving)) for saving in (1, 10, 1000)]
+    played = program(trace)
+    saved = [played.faster(np.full(len(trace.gpu), float(saving))).total_ns for saving in (0, 1, 10, 1000)]
     own = sorted(zip(trace.start_ns[trace.gpu["event"]].tolist(), busy_ns(trace).tolist(), strict=True))
     figures = (gpu(trace), idle(trace), host(trace), launches(trace), launch_costs(trace), without_operator(trace))
     return {**tables, "saved": saved, "own": own, "figures": figures}

@@ -1,0 +1,108 @@
+"""How long does a step take without the profiler, and what would a change make of it?
+
+The profiler slows the host down, so what a profiled step would save is not what a real one would. If the time of a step without
+the profiler is known, the program is played without the profiler's cost, and a change is made to that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tracekit.errors import TracekitError
+from tracekit.manifest import RunManifest
+
+from ..activity.whatif import Program, fitted, program
+from ..structure.steps import DECODE, Steps
+from ..trace.trace import Trace
+
+Change = Callable[[Program], Program]
+
+UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+_TIME = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*(ns|us|µs|ms|s)")
+_MU = "\u03bc"
+"""The Greek letter, which looks like the sign for micro."""
+
+
+def parse_step_time(text: str) -> int:
+    """The time in ns that `1.48ms` or `900 us` says. Raises TracekitError if the text says none."""
+    match = _TIME.fullmatch(text.strip().replace(_MU, "µ"))
+    value = round(float(match[1]) * UNITS_NS[match[2]]) if match else 0
+    if not 0 < value < 10**15:
+        raise TracekitError(
+            "this is no time of a step", where=f"--step-time {text}", mend="write a number and ns, us, ms or s, as 1.48ms"
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a change saves, in ns: of the profiled window, and of a step without the profiler with the time that is left of it.
+
+    The last two are None where the time of a step without the profiler is not known.
+    """
+
+    saving_ns: int
+    step_saving_ns: int | None = None
+    step_after_ns: int | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """These figures as the fields of a finding."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A trace's program, and how long a step takes without the profiler, if that is known.
+
+    `step_ns` is that time and `told` says who told it. `steps` are the steps that take it.
+    """
+
+    trace: Trace
+    steps: Steps
+    step_ns: int | None
+    told: str | None
+
+    @cached_property
+    def played(self) -> Program:
+        """The program as it ran, with the profiler."""
+        return program(self.trace)
+
+    @cached_property
+    def unprofiled(self) -> Program | None:
+        """The program without the profiler's cost. None where the time of a step is not known, or there are no steps."""
+        if self.step_ns is None or not len(self.steps.table):
+            return None
+        spans = self.steps.table["end_ns"] - self.steps.table["start_ns"]
+        outside = max(self.played.total_ns - float(spans.sum()), 0.0)
+        return fitted(self.played, outside + self.step_ns * len(spans))
+
+    def saved(self, change: Change) -> Saved:
+        """What a change saves."""
+        window = max(round(self.played.total_ns - change(self.played).total_ns), 0)
+        without = self.unprofiled
+        if without is None or self.step_ns is None:
+            return Saved(window)
+        step = max(without.total_ns - change(without).total_ns, 0.0) / len(self.steps.table)
+        saving = min(round(step), self.step_ns)
+        return Saved(window, saving, self.step_ns - saving)
+
+
+def timed(trace: Trace, steps: Steps, asked_ns: int | None, run: RunManifest | None) -> Timed:
+    """The program of a trace, and the time of a step that was asked for, or else that the run's manifest tells."""
+    if asked_ns is not None:
+        return Timed(trace, steps, asked_ns, "--step-time")
+    profile = run.profile if run else None
+    if profile is None or profile.inflation <= 0 or not (profile.decode_ns or profile.prefill_ns):
+        return Timed(trace, steps, None, None)
+    if not profile.decode_ns:
+        return Timed(trace, steps, round(profile.prefill_ns / profile.inflation), "the run manifest")
+    decode = steps.take(np.flatnonzero(np.array([phase == DECODE for phase in steps.table["phase"].tolist()], dtype=np.bool_)))
+    each = profile.decode_ns / max(profile.decode_tokens, 1)
+    return Timed(trace, decode, round(each / profile.inflation), "the run manifest")
