@@ -19,7 +19,7 @@ from ..trace.once import once
 from ..trace.trace import Category, Trace
 from .idle import IdleCauses, causes_within, gaps, idle
 
-OWN_WORK = re.compile(r"Activity Buffer Request|Buffer Flush|Instrumentation|Resource")
+OWN_WORK = re.compile(r"(?i).*buffer[ _](?:request|flush)|.*\b(?:instrumentation|resource)\b")
 """The profiler's own work, by the name of its `overhead` event. CUPTI records the loading of modules and full command buffers
 in the same category, but these cost time without a profiler as well."""
 

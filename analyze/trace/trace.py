@@ -13,7 +13,7 @@ import numpy as np
 from tracekit.table import Table
 
 from .arrays import Bools, Int64s, Objects
-from .calls import GRAPH_LAUNCH
+from .calls import GRAPH_LAUNCH, LAUNCHES_SEVERAL
 from .group import earliest_by_key, is_first_of_key
 from .intervals import Forest, merge, nest
 
@@ -280,7 +280,7 @@ class Trace:
     @cached_property
     def is_own_of_launch(self) -> Bools:
         """For each row of `gpu`, whether the call with its correlation, if there is one, launched it and not another event."""
-        return self._is_first_with_correlation | self.is_replayed | (self._call_with_correlation < 0)
+        return self._is_first_with_correlation | self._is_of_several | (self._call_with_correlation < 0)
 
     @cached_property
     def first_of_launch(self) -> Bools:
@@ -289,7 +289,7 @@ class Trace:
         Only a graph's launch has later ones. Where the call was not recorded, events that share a correlation are taken for
         such nodes.
         """
-        later_node = self.is_replayed | (self._call_with_correlation < 0)
+        later_node = self._is_of_several | (self._call_with_correlation < 0)
         return self._is_first_with_correlation | ~later_node
 
     @cached_property
@@ -307,6 +307,12 @@ class Trace:
     def is_replayed(self) -> Bools:
         """For each row of `gpu`, whether the call with its correlation launches a graph."""
         return np.isin(self._call_with_correlation, self.named(self.calls, GRAPH_LAUNCH.match))
+
+    @cached_property
+    def _is_of_several(self) -> Bools:
+        """For each row of `gpu`, whether the call with its correlation may launch several things."""
+        several = self.named(self.calls, LAUNCHES_SEVERAL.match)
+        return self.is_replayed | np.isin(self._call_with_correlation, several)
 
     @cached_property
     def _is_first_with_correlation(self) -> Bools:
