@@ -241,11 +241,26 @@ def _name(trace: Trace, code: int) -> str:
     return STEP_NUMBER.sub("", str(trace.strings[code])) if code >= 0 else WORDS[code]
 
 
+def _enclosing(trace: Trace, forest: Forest) -> Int64s:
+    """For each event, the innermost one that is open at its start and does not end before it, or -1.
+
+    One that ends earlier crosses it. If that counted as around it, steps that cross would nest without end.
+    """
+    around = np.full(len(trace), -1, dtype=np.int64)
+    around[forest.rows] = forest.parent
+    row, parent = forest.rows, forest.parent.copy()
+    crossing = np.flatnonzero((parent >= 0) & (trace.end_ns[parent] < trace.end_ns[row]))
+    while len(crossing):
+        parent[crossing] = around[parent[crossing]]
+        crossing = crossing[(parent[crossing] >= 0) & (trace.end_ns[parent[crossing]] < trace.end_ns[row[crossing]])]
+    around[row] = parent
+    return around
+
+
 def _ancestry(trace: Trace, activity: Int64s) -> tuple[Int64s, Int64s, Int64s]:
     """These activities and all events around them, sorted; for each the place of its parent among them or -1, and its depth."""
     forest = idle_forest(trace)
-    around = np.full(len(trace), -1, dtype=np.int64)
-    around[forest.rows] = forest.parent
+    around = _enclosing(trace, forest)
     needed = np.zeros(len(trace), dtype=np.bool_)
     frontier = activity[activity >= 0]
     while len(frontier):

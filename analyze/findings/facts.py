@@ -94,10 +94,16 @@ class Facts:
 
     @cached_property
     def has_launching_operators(self) -> bool:
-        """Whether operators were recorded on some thread that launches. Without, dispatch is not told from other host work."""
+        """Whether most launches are of threads with recorded operators. Else dispatch is not told from the rest."""
         threads = self.trace.events["thread"]
-        launching = np.unique(threads[launching_calls(self.trace)])
-        return bool(np.isin(threads[self.trace.operators], launching).any())
+        launching = threads[launching_calls(self.trace)]
+        known = np.isin(launching, np.unique(threads[self.trace.operators]))
+        return len(launching) > 0 and bool(2 * known.sum() >= len(known))
+
+    def explained_by_loss(self, *causes: str) -> bool:
+        """Whether lost GPU events could explain most of the idle time of these causes."""
+        whole = sum(getattr(self.idle, f"{cause}_ns") for cause in causes)
+        return bool(2 * sum(map(self.lost_ns, causes)) > whole > 0)
 
     def lost_ns(self, cause: str) -> int:
         """How much idle time of this cause lies in gaps in which a call began whose GPU events were lost.

@@ -116,9 +116,9 @@ class Forest:
 def nest(rows: Int64s, threads: npt.NDArray[np.int32], start: Int64s, end: Int64s, cut: bool = False) -> Forest:
     """Nest intervals by time on each thread. They are given as rows, threads, starts and ends.
 
-    With `cut`, an interval that outlives the one around it ends with that one before anything is nested inside it. Then a loop
-    whose steps overlap a little does not nest step in step. A moment after that end still lies in the interval that was cut, if
-    nothing else has begun.
+    With `cut`, an interval that outlives the one around it ends with that one before anything is nested inside it; but if it
+    overlaps the end of the other only a little, the other one ends where it begins. Then a loop whose steps overlap a little
+    does not nest step in step. A moment after that end still lies in the interval that was cut, if nothing else has begun.
     """
     trees = {}
     parent = np.full(len(rows), -1, dtype=np.int64)
@@ -144,11 +144,22 @@ def _tree(rows: Int64s, start: Int64s, end: Int64s, cut: bool) -> tuple[Tree, In
     return Tree(rows[order], start, end, parent), order, ends
 
 
+LITTLE = 50
+"""An overlap of less than this part of an interval is a matter of rounding."""
+
+
+def _is_next(start: int, end: int, other: int) -> bool:
+    """Whether an interval that begins before another one's end follows it: the overlap is a small part of it."""
+    return LITTLE * (other - start) < end - start and end > other
+
+
 def _open_at_start(start: Int64s, end: Int64s, cut: bool) -> tuple[Int64s, Int64s]:
     """For each of the sorted intervals, the place of the last earlier one that is still open when it starts, or -1; its end."""
     ends, parent, opened = end.tolist(), [], [-1]
     for place, time in enumerate(start.tolist()):
-        while (last := opened[-1]) >= 0 and ends[last] <= time:
+        while (last := opened[-1]) >= 0 and (ends[last] <= time or (cut and _is_next(time, ends[place], ends[last]))):
+            if ends[last] > time:
+                ends[last] = time
             opened.pop()
         parent.append(last)
         opened.append(place)

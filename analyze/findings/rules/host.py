@@ -16,7 +16,7 @@ from ...trace.arrays import Int64s
 from ...trace.trace import Category, Trace
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
-from .needs import CALLS, DISPATCH, GPU, HOST, needs
+from .needs import CALLS, DISPATCH, GPU, HOST, LOST, needs
 from .wording import places, worst_place
 
 LOADER = re.compile(r"enumerate\(DataLoader\)#")
@@ -35,9 +35,8 @@ def host_sync(facts: Facts) -> Answer:
     waited = facts.idle.host_sync_ns
     if facts.share(waited) < facts.thresholds.host_sync:
         return None
-    if 2 * facts.lost_ns("host_sync") > waited:
-        because = "the trace lost GPU events in most of these waits: the GPU may have been busy"
-        return CannotTell("host_sync", because)
+    if facts.explained_by_loss("host_sync"):
+        return CannotTell("host_sync", LOST)
     rows = _waits(facts.trace)
     line = next((row["line"] for row in rows if row["line"]), None)
     return Finding(
@@ -109,6 +108,8 @@ def host_late(facts: Facts) -> Answer:
     late = max(facts.idle.host_other_ns - _loading_ns(facts.trace), 0)
     if facts.share(late) < facts.thresholds.host_late:
         return None
+    if facts.explained_by_loss("host_other"):
+        return CannotTell("host_late", LOST)
     return Finding(
         code="host_late",
         title="The GPU waits while the host is outside PyTorch",

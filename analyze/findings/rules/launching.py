@@ -13,8 +13,8 @@ from tracekit.wording import counted, duration, number, percent
 from ...activity.launches import graph_kernels
 from ...work.predict import GRAPH_GAP_NS, mean_steps
 from ..facts import Facts
-from ..finding import Answer, Finding
-from .needs import CALLS, DISPATCH, GPU, Need, needs
+from ..finding import Answer, CannotTell, Finding
+from .needs import CALLS, DISPATCH, GPU, LOST, Need, needs
 from .wording import worst_place
 
 NAMED = 3
@@ -32,6 +32,8 @@ def launch_overhead(facts: Facts) -> Answer:
     overhead = facts.idle.launch_overhead_ns
     if facts.share(overhead) < facts.thresholds.launch_overhead:
         return None
+    if facts.explained_by_loss("dispatch", "launch_latency"):
+        return CannotTell("launch_overhead", LOST)
     replayed = int(graph_kernels(facts.trace).sum())
     single = len(facts.trace.gpu) - replayed
     gaps = single * GRAPH_GAP_NS

@@ -41,6 +41,9 @@ def needs(*wanted: Need) -> Callable[[Rule], Rule]:
     return declare
 
 
+LOST = "the trace lost GPU events in most of this time: the GPU may have been busy"
+"""The reason of a rule that does not blame idle time which may not have been idle."""
+
 GPU = Need("the trace has no GPU events", lambda e: e.gpu is not None)
 KERNELS = Need("the trace has no kernels", lambda e: len(e.work) > 0)
 CALLS = Need("the trace has no runtime calls: what the host did is not known", lambda e: len(e.trace.calls) > 0)

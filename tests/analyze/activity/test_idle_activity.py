@@ -175,6 +175,20 @@ def is_open(trace: Trace, row: int, moment: int) -> bool:
     return bool(trace.start_ns[row] <= moment < trace.end_ns[row])
 
 
+def test_steps_that_cross_do_not_nest_without_end():
+    """`Optimizer.step` outlives its step, as it does where it runs in a hook."""
+    builder = TraceBuilder()
+    builder.launch(call=(-60, 5), kernel=(-50, 10))
+    for step in range(50):
+        at = 1_000 * step
+        builder.annotation(at, 1_000, f"ProfilerStep#{step}")
+        builder.annotation(at + 800, 300, "Optimizer.step#Adam.step")
+        builder.launch(call=(at + 900, 10), kernel=(at + 950, 10))
+    paths = set(idle_activity(builder.trace())["path"].tolist())
+    assert max(path.count("/") for path in paths) == 1
+    assert len(paths) < 10
+
+
 def test_a_program_whose_idle_time_is_in_the_allocator():
     table = idle_activity(load(needed("cases/cudamalloc_retry.json.gz")))
     first, second = table.records()[:2]

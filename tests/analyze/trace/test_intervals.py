@@ -214,6 +214,16 @@ def test_an_interval_that_outlives_the_one_around_it_is_cut():
     assert found.rows.tolist() == [100, 101, 102, 103, 104]
 
 
+def test_an_overlap_that_is_a_matter_of_rounding_ends_the_one_before():
+    """A step of 1,000 that begins 1 before the one before it ends is no part of that."""
+    found = cut([(0, 1_001), (1_000, 2_001), (2_000, 3_000), (400, 1_001)])
+
+    assert found.end.tolist() == [1_000, 2_000, 3_000, 1_000]
+    assert found.parent.tolist() == [-1, -1, -1, 100]
+    assert cut([(0, 1_021), (1_000, 2_000)]).end.tolist() == [1_021, 1_021]  # 2.1 % of it are no rounding
+    assert cut([(0, 1_019), (1_000, 2_000)]).end.tolist() == [1_000, 2_000]
+
+
 def test_steps_that_overlap_a_little_do_not_nest_step_in_step():
     steps = [(10 * number, 10 * number + 11) for number in range(5)]
 
