@@ -80,7 +80,10 @@ def _main_operators(trace: Trace, mine: Int64s, duration: Int64s, by_name: Group
     pairs = group(by_name.code[known] * size + trace.events["name"][operator[known]])
     time = pairs.sum(duration[known])
     found: Objects = np.full(len(by_name.keys), None, dtype=object)
-    for place in np.argsort(time, kind="stable").tolist():  # the last one written has most time
+    # The last one written has most time. Of equal times it is the first by name, wherever the file names it.
+    alphabetical = np.argsort(np.argsort(trace.strings.astype(str), kind="stable"))
+    rank = np.append(alphabetical, 0)[pairs.keys % size]
+    for place in np.lexsort((-rank, time)).tolist():
         kernel, name = divmod(int(pairs.keys[place]), size)
         found[kernel] = trace.strings[name]
     return found

@@ -45,6 +45,7 @@ class Args(msgspec.Struct, gc=False):
     graph: Any = msgspec.field(default=None, name="graph id")
     graph_node: Any = msgspec.field(default=None, name="graph node id")
     wait_on_stream: Any = None
+    context: Any = None
     mark: Any = msgspec.field(default=None, name="str")
     annotation: Any = None
     name: Any = None

@@ -328,6 +328,7 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], cor
             "event": rows.astype(np.int64),
             "device": _track([e.pid if a.device is None else a.device for a, e in zip(args, found, strict=True)]),
             "stream": _track([e.tid if a.stream is None else a.stream for a, e in zip(args, found, strict=True)]),
+            "context": _contexts([a.context for a in args]),
             "operator": _operators(events, category, correlation, rows),
             "bytes": _small_ints([a.bytes for a in args]),
             "grid": objects([a.grid for a in args]),
@@ -340,6 +341,13 @@ def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], cor
             "label": objects([None if a.graph_node is None else _graph_label(a) for a in args]),
         }
     )
+
+
+def _contexts(values: list[Any]) -> Int64s:
+    """The device's context of each event; -1 where none is recorded."""
+    if set(map(type, values)) <= {type(None)}:
+        return np.full(len(values), -1, dtype=np.int64)
+    return np.array([_place(value) for value in values], dtype=np.int64)
 
 
 def _waits(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> Table:

@@ -28,14 +28,22 @@ FAR_NS = 1_000_000_000
 FAR_SPANS = 10
 """It also lies this many spans of the others away from them."""
 FEW = 0.01
-"""The largest share of the GPU events that may lie apart."""
-INSIDE = 2
-"""How many later kernels of its stream must run and end inside a kernel before its duration is impossible."""
-OTHERS = 3
+"""The largest share of the GPU events that may lie apart, or start before their calls. Two may in any trace."""
+OTHERS = 2
 """How many other events there must be to lie apart from."""
+EARLY_NS = 10_000
+"""If hardly any other event starts before its call, one that does so by more has an impossible time."""
 OVERLAP_NS = 100_000
 """A kernel overlaps the next one on its stream by less, however it was launched."""
-WAITS_FOR_ALL = re.compile(r"(?:cuda|hip)DeviceSynchronize|cuCtxSynchronize")
+LATE_NS = 100_000
+"""An event goes on for less after a wait for it returned: clocks differ."""
+LONGEST_NS = 10_000_000_000
+"""An event that lasts so far beyond everything else in the trace has no possible duration."""
+WAITS_FOR_ALL = re.compile(r"(?:cuda|hip|musa)DeviceSynchronize|cuCtxSynchronize")
+WAITS_FOR_STREAM = re.compile(r"(?:cuda|hip|cu|musa)StreamSynchronize")
+"""A wait for a stream, which is a wait for all if the process uses one stream."""
+WAITS_FOR_ITSELF = re.compile(r"(?:cuda|hip|cu|musa)Memcpy(?!.*(?:Async|Peer|Batch))")
+"""A copy that returns when it is done."""
 NAME = 60
 """How much of a kernel's name a warning quotes."""
 
@@ -56,7 +64,7 @@ def plausible(trace: Trace) -> Trace:
     early = _early(trace)
     times = _Times(early, _apart(trace) & ~early, _possible_durations(trace))
     recorded = trace.events["duration_ns"][trace.gpu["event"]]
-    cut = times.duration_ns < recorded
+    cut = (times.duration_ns < recorded) & ~times.early & ~times.apart
     warnings = (*trace.warnings, *_skew(trace), *_impossible(trace, times, cut))
     if cut.any():
         durations = trace.events["duration_ns"].copy()
@@ -79,12 +87,25 @@ def _lead(trace: Trace) -> Int64s:
 
 
 def _early(trace: Trace) -> Bools:
-    return _lead(trace) < -SKEW_NS
+    """The GPU events that start too long before their calls: all of them by 1 ms, or a few among others that do not."""
+    lead = _lead(trace)
+    launched = (trace.call_of_gpu >= 0) & trace.first_of_launch
+    before = launched & (lead < 0)
+    if _is_offset(lead[launched]):
+        return np.zeros(len(lead), dtype=np.bool_)
+    few = before.sum() <= max(FEW * launched.sum(), 2) and launched.sum() >= 2 * before.sum() + OTHERS
+    return before & (lead < (-EARLY_NS if few else -SKEW_NS))
+
+
+def _is_offset(lead: Int64s) -> bool:
+    """Whether most events start before their calls: then the clocks of host and device differ, by however much."""
+    return len(lead) > 0 and bool(2 * (lead < 0).sum() > len(lead))
 
 
 def _skew(trace: Trace) -> Iterator[TraceWarning]:
     lead = _lead(trace)
-    before = (lead < 0) & (lead >= -SKEW_NS)
+    launched = (trace.call_of_gpu >= 0) & trace.first_of_launch
+    before = (lead < 0) & ((lead >= -SKEW_NS) | _is_offset(lead[launched])) & ~_early(trace)
     if count := int(before.sum()):
         yield TraceWarning(
             "clock_skew",
@@ -97,13 +118,14 @@ def _skew(trace: Trace) -> Iterator[TraceWarning]:
 
 
 def _apart(trace: Trace) -> Bools:
-    """The few GPU events without a call that lie far before or after all others."""
+    """The few GPU events that lie far before or after all others, and that no call launched there."""
     order = trace.gpu_order
     start, end = trace.start_ns[trace.gpu["event"][order]], trace.end_ns[trace.gpu["event"][order]]
-    is_alone = trace.call_of_gpu[order] < 0
+    call = trace.call_of_gpu[order]
+    is_alone = (call < 0) | (start - trace.end_ns[call] > FAR_NS)
     apart = np.zeros(len(order), dtype=np.bool_)
-    few = np.arange(1, min(max(int(FEW * len(order)), 1), len(order) - OTHERS) + 1)  # how many may lie apart
-    if not len(few):
+    few = np.arange(1, min(max(int(FEW * len(order)), 2), len(order) - OTHERS) + 1)  # how many may lie apart
+    if not len(few) or 2 * is_alone.sum() > len(order):
         return apart
     until, since = np.maximum.accumulate(end), np.maximum.accumulate(end[::-1])[::-1]
     # Before all others: the first ones end, then the others run from `start[few]` to `since[few]`.
@@ -128,44 +150,66 @@ def _possible_durations(trace: Trace) -> Int64s:
     event = trace.gpu["event"]
     start, end = trace.start_ns[event], trace.end_ns[event]
     limit = np.minimum(_limit_by_stream(trace, start, end), _limit_by_waits(trace, end))
-    possible: Int64s = np.maximum(np.minimum(end, limit) - start, 0)
+    limit = _limit_by_all(trace, start, np.minimum(end, limit))
+    possible: Int64s = np.maximum(limit - start, 0)
     return possible
 
 
 def _limit_by_stream(trace: Trace, start: Int64s, end: Int64s) -> Int64s:
-    """The start of the next event on the stream, for events inside which several later ones run and end; else their end.
+    """The start of the next kernel on the stream, for kernels that last far into it; else their end.
 
-    Events that a graph replayed run side by side under one stream's number.
+    Events that a graph replayed run side by side under one stream's number, and so do copies beside kernels. Streams of several
+    contexts may share a number.
     """
     limit: Int64s = end.copy()
-    plain = np.flatnonzero(~trace.is_replayed)
-    order = plain[np.lexsort((start[plain], trace.gpu["stream"][plain], trace.gpu["device"][plain]))]
-    device, stream = trace.gpu["device"][order], trace.gpu["stream"][order]
-    begins = np.flatnonzero((np.diff(device) != 0) | (np.diff(stream) != 0)) + 1
-    for here in np.split(order, begins):
-        if len(here) <= INSIDE:
-            continue
-        # When the next events on the stream have all ended.
-        later = np.maximum.reduce([end[here[after : len(here) - INSIDE + after]] for after in range(1, INSIDE + 1)])
-        outer, next_start = here[:-INSIDE], start[here[1 : len(here) - INSIDE + 1]]
-        holds = (later < end[outer]) & (end[outer] - next_start > OVERLAP_NS)
-        limit[outer[holds]] = next_start[holds]
+    plain = np.flatnonzero(~trace.is_replayed & trace.is_kernel)
+    lane = np.stack((trace.gpu["device"], trace.gpu["context"], trace.gpu["stream"]), axis=1)[plain]
+    order = np.lexsort((end[plain], start[plain], lane[:, 2], lane[:, 1], lane[:, 0]))
+    here, lane = plain[order], lane[order]
+    same = (lane[1:] == lane[:-1]).all(axis=1)
+    over = same & (end[here[:-1]] - start[here[1:]] > OVERLAP_NS)
+    limit[here[:-1][over]] = start[here[1:][over]]
+    return limit
+
+
+def _limit_by_all(trace: Trace, start: Int64s, end: Int64s) -> Int64s:
+    """When everything else has ended, for the event that alone lasts far beyond it; else the event's end."""
+    limit: Int64s = end.copy()
+    if len(end) <= OTHERS:
+        return limit
+    last = int(np.argmax(end))
+    host = np.setdiff1d(np.arange(len(trace)), trace.gpu["event"])
+    until = int(np.concatenate((np.delete(end, last), trace.end_ns[host])).max())
+    since = int(np.concatenate((np.delete(start, last), trace.start_ns[host])).min())
+    beyond = end[last : last + 1] - until
+    if beyond[0] > LONGEST_NS and _is_far(beyond, np.array([until - since]))[0]:
+        limit[last] = max(until, int(start[last]))
     return limit
 
 
 def _limit_by_waits(trace: Trace, end: Int64s) -> Int64s:
-    """When the first wait for the whole device returned that began after the event's launch; else the event's end."""
-    waits = trace.named(trace.calls, WAITS_FOR_ALL.match)
+    """When the first wait for it returned that began after the event's launch; else the event's end.
+
+    A wait for the whole device is one for each event, and so is a wait for a stream where there is one. Which device is meant
+    is not recorded, so with several devices only a copy that waits for itself says something.
+    """
     limit: Int64s = end.copy()
-    if not len(waits) or len(np.unique(trace.gpu["device"])) > 1:  # a wait is for one device, and which is not recorded
-        return limit
-    waits = waits[np.argsort(trace.start_ns[waits], kind="stable")]
-    returned = np.minimum.accumulate(trace.end_ns[waits][::-1])[::-1]
     call = trace.call_of_gpu
-    place = np.searchsorted(trace.start_ns[waits], np.where(call >= 0, trace.end_ns[call], np.iinfo(np.int64).max))
-    known = place < len(waits)
-    bound = returned[np.minimum(place, len(waits) - 1)]
-    late = known & (end > bound + SKEW_NS)
+    blocking = np.isin(call, trace.named(trace.calls, WAITS_FOR_ITSELF.match)) & ~trace.is_kernel
+    own = np.where(blocking, trace.end_ns[call], end)
+    lanes = np.unique(np.stack((trace.gpu["device"], trace.gpu["stream"]), axis=1), axis=0)
+    names = [WAITS_FOR_ALL] if len(np.unique(lanes[:, 0])) == 1 else []
+    waits = [trace.named(trace.calls, pattern.match) for pattern in (*names, *([WAITS_FOR_STREAM] if len(lanes) == 1 else []))]
+    rows = np.concatenate([np.empty(0, dtype=np.int64), *waits])
+    rows = rows[np.argsort(trace.start_ns[rows], kind="stable")]
+    bound = own
+    if len(rows):
+        returned = np.minimum.accumulate(trace.end_ns[rows][::-1])[::-1]
+        place = np.searchsorted(trace.start_ns[rows], np.where(call >= 0, trace.end_ns[call], np.iinfo(np.int64).max))
+        bound = np.where(place < len(rows), np.minimum(returned[np.minimum(place, len(rows) - 1)], own), own)
+    late = end > bound + LATE_NS
+    if 2 * late.sum() > (bound < end).sum() and late.sum() > 2:  # then the clocks differ by so much
+        return limit
     limit[late] = bound[late]
     return limit
 

@@ -151,6 +151,7 @@ def _cleaned_args(args: dict[Any, Any]) -> CollectiveArgs:
         graph=args.get("graph id"),
         graph_node=args.get("graph node id"),
         wait_on_stream=args.get("wait_on_stream"),
+        context=args.get("context"),
         mark=args.get("str"),
         annotation=args.get("annotation"),
         name=args.get("name"),

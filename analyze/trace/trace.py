@@ -146,10 +146,11 @@ class Trace:
     `thread` (int32, into `threads`), `correlation` (int64 or NO_CORRELATION), `signature` (int32, into `signatures`; -1 for an
     event without recorded inputs).
 
-    `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device` and `stream` (int64), `operator` (row of
-    the operator with its External id, sought only where no call has its correlation; else -1). Its other columns hold objects,
-    None where not recorded: `bytes`, `grid`, `block`, `registers`, `shared_memory_bytes`, `occupancy_percent`, `graph_id` and
-    `graph_node_id` (of a kernel that a graph replayed) and `label` (the label of a CUDA graph's kernel).
+    `gpu` has a row for each kernel, copy and fill: `event` (row of `events`), `device`, `stream` and `context` (int64; -1 for
+    a context that was not recorded), `operator` (row of the operator with its External id, sought only where no call has its
+    correlation; else -1). Its other columns hold objects, None where not recorded: `bytes`, `grid`, `block`, `registers`,
+    `shared_memory_bytes`, `occupancy_percent`, `graph_id` and `graph_node_id` (of a kernel that a graph replayed) and `label`
+    (the label of a CUDA graph's kernel).
 
     `collectives` has a row for each kernel and host call that names its collective: `event` (row of `events`). Its other
     columns hold objects, None where not recorded: `collective`, `process_group`, `group_ranks`, `dtype` (text), `group_size`,

@@ -38,7 +38,7 @@ def full() -> TraceBuilder:
     more = {"registers per thread": 40, "shared memory": 1024, "est. achieved occupancy %": 62.5}
     builder.launch(call=(10, 40), kernel=(100, 50), name="gemm", grid=[4, 2, 1], block=[64, 2, 1], **more)
     builder.kernel(160, 9, "linked by its id", **{"External id": 71})
-    builder.kernel(180, 9, "node", stream=9, **{"graph id": 5, "graph node id": 6, "str": "layer 1"})
+    builder.kernel(180, 9, "node", stream=9, **{"context": 1, "graph id": 5, "graph node id": 6, "str": "layer 1"})
     builder.kernel(190, 9, "node", stream=9, **{"graph id": 5, "graph node id": 7, "annotation": "layer 2"})
     builder.kernel(200, 9, "node", stream=9, **{"graph id": 5, "graph node id": 8})["args"]["name"] = "layer 3"
     builder.memcpy(220, 10, bytes=4096, stream=8, device=1).update(pid=50, tid=60)
