@@ -37,8 +37,6 @@ OVERLAP_NS = 100_000
 """A kernel overlaps the next one on its stream by less, however it was launched."""
 LATE_NS = 100_000
 """An event goes on for less after a wait for it returned: clocks differ."""
-LONGEST_NS = 10_000_000_000
-"""An event that lasts so far beyond everything else in the trace has no possible duration."""
 WAITS_FOR_ALL = re.compile(r"(?:cuda|hip|musa)DeviceSynchronize|cuCtxSynchronize")
 WAITS_FOR_STREAM = re.compile(r"(?:cuda|hip|cu|musa)StreamSynchronize")
 """A wait for a stream, which is a wait for all if the process uses one stream."""
@@ -173,7 +171,7 @@ def _limit_by_stream(trace: Trace, start: Int64s, end: Int64s) -> Int64s:
 
 
 def _limit_by_all(trace: Trace, start: Int64s, end: Int64s) -> Int64s:
-    """When everything else has ended, for the event that alone lasts far beyond it; else the event's end."""
+    """When everything else has ended, the host too, for the event that alone lasts far beyond it; else the event's end."""
     limit: Int64s = end.copy()
     if len(end) <= OTHERS:
         return limit
@@ -181,8 +179,7 @@ def _limit_by_all(trace: Trace, start: Int64s, end: Int64s) -> Int64s:
     host = np.setdiff1d(np.arange(len(trace)), trace.gpu["event"])
     until = int(np.concatenate((np.delete(end, last), trace.end_ns[host])).max())
     since = int(np.concatenate((np.delete(start, last), trace.start_ns[host])).min())
-    beyond = end[last : last + 1] - until
-    if beyond[0] > LONGEST_NS and _is_far(beyond, np.array([until - since]))[0]:
+    if len(host) and _is_far(end[last : last + 1] - until, np.array([until - since]))[0]:
         limit[last] = max(until, int(start[last]))
     return limit
 
