@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
+
 from tracekit.table import Table
 from tracekit.wording import counted, duration, form, listed, number, percent
 
 from ..activity.launches import Launches
 from ..activity.lost import Lost, copy_calls, lost
 from ..activity.profiler import profiler_idle, profiler_work
+from ..trace.arrays import Int64s
+from ..trace.group import group
 from ..trace.trace import Category, Trace, TraceWarning
+from .graph_nodes import graph_nodes
 from .graphs import part_of
 
 LOST = frozenset(
@@ -22,6 +27,7 @@ LOST = frozenset(
 MISSING = frozenset(
     {
         *LOST,
+        "graph_launches_uneven",
         "lost_links",
         "shared_launch_ids",
         "impossible_times",
@@ -37,7 +43,9 @@ NOTABLE = 0.01
 """The share of the GPU's span from which on the profiler's own work is told."""
 SHORT = 2 / 3
 """A graph launch with a smaller share of the usual kernels has surely lost some."""
-USUAL = 3
+LEAST = 1 / 3
+"""One with a smaller share may well be another graph."""
+USUAL = 2
 """How many launches at least tell what is usual for a graph."""
 REMEDY = "profile a shorter window and call torch.cuda.synchronize() before it ends"
 
@@ -135,20 +143,28 @@ def _shared_ids(trace: Trace) -> Iterator[TraceWarning]:
 
 
 def _short_graphs(trace: Trace, launches: Table) -> Iterator[TraceWarning]:
-    """Launches that ran a part of what several others ran, and so may have lost the rest.
+    """Launches that ran a part of what others ran, and so may have lost the rest.
 
-    A model may be split into graphs of which one is a part of another. So a launch that is not much shorter is only told,
-    unless the profiler's number says that it is the same graph.
+    The profiler's number tells that two launches are of one graph, and its numbers of nodes tell how many nodes the graph has.
+    Without them, a model may be split into graphs of which one is a part of another.
     """
     nodes, graph = launches["kernels"] + launches["copies"], launches["graph"]
-    kinds = list(zip(graph.tolist(), nodes.tolist(), strict=True))
-    often = Counter(kinds)
+    numbered = np.array([number is not None for number in launches["graph_id"].tolist()], dtype=np.bool_)
     short: dict[tuple[int, bool], list[int]] = {}
+    of_graph = group(graph)
+    most = np.zeros(len(of_graph.keys), dtype=np.int64)
+    np.maximum.at(most, of_graph.code, nodes)
+    whole = np.maximum(most, _numbered_nodes(trace, launches, of_graph.keys))[of_graph.code]
+    for launch in np.flatnonzero(numbered & (nodes < whole)).tolist():
+        short.setdefault((int(whole[launch]), True), []).append(launch)
+    kinds = list(zip(graph.tolist(), nodes.tolist(), strict=True))
+    often = Counter(kind for kind, is_told in zip(kinds, numbered.tolist(), strict=True) if not is_told)
     for usual in [kind for kind, count in often.items() if count >= USUAL]:
-        for launch, kind in enumerate(kinds):
+        for launch in np.flatnonzero(~numbered).tolist():
+            kind = kinds[launch]
             # What is launched about as often is a graph of its own.
             if kind[1] < usual[1] and USUAL * often[kind] <= often[usual] and part_of(trace, launch, kinds.index(usual)):
-                is_sure = kind[0] == usual[0] or kind[1] < SHORT * usual[1]
+                is_sure = often[usual] > USUAL and LEAST * usual[1] <= kind[1] < SHORT * usual[1]
                 short.setdefault((usual[1], is_sure), []).append(launch)
     for (usual_nodes, is_sure), found in short.items():
         least, count = int(nodes[found].min()), len(found)
@@ -160,3 +176,15 @@ def _short_graphs(trace: Trace, launches: Table) -> Iterator[TraceWarning]:
             + (cut_short if is_sure else "another graph, or events were lost"),
             count,
         )
+
+
+def _numbered_nodes(trace: Trace, launches: Table, graphs: Int64s) -> Int64s:
+    """How many nodes of each graph the profiler numbered; 0 where it numbered none."""
+    table = graph_nodes(trace, launches)
+    known = [
+        number
+        for number, node in zip(table["graph"].tolist(), table["graph_node_id"].tolist(), strict=True)
+        if node is not None
+    ]
+    counts = Counter(known)
+    return np.array([counts[graph] for graph in graphs.tolist()], dtype=np.int64)
