@@ -320,6 +320,12 @@ def test_only_the_broken_events_are_written_anew(bare):
     assert mend(text.encode()).text == text.replace("nan", "null").encode()
 
 
+@pytest.mark.parametrize("space", ["", " ", "\n ", " \t \r\n"])
+def test_space_around_the_text_is_no_part_of_it(space):
+    assert mend(f'{space}[{{"a": nan}}]{space}'.encode()).text == b'[{"a": null}]'
+    assert mend(space.encode() + document() + space.encode()).text == b'{"traceEvents": [{"a": null}]}'
+
+
 def test_a_list_without_events_is_whole():
     assert mend(b'{"note": nan, "traceEvents": [ ]}').text == b'{"note": null,\n"traceEvents": []}'
     assert mend(b" [ ] ").text == b"[]"
@@ -343,6 +349,7 @@ def test_space_before_a_comma_is_no_part_of_a_value():
 def test_only_the_member_that_cannot_be_mended_is_left_out():
     assert mend(document('"one": 1,\n"odd": {1: 2},\n"two": 2,\n')).skipped == ("odd",)
     assert mend(document('"one": 1,\n"odd": {1: 2},\n')).skipped == ("odd",)
+    assert mend(document().replace(b"{", b'{"\xff": {1: 2},\n', 1)).skipped == ("\ufffd",)
     written = mend(document(behind=', "one": 1,\n"odd": {1: 2}, "more": 3,\n"last": {1: 2}'))
     assert written.skipped == ("odd", "last")
     assert b'"one": 1' in written.text
@@ -353,6 +360,7 @@ def test_only_the_member_that_cannot_be_mended_is_left_out():
     [
         (b"", 0, True),
         (b"  ", 2, True),
+        (b'[{"a": nan}], x]', 12, False),
         (b'{"traceEvents": [{"a": nan}]', 28, True),
         (b'[{"a": nan}', 11, True),
         (b'[{"a": nan}}', 12, True),

@@ -74,6 +74,31 @@ def test_labels_tell_the_rank(tmp_path, labels, places):
     assert [trace.rank for trace in load_ranks(path)] == places
 
 
+@pytest.mark.parametrize(
+    ("process", "device"),
+    [
+        ("3", 3),
+        ("0", 0),
+        ("9" * 18, 10**18 - 1),
+        ("9" * 19, None),
+        ("9" * 400, None),
+        ("gpu", None),
+        ("\u00b2", None),
+        ("-1", None),
+        ("", None),
+    ],
+)
+def test_a_process_is_a_number_again_if_it_was_one(tmp_path, process, device):
+    """Kernels without arguments ran on the device with the number of their process."""
+    ranks = {}
+    for label in ("TP00", "TP01"):
+        ranks[label] = TraceBuilder()
+        ranks[label].kernel(0, 5).update(pid=process, args=None)
+    for trace in load_ranks(merged(tmp_path / "merged.json", ranks)):
+        (found,) = trace.gpu["device"].tolist()
+        assert found == device if device is not None else found < 0
+
+
 def test_places_are_ordered_as_numbers(tmp_path):
     labels = ("PP1-TP10", "PP1-TP9", "PP0-TP3", "PP0-TP4")
     path = merged(tmp_path / "merged.json", {label: rank(1, 1_000) for label in labels})

@@ -182,13 +182,25 @@ def test_what_is_said_about_odd_events(change, one, many):
 
 
 @pytest.mark.parametrize("fraction", ["", ".0", ".000"])
-@pytest.mark.parametrize(("time", "events"), [(2**61 // 1000 - 1, 2), (2**61 // 1000, 1)])
+@pytest.mark.parametrize(
+    ("time", "events"),
+    [(2**61 // 1000 - 1, 2), (2**61 // 1000, 1), (1 - 2**61 // 1000, 2), (-(2**61 // 1000), 1)],
+)
 def test_the_largest_time(time, events, fraction):
     """However it is written, and whether or not doubles can hold the other times."""
     for first in ("1700000000000000.123", "1700000000000000", "1.5"):
         entry = '{"ph": "X", "cat": "cpu_op", "name": "a", "ts": %s, "dur": 1}'
         trace = load_bytes(f"[{entry % first}, {entry % f'{time}{fraction}'}]".encode())
         assert len(trace) == events
+
+
+def test_an_event_without_a_duration_takes_no_time():
+    builder = TraceBuilder()
+    builder.kernel(0, 5)
+    builder.kernel(10, 5)["dur"] = None
+    trace = builder.trace()
+
+    assert trace.events["duration_ns"].tolist() == [5, 0]
 
 
 def test_a_trace_of_an_unknown_program_is_said_to_be_one():

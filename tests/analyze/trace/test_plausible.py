@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from repository import TRACES
 from synthetic import Ns, TraceBuilder
@@ -445,6 +446,7 @@ def test_what_is_cut_and_what_is_left_out_are_said_apart():
     trace = builder.trace()
     assert [(warning.code, warning.count) for warning in trace.warnings] == [("impossible_times", 1)] * 3
     assert trace.names(trace.gpu["event"]).tolist() == ["kernel"] * 6
+    assert not {"early", "far"} & set(trace.names(np.arange(len(trace))))
     assert figures(builder) == (560_000, 400_000)
 
 
