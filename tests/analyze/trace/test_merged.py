@@ -121,6 +121,18 @@ def test_several_ranks_are_one_run(tmp_path):
     assert [entry["rank"] for entry in json.loads(json.dumps(found.document()))["traces"]] == [0, 1]
 
 
+def test_each_rank_knows_its_file_and_how_many_there_are(tmp_path):
+    path = merged(tmp_path / "merged.json", {"TP00": rank(1, 9), "TP01": rank(4, 9)})
+    found = load_ranks(path)
+    assert [trace.entries for trace in found] == [3, 12]
+    info = {"backend": "nccl", "rank": 0, "world_size": 2}
+    assert [trace.metadata for trace in found] == [{"distributed": info, "merged_ranks": 2}] * 2
+    assert [trace.path for trace in found] == [str(path)] * 2
+
+
 def test_load_names_what_reads_such_a_file(tmp_path):
-    with pytest.raises(TraceError, match=r"holds the merged traces of 2 ranks"):
-        load(merged(tmp_path / "merged.json", {"TP00": rank(1, 9), "TP01": rank(1, 9)}))
+    path = merged(tmp_path / "merged.json", {"TP00": rank(1, 9), "TP01": rank(1, 9)})
+    with pytest.raises(TraceError) as caught:
+        load(path)
+    assert caught.value.what == "holds the merged traces of 2 ranks"
+    assert (caught.value.where, caught.value.mend) == (path, "use load_ranks, or tracekit analyze")

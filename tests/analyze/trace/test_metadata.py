@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from synthetic import TraceBuilder, load_bytes
 
+from tracekit.analyze.trace.formats import EXPORT_HINT
+from tracekit.analyze.trace.loader import load
 from tracekit.analyze.trace.trace import Device
 from tracekit.errors import TraceError
 
@@ -203,6 +205,61 @@ def test_an_event_without_a_duration_takes_no_time():
     assert trace.events["duration_ns"].tolist() == [5, 0]
 
 
-def test_a_trace_of_an_unknown_program_is_said_to_be_one():
-    with pytest.raises(TraceError, match="this looks like a Chrome trace of some other program;"):
-        load_bytes(b'[{"ph": "X", "cat": "something", "name": "a", "ts": 1, "dur": 1}]')
+@pytest.mark.parametrize(("base", "counted"), [(10**18, 10**18), (None, 0), ("1", 0), (True, 0), (1.5, 0)])
+def test_the_moment_from_which_times_are_counted(base, counted):
+    builder = TraceBuilder(base_ns=5_000_000, **({} if base is None else {"baseTimeNanoseconds": base}))
+    builder.kernel(300, 5)
+    builder.operator(100, 5)
+    trace = builder.trace()
+
+    assert trace.start_ns.tolist() == [200, 0]
+    assert trace.origin_ns == counted + 5_000_100
+
+
+@pytest.mark.parametrize(
+    ("info", "rank", "kept"),
+    [
+        ({"rank": 3, "backend": "nccl"}, 3, {"distributed": {"rank": 3, "backend": "nccl"}}),
+        ({"rank": "3"}, 3, {"distributed": {"rank": "3"}}),
+        ({"backend": "nccl"}, None, {"distributed": {"backend": "nccl"}}),
+        ({}, None, {}),
+        ([1], None, {}),
+        (None, None, {}),
+    ],
+)
+def test_what_a_file_says_about_its_run(info, rank, kept):
+    builder = TraceBuilder(distributedInfo=info)
+    builder.kernel(0, 5)
+
+    assert (builder.trace().rank, builder.trace().metadata) == (rank, kept)
+
+
+def test_a_trace_knows_its_file(tmp_path):
+    builder = TraceBuilder()
+    builder.kernel(0, 5)
+    trace = load(builder.write(tmp_path / "a.json.gz"))
+
+    assert (trace.name, trace.path) == ("a.json.gz", str(tmp_path / "a.json.gz"))
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "mend"),
+    [
+        ("[]", "the trace has no events", "profile at least one step before exporting"),
+        ('{"traceEvents": []}', "the trace has no events", "profile at least one step before exporting"),
+        ('[{"ph": "M", "name": "a"}]', "none of its 1 entry is a complete event with a time", EXPORT_HINT),
+        ('[{"ph": "M"}, {"ph": "X"}]', "none of its 2 entries is a complete event with a time", EXPORT_HINT),
+        (
+            '[{"ph": "X", "cat": "something", "name": "a", "ts": 1, "dur": 1}]',
+            "no complete event is of a category that torch.profiler writes: this looks like a Chrome trace of some other program",
+            EXPORT_HINT,
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_trace_without_events(tmp_path, text, what, mend):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(TraceError) as caught:
+        load(path)
+
+    assert (caught.value.what, caught.value.where, caught.value.mend) == (what, path, mend)
