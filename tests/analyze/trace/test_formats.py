@@ -137,6 +137,24 @@ def test_formats_that_only_their_name_tells(name, word):
     assert word in refused(b"\x01\x02 whatever", name)
 
 
+@pytest.mark.parametrize("beginning", ["<!doctype html>", "<HTML>", "<?xml version='1.0'?>", "<Head>", "<svg>"])
+def test_web_pages_are_told_by_their_first_tag(beginning):
+    assert "a web page (HTML)" in refused(f"\n  {beginning}".encode())
+    assert "a web page (HTML)" not in refused(f"x{beginning}".encode())
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("operation", [b"}", b"]", b"(", b")", b"\x8a", b"c", b"X", b"\x95"])
+def test_pickles_are_told_by_their_protocol_and_first_operation(protocol, operation):
+    assert "a pickle" in refused(b"\x80" + bytes([protocol]) + operation + b".")
+    assert "a pickle" not in refused(b"\x80" + bytes([protocol + 4]) + operation + b".")
+    assert "a pickle" not in refused(b"\x80" + bytes([protocol]) + b"Z.")
+
+
+def test_an_archive_may_be_empty():
+    assert "a ZIP archive" in refused(zipped())
+
+
 # --- A row of length-delimited fields ----------------------------------------------------------------------------------
 
 PACKET = packet(b"\x08\x01")
@@ -170,6 +188,13 @@ def test_lengths_may_take_several_bytes(length):
     assert not is_protobuf(large[:-1])
 
 
+@pytest.mark.parametrize(
+    ("byte", "binary"), [(0, True), (8, True), (9, False), (13, False), (14, True), (26, True), (27, False)]
+)
+def test_bytes_that_stand_in_no_text_make_a_file_binary(byte, binary):
+    assert is_protobuf(packet(b"H" + bytes([byte]) * 31) * 2) is binary
+
+
 def test_a_few_packets_are_enough():
     assert is_protobuf(PACKET * 4 + b"\xff")
     assert is_protobuf(PACKET + b"\x0a\x00")  # the second one is empty
@@ -193,8 +218,12 @@ def test_other_binary_data_is_no_protobuf(data):
 
 
 @pytest.mark.parametrize("name", ["a.nsys-rep", "a.zip", "a.pftrace", "a.pt", "a.tar"])
-def test_a_trace_is_a_trace_under_any_name(name):
-    assert len(load_bytes(trace(), name)) == 1
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_trace_is_a_trace_under_any_name(name, bare):
+    builder = TraceBuilder()
+    builder.kernel(0, 5)
+
+    assert len(load_bytes(b"\n" + builder.json(bare=bare), name)) == 1
 
 
 @pytest.mark.parametrize("before", [b"\n", b"\n\n\n", b"\xef\xbb\xbf", b"\r\n\t "])
@@ -202,8 +231,9 @@ def test_space_before_a_trace_is_no_format(before):
     assert len(load_bytes(before + trace())) == 1
 
 
-def test_text_whose_lines_are_as_long_as_their_first_letters_is_no_protobuf():
-    lines = b"\n{" + b'"traceEvents": ['.ljust(123) + (b"\n" + b" " * 33) * 3
+@pytest.mark.parametrize("space", [b" ", b"\t", b"\r"])
+def test_text_whose_lines_are_as_long_as_their_first_letters_is_no_protobuf(space):
+    lines = b"\n{" + b'"traceEvents": ['.ljust(123, space) + (b"\n" + b" " * 33) * 3
 
     assert len(load_bytes(lines + trace().partition(b"[")[2])) == 1
 
