@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from synthetic import TraceBuilder, load_bytes
@@ -232,6 +234,33 @@ def test_what_a_file_says_about_its_run(info, rank, kept):
     builder.kernel(0, 5)
 
     assert (builder.trace().rank, builder.trace().metadata) == (rank, kept)
+
+
+@pytest.mark.parametrize(
+    ("value", "place"), [(0, 0), (20, 20), (-1, -1), ("7", -1), (1.5, -1), (True, -1), (None, -1), ([1], -1), (2**70, -1)]
+)
+def test_where_the_device_waited(value, place):
+    builder = TraceBuilder()
+    builder.kernel(0, 5)
+    builder.wait(10, 5)["args"].update(stream=value, wait_on_stream=value, device=value)
+    builder.wait(20, 5)["args"] = None
+    waits = builder.trace().waits
+
+    assert waits["event"].tolist() == [1, 2]
+    assert [waits[name].tolist() for name in ("device", "stream", "on_stream")] == [[place, -1]] * 3
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_as_before(enabled):
+    builder = TraceBuilder()
+    builder.kernel(0, 5)
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        builder.trace()
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_a_trace_knows_its_file(tmp_path):
