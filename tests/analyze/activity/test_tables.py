@@ -11,6 +11,7 @@ from synthetic import TraceBuilder
 from tracekit.analyze.activity.gaps import gap_groups, longest_gaps
 from tracekit.analyze.activity.gpu import copies, devices, gpu, streams
 from tracekit.analyze.activity.idle import idle
+from tracekit.analyze.activity.idle_activity import idle_activity
 from tracekit.analyze.activity.kernels import families, kernels
 from tracekit.analyze.activity.kernels_without_operator import without_operator
 from tracekit.analyze.activity.launch_costs import launch_costs
@@ -34,6 +35,7 @@ MAKE: dict[str, Callable[[Trace], Table]] = {
     "streams": streams,
     "gaps": longest_gaps,
     "gap_groups": gap_groups,
+    "idle_activity": idle_activity,
     "launches": launch_latencies,
     "timeline": lambda trace: timeline(trace, {}),
     "families": lambda trace: families(kernels(trace, TAXONOMY)),
