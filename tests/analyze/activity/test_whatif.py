@@ -117,6 +117,55 @@ def test_an_event_whose_launch_is_not_known_stays_where_it_was():
     assert program(builder.trace()).total_ns == 1_000
 
 
+def two_items() -> Program:
+    """Two launches, of which the second also waits for the second event, and their events in the other order of rows."""
+    return Program(
+        row=np.array([0, 1]),
+        work_ns=np.array([100.0, 10.0]),
+        call_ns=np.array([20.0, 100.0]),
+        events=np.array([2, 50]),
+        waits_for=np.array([0, 1]),
+        gpu=np.array([1, 0]),
+        item=np.array([0, 1]),
+        latency_ns=np.array([5.0, 5.0]),
+        duration_ns=np.array([50.0, 60.0]),
+        offset_ns=np.array([0.0, 55.0]),
+        own_ns=np.array([40.0, 60.0]),
+    )
+
+
+def test_the_profilers_cost_is_taken_from_the_work_first_and_leaves_a_tenth():
+    found = two_items().unprofiled(10)
+    assert found.work_ns.tolist() == pytest.approx([80, 1])
+    assert found.call_ns.tolist() == pytest.approx([20, 10])
+
+
+def test_less_work_is_taken_from_the_work_before_and_then_from_the_item():
+    found = two_items().without_work(np.array([110.0, 5.0]))
+    assert (found.work_ns.tolist(), found.call_ns.tolist()) == ([0, 5], [10, 100])
+    found = two_items().without_work(np.array([1_000.0, 1_000.0]))
+    assert (found.work_ns.tolist(), found.call_ns.tolist()) == ([0, 0], [0, 0])
+
+
+def test_a_shorter_event_lets_the_next_one_start_sooner_by_what_was_its_own():
+    found = two_items().faster(np.array([70.0, 45.0]))
+    assert (found.duration_ns.tolist(), found.offset_ns.tolist()) == ([5, 0], [0, 15])
+    found = two_items().faster(np.array([-5.0, -5.0]))
+    assert (found.duration_ns.tolist(), found.offset_ns.tolist()) == ([50, 60], [0, 55])
+
+
+def test_only_the_chosen_waits_end():
+    assert two_items().without_waits(np.array([True, False])).waits_for.tolist() == [-1, 1]
+    assert two_items().without_waits(np.array([False, False])).waits_for.tolist() == [0, 1]
+
+
+def test_when_items_start_and_events_end():
+    starts, ends, total = two_items().played()
+    # The first item begins at 100 and waits for its event from 105 to 155, then takes its own 20 and the work of 10. The second
+    # waits for its event from 190 to 250, and then takes its own 100.
+    assert (starts.tolist(), ends.tolist(), total) == ([100, 185], [155, 250], 350)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 500), st.integers(1, 50), st.integers(0, 400)), min_size=1, max_size=8), st.floats(0, 1)
 )
