@@ -158,8 +158,9 @@ def run(room: str, only: list[str], reasons: list[dict[str, Any]]) -> None:
 
 
 def meta(room: str) -> list[Path]:
-    """Where mutmut keeps the results of each module of the room."""
-    return sorted((WORK / room / "mutants" / "tracekit" / "analyze" / room).glob("*.py.meta"))
+    """Where mutmut keeps the results of each module of the room, without those of modules that are gone."""
+    found = sorted((WORK / room / "mutants" / "tracekit" / "analyze" / room).glob("*.py.meta"))
+    return [path for path in found if (ROOT / "analyze" / room / path.name.removesuffix(".meta")).exists()]
 
 
 def retry(room: str, reasons: list[dict[str, Any]]) -> None:

@@ -54,6 +54,12 @@ def test_a_worked_example():
     }
 
 
+def test_the_most_time_comes_first():
+    times = idle_activity(loop().trace())["idle_ns"].tolist()
+    assert times == sorted(times, reverse=True)
+    assert len(set(times)) > 1
+
+
 def test_the_same_thing_at_every_step_is_one_row():
     found = rows(loop(steps=3).trace())
     assert found["step/nn.Module: Net_0/aten::resize_/cudaMalloc", "dispatch"] == (270, 3)
