@@ -30,6 +30,7 @@ MISSING = frozenset(
         "graph_launches_uneven",
         "lost_links",
         "shared_launch_ids",
+        "colliding_ids",
         "impossible_times",
         "kernels_without_launch",
         "events_without_time",

@@ -44,6 +44,7 @@ from .names import names_as_written
 from .plausible import plausible
 from .producer import written_by
 from .repair import NotJsonError, cut_off, parse_tolerant
+from .scopes import scoped
 from .source import read_bytes
 from .trace import (
     CALLS,
@@ -244,7 +245,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         ),
         metadata={"distributed": distributed} if distributed else {},
     )
-    return plausible(without_doubles(trace))
+    return plausible(without_doubles(scoped(trace)))
 
 
 def _nanoseconds(events: Sequence[Event[Any]], key: str) -> tuple[Int64s, npt.NDArray[np.bool_]]:

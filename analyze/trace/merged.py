@@ -7,15 +7,20 @@ only within a rank, so each becomes a trace of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
 from .events import Event, Parsed
+from .trace import CALLS, CATEGORIES, GPU
 
-LABEL = re.compile(r"\s*\[([^\]]*\d[^\]]*)\]\s*(.*)", re.DOTALL)
-"""A label with a number in brackets, and the process."""
+LABEL = re.compile(
+    r"\s*(?:\[([^\]]*\d[^\]]*)\]|((?:(?:[TDPECS]P|rank)[ _-]?\d{1,6}[-_ ,]*)+(?=[:_ ]|(?<=[:_ ])))[:_ ]*)\s*(.*)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""A label with a number, in brackets or made of known words (`TP0-PP1`, `Rank 1:`), and the process."""
 DIMENSION = re.compile(r"([A-Za-z]*)[ _-]*(\d{1,9})")
 """A part of a label: the name of a kind of parallelism, such as TP or PP, and the place along it."""
 
@@ -33,7 +38,7 @@ def ranks_of(parsed: Parsed) -> list[Part]:
     """The ranks of a merged file by place, at least two; none for the file of one rank. Events without a label are dropped."""
     label_of = {pid: _label(pid) for pid in set(map(attrgetter("pid"), parsed.events))}
     labels = {label for label, _ in label_of.values() if label is not None}
-    if len(labels) < 2:
+    if len(labels) < 2 or not _tell_ranks(parsed.events, label_of):
         return []
     of_label: dict[str, list[Event[Any]]] = {label: [] for label in labels}
     for event in parsed.events:
@@ -52,8 +57,31 @@ def _label(pid: int | str | None) -> tuple[str | None, int | str | None]:
     found = LABEL.fullmatch(pid) if isinstance(pid, str) else None
     if found is None:
         return None, pid
-    process = found[2]
-    return found[1].strip(), int(process) if process.isascii() and process.isdigit() and len(process) < 19 else process
+    process = found[3]
+    return (found[1] or found[2]).strip(" :_,-"), int(process) if process.isascii() and process.isdigit() and len(
+        process
+    ) < 19 else process
+
+
+def _tell_ranks(events: Sequence[Event[Any]], label_of: Mapping[Any, tuple[str | None, Any]]) -> bool:
+    """Whether labels tell ranks: the work of a device must have the label of the calls that launched it.
+
+    Else they tell something different, such as host and device, or a program labelled a part of the processes only.
+    """
+    calls: dict[tuple[str | None, Any], int] = Counter()
+    work: dict[tuple[str | None, Any], int] = Counter()
+    for event in events:
+        kind = CATEGORIES.get((event.cat or "").lower())
+        if kind in CALLS or kind in GPU:
+            key = (label_of[event.pid][0], event.args.correlation if event.args is not None else None)
+            (calls if kind in CALLS else work)[key] += 1
+    if not work:
+        return True
+    if any(label is None for label, _ in work):
+        return False
+    ids = {correlation for _, correlation in calls if correlation is not None}
+    linked = [key for key in work if key[1] in ids]
+    return 2 * sum(key in calls for key in linked) >= len(linked)
 
 
 def _places(labels: Sequence[str]) -> list[tuple[str, int]]:

@@ -15,7 +15,8 @@ from tracekit.analyze import analyze
 from tracekit.analyze.activity.gpu import gpu
 from tracekit.analyze.activity.idle import idle
 from tracekit.analyze.activity.operators import operators
-from tracekit.analyze.trace.loader import load, load_ranks
+from tracekit.analyze.trace.loader import load, load_ranks, parse
+from tracekit.analyze.trace.trace import Trace
 from tracekit.errors import TraceError
 
 
@@ -136,3 +137,51 @@ def test_load_names_what_reads_such_a_file(tmp_path):
         load(path)
     assert caught.value.what == "holds the merged traces of 2 ranks"
     assert (caught.value.where, caught.value.mend) == (path, "use load_ranks, or tracekit analyze")
+
+
+def ranks(builder: TraceBuilder) -> tuple[Trace, ...]:
+    """The traces that a file is read as."""
+    return parse(builder.json(), Path("merged.json"))
+
+
+@pytest.mark.parametrize("label", ["TP{}-PP1 {}", "Rank {}: {}", "rank{}_{}", "[rank={}] {}", "[tp-{}-dp-1] {}", "TP{}, {}"])
+def test_labels_are_written_in_many_ways(label):
+    builder = TraceBuilder()
+    for rank in range(2):
+        for entry in (
+            builder.operator(0, 90, "aten::mm"),
+            builder.call(10, 5, correlation=1),
+            builder.kernel(30, 20 + rank, correlation=1),
+        ):
+            entry["pid"] = label.format(rank, 83)
+    found = ranks(builder)
+    assert [int(trace.events["duration_ns"].min()) for trace in found] == [5, 5]
+    assert [int(trace.events["duration_ns"][trace.kernels].sum()) for trace in found] == [20, 21]
+
+
+@pytest.mark.parametrize("pid", ["python 83", "python3", "TP0", "rank 3", "tpu worker 5", "sp 4", "12"])
+def test_names_of_processes_are_no_labels(pid):
+    builder = TraceBuilder()
+    builder.operator(0, 90, "aten::mm")["pid"] = pid
+    builder.operator(0, 90, "aten::add")["pid"] = f"{pid}1"
+    assert len(ranks(builder)) == 1
+
+
+def test_labels_of_host_and_device_tell_no_ranks():
+    builder = TraceBuilder()
+    for number in range(4):
+        builder.call(100 * number, 5, correlation=number + 1)["pid"] = "[CPU 1] 900"
+        builder.kernel(100 * number + 20, 10, correlation=number + 1)["pid"] = "[GPU 0] 0"
+    (trace,) = ranks(builder)
+    assert (trace.call_of_gpu >= 0).all()
+
+
+def test_where_only_the_host_is_labelled_nothing_is_lost():
+    builder = TraceBuilder()
+    for rank in range(2):
+        for number in range(4):
+            builder.call(100 * number + 40 * rank, 5, correlation=number + 1)["pid"] = f"[TP0{rank}] 90{rank}"
+            builder.kernel(100 * number + 40 * rank + 10, 10, correlation=number + 1, device=rank)
+    (trace,) = ranks(builder)
+    assert len(trace.gpu) == 8
+    assert [warning.code for warning in trace.warnings] == ["shared_ids"]
