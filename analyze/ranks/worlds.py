@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -100,18 +100,27 @@ def _recorded(given: Sequence[Given]) -> Iterator[tuple[list[Member], str]]:
         for trace, talks, place in given
         if trace.rank is not None and (world_size(trace) or 1) > 1
     ]
-    ranks_of: dict[str, set[int]] = defaultdict(set)
+    of_folder: dict[tuple[str, int | None, str | None], list[Member]] = defaultdict(list)
     for member in found:
-        ranks_of[os.path.dirname(member.trace.path)].add(member.rank)
-    together: dict[tuple[str, int | None, str | None], list[Member]] = defaultdict(list)
-    for member in found:
-        folder = os.path.dirname(member.trace.path)
-        # The traces of a run may also lie in one folder for each rank, side by side.
-        home = folder if len(ranks_of[folder]) > 1 else os.path.dirname(os.path.abspath(folder))
-        together[home, world_size(member.trace), backend(member.trace)].append(member)
-    for members in together.values():
+        of_folder[os.path.dirname(member.trace.path), world_size(member.trace), backend(member.trace)].append(member)
+    for members in _side_by_side(of_folder):
         for run in told_apart(members):
             yield run, "distributedInfo"
+
+
+def _side_by_side(of_folder: Mapping[tuple[str, int | None, str | None], list[Member]]) -> Iterator[list[Member]]:
+    """The members of each folder. Folders that lie side by side and hold different ranks of one world, a part each, are one."""
+    neighbours: dict[tuple[str, int | None, str | None], list[list[Member]]] = defaultdict(list)
+    for (folder, size, how), members in of_folder.items():
+        neighbours[os.path.dirname(os.path.abspath(folder)), size, how].append(members)
+    for (_, size, _), parts in neighbours.items():
+        ranks = [rank for part in parts for rank in {member.rank for member in part}]
+        is_one = all(len({member.rank for member in part}) < (size or 0) for part in parts) and len(ranks) == len(set(ranks))
+        # A folder for each rank may hold several windows of it.
+        if is_one or all(len({member.rank for member in part}) == 1 for part in parts):
+            yield [member for part in parts for member in part]
+        else:
+            yield from parts
 
 
 def _by_names(given: Sequence[Given]) -> Iterator[tuple[list[Member], str]]:
@@ -125,8 +134,25 @@ def _by_names(given: Sequence[Given]) -> Iterator[tuple[list[Member], str]]:
         ranks = _ranks_in_names([trace.name for trace, _, _ in traces])
         members = [Member(rank, *one) for rank, one in zip(ranks, traces, strict=True)]
         if len(set(ranks)) > 1:
-            for run in told_apart(members):
-                yield run, "file names"
+            for world in _by_group_size(members):
+                for run in told_apart(world):
+                    yield run, "file names"
+
+
+def _by_group_size(members: Sequence[Member]) -> list[list[Member]]:
+    """The members by a place in their names, if each part then has as many as the largest process group that is recorded."""
+    sizes = [
+        size for member in members if member.communication for size in member.communication.collectives["group_size"].tolist()
+    ]
+    largest = max((size for size in sizes if size is not None), default=len(members))
+    kinds = [kind for kind in REPLICAS_FIRST if any(kind in _places(member.trace.name) for member in members)]
+    for chosen in (*combinations(kinds, 1), *combinations(kinds, 2)):
+        parts: dict[Hashable, list[Member]] = defaultdict(list)
+        for member in members:
+            parts[_place_along(chosen, member)].append(member)
+        if len(parts) > 1 and all(len(part) == largest for part in parts.values()):
+            return list(parts.values())
+    return [list(members)]
 
 
 def _ranks_in_names(names: Sequence[str]) -> list[int]:

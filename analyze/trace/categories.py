@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,10 @@ from .trace import CALLS_OR_WORK, CATEGORIES, GPU, Category, TraceWarning
 
 UNNAMED = "no category"
 """Stands for the category of events that have none."""
+
+
+OF_DEVICE = re.compile(r"(?i)kernel|memcpy|memset|gpu_op|device_op")
+"""What a category of a device's work is called, if it is none of Kineto's."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Categories:
 def categorize(events: Sequence[Event[Any]]) -> Categories:
     """The categories of a trace's events.
 
-    An event of an unknown category is taken for work of a device if it says on which device or stream it ran.
+    An event of an unknown category is taken for work of a device if it says on which device or stream it ran, or if its
+    category is called so.
     """
     cats = [event.cat or "" for event in events]
     distinct = list(dict.fromkeys(cats))
@@ -45,6 +51,9 @@ def categorize(events: Sequence[Event[Any]]) -> Categories:
     known = bool((by_cat != Category.OTHER).any())
     if not np.isin(by_cat, GPU).any():
         by_cat[[cat.lower() in CALLS_OR_WORK for cat in distinct]] = Category.DEVICE
+    by_cat[[number for number, cat in enumerate(distinct) if by_cat[number] == Category.OTHER and OF_DEVICE.search(cat)]] = (
+        Category.DEVICE
+    )
     category = by_cat[code]
     unknown = np.flatnonzero(category == Category.OTHER)
     category[unknown[_ran_on_device(events, unknown)]] = Category.DEVICE

@@ -60,7 +60,7 @@ class Args(msgspec.Struct, gc=False):
 class CollectiveArgs(Args, gc=False):
     """The arguments of `Args` and those that describe a collective, on its host call and its kernel.
 
-    They are read only in traces of distributed runs.
+    They are read only in traces of distributed runs: see `_is_distributed`.
     """
 
     collective: Any = msgspec.field(default=None, name="Collective name")
@@ -135,8 +135,12 @@ def parse_typed(data: bytes, time: type) -> Parsed:
 
 
 def _is_distributed(data: bytes) -> bool:
-    """Whether the file says which rank it is. The profiler writes that before the events; after them counts as well."""
-    return any(b'"distributedInfo"' in part for part in (data[:METADATA_BYTES], data[-METADATA_BYTES:]))
+    """Whether the file says which rank it is, or describes a collective.
+
+    The profiler writes the rank before the events; after them counts as well.
+    """
+    told = any(b'"distributedInfo"' in part for part in (data[:METADATA_BYTES], data[-METADATA_BYTES:]))
+    return told or b'"Collective name"' in data
 
 
 def complete(entries: Sequence[Event[Any]]) -> list[Event[Any]]:

@@ -43,7 +43,7 @@ from .merged import ranks_of
 from .names import names_as_written
 from .plausible import plausible
 from .producer import written_by
-from .repair import NotJsonError, cut_off, parse_tolerant
+from .repair import SEVERAL, NotJsonError, cut_off, parse_tolerant
 from .scopes import scoped
 from .source import read_bytes
 from .trace import (
@@ -119,7 +119,7 @@ def _load_json(data: bytes, path: Path) -> tuple[Trace, ...]:
 
 def _load_mended(data: bytes, path: Path, refused: NotJsonError) -> tuple[Trace, ...]:
     """Load a document that is not JSON, as `refused` says, if its events can be mended. Raises TraceError otherwise."""
-    if b'"ph"' not in data or "Extra data" in refused.what:
+    if b'"ph"' not in data or "Extra data" in refused.what or SEVERAL in refused.what:
         raise refused
     try:
         mended = mend(data)
@@ -378,10 +378,10 @@ def _operators(
         return found
     operators = np.flatnonzero(category == Category.OPERATOR).tolist()
     row_of: dict[int | None, int] = {}
-    for row in reversed(operators):  # of several, the first
+    for row in operators:
         external = _external(events[row])
         if external is not None:
-            row_of[external] = row
+            row_of[external] = row if external not in row_of else -1  # of several, nobody knows which
     found[unlinked] = [row_of.get(_external(events[row]), -1) for row in gpu[unlinked].tolist()]
     return found
 

@@ -41,6 +41,9 @@ def parse_tolerant(data: bytes, path: Path) -> Parsed:
     )
 
 
+SEVERAL = "more than one JSON document"
+
+
 class NotJsonError(TraceError):
     """The text is not JSON. `at` is the byte at which that shows, and `cut_off` whether it only ends too early."""
 
@@ -81,6 +84,9 @@ def _any_json(data: bytes, path: Path) -> Any:
         if _UNFINISHED.fullmatch(text, stop):
             raise cut_off(len(data), path) from error
         at = len(text[:stop].encode("utf-8", "surrogateescape"))
+        if "Extra data" in str(error) and text[stop : stop + 1] in ("{", "["):
+            what = f"{SEVERAL}: the next one begins at byte {number(at)}"
+            raise NotJsonError(what, path, "write each trace into a file of its own", at) from error
         raise NotJsonError(f"not JSON at byte {number(at)} ({first_line(error)})", path, EXPORT_HINT, at) from error
 
 

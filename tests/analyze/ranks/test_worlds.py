@@ -92,7 +92,7 @@ def test_if_nothing_tells_worlds_apart_each_trace_is_in_one_run():
 
 
 def test_names_without_a_rank_tell_it_by_their_places():
-    names = {f"step-TP-{tp}-PP-{pp}.json": (job(info=False), tp) for pp in range(2) for tp in range(2)}
+    names = {f"step-TP-{tp}-PP-{pp}.json": (job(info=False, details=False), tp) for pp in range(2) for tp in range(2)}
     (run,) = runs(traces(names))
     assert run.grouped_by == "file names"
     assert run.ranks["rank"].tolist() == [0, 1, 2, 3]
@@ -125,3 +125,35 @@ def test_neither_order_nor_starts_matter_if_names_tell(order, starts):
         names[f"DP-{dp}-PP-{pp}-TP-{rank}.json"] = (job(starts[at]), rank)
     found = members(traces(names))
     assert sorted(found) == [[f"DP-{dp}-PP-{pp}-TP-{rank}.json" for rank in range(2)] for dp in range(2) for pp in range(2)]
+
+
+def test_without_ranks_the_size_of_process_groups_tells_replicas_apart():
+    """SGLang's replicas do not talk to each other: each group has the two ranks of one of them."""
+    names = {f"1700.5-TP-{tp}-DP-{dp}.trace.json": (job(info=False), tp) for dp in range(2) for tp in range(2)}
+    assert members(traces(names)) == [[f"1700.5-TP-{tp}-DP-{dp}.trace.json" for tp in range(2)] for dp in range(2)]
+
+
+@pytest.mark.parametrize("details", [True, False])
+def test_a_trace_that_records_no_rank_still_tells_its_collectives(details):
+    names = {f"rank{rank}.json": (job(info=False, details=details), rank) for rank in range(2)}
+    (run,) = runs(traces(names))
+    assert run.groups["process_group"].tolist() == (["0"] if details else [None])
+
+
+def test_nodes_in_folders_of_their_own_are_one_run():
+    one = Job(ranks=4)
+    given = [
+        dataclasses.replace(one.builder(rank).trace(f"rank{rank}.json"), path=f"run/node{rank // 2}/rank{rank}.json")
+        for rank in range(4)
+    ]
+    (run,) = runs(given)
+    assert (run.name, run.ranks["rank"].tolist(), run.notes) == ("run", [0, 1, 2, 3], ())
+
+
+def test_folders_that_hold_a_whole_world_each_are_runs_of_their_own():
+    given = [
+        dataclasses.replace(job().builder(rank).trace("t.json"), path=f"runs/{letter}/rank{rank}.json")
+        for letter in "ab"
+        for rank in range(2)
+    ]
+    assert [run.name for run in runs(given)] == ["a", "b"]

@@ -63,9 +63,16 @@ def test_if_no_host_call_says_anything_no_kernel_does():
     assert collectives(builder) == []
 
 
-def test_only_a_distributed_run_has_collectives():
+def test_collectives_are_read_where_no_rank_is_recorded_too():
+    """SGLang's traces have none."""
     builder = TraceBuilder()
     builder.kernel(100, 50, "nccl", **SAID)
+    assert builder.trace().collectives["collective"].tolist() == ["allreduce"]
+
+
+def test_a_trace_without_collectives_has_none():
+    builder = TraceBuilder()
+    builder.kernel(100, 50, "nccl")
     table = builder.trace().collectives
 
     assert len(table) == 0

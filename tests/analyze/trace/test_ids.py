@@ -49,6 +49,16 @@ def external(builder: TraceBuilder, number: int | str) -> None:
     builder.entries[-1].setdefault("args", {})["External id"] = number
 
 
+def test_an_external_id_of_several_operators_names_none():
+    builder = TraceBuilder()
+    for start, name in ((0, "aten::add"), (200, "aten::mul")):
+        builder.operator(start, 100, name)
+        external(builder, 42)
+    builder.kernel(500, 10, correlation=9)
+    external(builder, 42)
+    assert kernels_of(builder.trace()) == {"aten::add": 0, "aten::mul": 0}
+
+
 def test_the_external_id_names_the_operator_where_no_call_does():
     builder = TraceBuilder()
     builder.operator(0, 100, "triton_wrapper")

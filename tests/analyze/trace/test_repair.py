@@ -230,7 +230,7 @@ def test_a_text_that_ends_too_early_is_cut_off_where_it_ends(data):
 
 @pytest.mark.parametrize(
     ("data", "at"),
-    [(b"[1, oops]", 4), (b"[NaN, oops]", 6), (b'["\xc3\xa4", NaN, oops]', 12), (b'["\xff\xff", oops]', 7), (b"[NaN] [", 6)],
+    [(b"[1, oops]", 4), (b"[NaN, oops]", 6), (b'["\xc3\xa4", NaN, oops]', 12), (b'["\xff\xff", oops]', 7), (b"[NaN] x", 6)],
 )
 def test_a_text_that_is_no_json_is_so_from_some_byte_on(data, at):
     error = error_of(data)
@@ -238,6 +238,15 @@ def test_a_text_that_is_no_json_is_so_from_some_byte_on(data, at):
     assert (error.at, error.cut_off) == (at, False)
     assert error.what.startswith(f"not JSON at byte {at} (")
     assert error.mend == EXPORT_HINT
+
+
+@pytest.mark.parametrize(("data", "at"), [(b"[NaN] [", 6), (b'{"a": NaN}\n{"a": 1}', 11)])
+def test_several_documents_in_one_file_are_said_to_be_so(data, at):
+    error = error_of(data)
+
+    assert error.what == f"more than one JSON document: the next one begins at byte {at}"
+    assert error.mend == "write each trace into a file of its own"
+    assert not error.cut_off
 
 
 def test_what_is_nested_too_deeply_is_said_so():
