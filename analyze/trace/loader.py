@@ -62,6 +62,9 @@ from .trace import (
 
 WRITE_AGAIN = "write the trace again with with_stack=False, or with a newer PyTorch, which escapes what it writes"
 
+CALLS_OF_A_LAUNCH = 2
+"""So many calls at most carry the id of one launch: a runtime call and the driver call inside it."""
+
 EXACT_BELOW_US = 2.0**43
 """Below this many microseconds, neighbouring doubles are less than 0.001 apart, so a double keeps three decimals."""
 
@@ -209,7 +212,7 @@ def build(parsed: Parsed, path: Path) -> Trace:
         raise _ForeignError
     category = categories.of_event
     texts, as_written = names_as_written([_encodable(text or "") for text in strings])
-    correlation = _correlations(events, category)
+    correlation = _correlations(events, category, start)
     signatures, signature = _signatures(events, np.flatnonzero(category == Category.OPERATOR))
     table = Table(
         {
@@ -309,14 +312,24 @@ def _signatures(events: Sequence[Event[Any]], operators: npt.NDArray[np.intp]) -
     return distinct, signature
 
 
-def _correlations(events: Sequence[Event[Any]], category: npt.NDArray[np.int8]) -> Int64s:
+def _correlations(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], start: Int64s) -> Int64s:
     """The correlation of each event, or NO_CORRELATION. 0 is none, unless a call has it: profilers write it for want of one."""
     none, without = NO_CORRELATION, Args()
     found = [(event.args or without).correlation for event in events]
     ids = np.array([none if c is None else c for c in found] if None in found else found, dtype=np.int64)
-    if not (np.isin(category, CALLS) & (ids == 0)).any():
+    is_call = np.isin(category, CALLS)
+    if not (is_call & (ids == 0)).any():
         ids[ids == 0] = none
+    ids[np.isin(ids, _placeholders(ids[is_call], start[is_call], ids[np.isin(category, GPU)]))] = none
     return ids
+
+
+def _placeholders(of_calls: Int64s, starts: Int64s, of_work: Int64s) -> Int64s:
+    """The numbers that stand for no id: calls at many moments carry them, and several GPU events."""
+    distinct = np.unique(np.stack((of_calls, starts), axis=1), axis=0)[:, 0]
+    number, count = np.unique(distinct, return_counts=True)
+    worked, times = np.unique(of_work, return_counts=True)
+    return np.intersect1d(number[count > CALLS_OF_A_LAUNCH], worked[times > 1])
 
 
 def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], correlation: Int64s) -> Table:

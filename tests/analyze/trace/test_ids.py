@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from synthetic import TraceBuilder
 
 from tracekit.analyze.activity.operators import operators
-from tracekit.analyze.trace.trace import Trace
+from tracekit.analyze.trace.trace import NO_CORRELATION, Trace
 
 
 def launching_calls(trace: Trace) -> list[str | None]:
@@ -42,6 +43,26 @@ def test_zero_is_no_id_unless_a_call_has_it():
     builder.call(20, 5, "hipGraphLaunch", correlation=0)
     assert launching_calls(builder.trace()) == ["hipLaunchKernel", "hipGraphLaunch", "hipGraphLaunch"]
     assert builder.trace().first_of_launch.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("placeholder", [0, -1, 2**32 - 1])
+def test_a_number_that_all_calls_carry_is_no_id(placeholder):
+    builder = TraceBuilder()
+    for number in range(6):
+        builder.call(100 * number, 5, correlation=placeholder)
+        builder.kernel(100 * number + 20, 10, correlation=placeholder)
+    trace = builder.trace()
+    assert (trace.events["correlation"] == NO_CORRELATION).all()
+    assert launching_calls(trace) == [None] * 6
+
+
+def test_a_runtime_call_and_its_driver_call_share_an_id():
+    builder = TraceBuilder()
+    builder.call(0, 9, correlation=0)
+    builder.call(2, 5, "cuLaunchKernel", correlation=0, driver=True)
+    builder.kernel(20, 10, correlation=0)
+    builder.kernel(40, 10, correlation=0)
+    assert launching_calls(builder.trace()) == ["cudaLaunchKernel", None]
 
 
 def external(builder: TraceBuilder, number: int | str) -> None:
