@@ -320,13 +320,20 @@ def _correlations(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], 
     is_call = np.isin(category, CALLS)
     if not (is_call & (ids == 0)).any():
         ids[ids == 0] = none
-    ids[np.isin(ids, _placeholders(ids[is_call], start[is_call], ids[np.isin(category, GPU)]))] = none
+    placeholders = _placeholders(ids[is_call], start[is_call], ids[np.isin(category, GPU)])
+    if len(placeholders):
+        ids[np.isin(ids, placeholders)] = none
     return ids
 
 
 def _placeholders(of_calls: Int64s, starts: Int64s, of_work: Int64s) -> Int64s:
     """The numbers that stand for no id: calls at many moments carry them, and several GPU events."""
-    distinct = np.unique(np.stack((of_calls, starts), axis=1), axis=0)[:, 0]
+    number, count = np.unique(of_calls, return_counts=True)
+    many = number[count > CALLS_OF_A_LAUNCH]
+    if not len(many):
+        return many
+    mine = np.isin(of_calls, many)
+    distinct = np.unique(np.stack((of_calls[mine], starts[mine]), axis=1), axis=0)[:, 0]
     number, count = np.unique(distinct, return_counts=True)
     worked, times = np.unique(of_work, return_counts=True)
     return np.intersect1d(number[count > CALLS_OF_A_LAUNCH], worked[times > 1])

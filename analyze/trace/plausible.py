@@ -175,11 +175,12 @@ def _limit_by_all(trace: Trace, start: Int64s, end: Int64s) -> Int64s:
     limit: Int64s = end.copy()
     if len(end) <= OTHERS:
         return limit
-    last = int(np.argmax(end))
-    host = np.setdiff1d(np.arange(len(trace)), trace.gpu["event"])
-    until = int(np.concatenate((np.delete(end, last), trace.end_ns[host])).max())
-    since = int(np.concatenate((np.delete(start, last), trace.start_ns[host])).min())
-    if len(host) and _is_far(end[last : last + 1] - until, np.array([until - since]))[0]:
+    last, event = int(np.argmax(end)), trace.gpu["event"]
+    ends, starts = trace.end_ns.copy(), trace.start_ns.copy()
+    ends[event] = end
+    ends[event[last]], starts[event[last]] = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    until, since = int(ends.max()), int(starts.min())
+    if len(event) < len(trace) and _is_far(end[last : last + 1] - until, np.array([until - since]))[0]:
         limit[last] = max(until, int(start[last]))
     return limit
 

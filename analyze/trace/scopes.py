@@ -29,6 +29,8 @@ def scoped(trace: Trace) -> Trace:
     correlation = trace.events["correlation"]
     calls = trace.calls[correlation[trace.calls] != NO_CORRELATION]
     process = _processes(trace)
+    if not len(calls) or np.ptp(process[trace.events["thread"][calls]]) == 0:
+        return trace
     shared = _shared_ids(correlation[calls], process[trace.events["thread"][calls]])
     if not len(shared):
         return trace
