@@ -23,11 +23,17 @@ from ..trace.arrays import Bools, Floats, Int64s
 from ..trace.once import once
 from ..trace.trace import CALLS, Category, Trace
 from .idle import blocking_calls, gaps
+from .idle_activity import idle_pieces
 
 DISPATCH_NS = 1_000
 """What the device takes from one event to the next that was launched in time, where the trace has no such pair."""
 MOST_OVERHEAD_NS = 20_000
 """The profiler's cost of one recorded event is sought below this. Measured: 0.5 to 3 µs."""
+GRAPH_CALL_NS = 10_000
+"""What the launch of a graph costs the host."""
+GRAPH_GAP_NS = 500
+"""What the device takes from one node of a graph to the next. Quoted, V100: NVIDIA Technical Blog, "Getting Started with CUDA
+Graphs", 2019."""
 LEAST_WORK = 0.1
 """The share of the host's work that is left at least when the profiler's cost is taken off."""
 RECORDED = (*CALLS, Category.OPERATOR, Category.ANNOTATION, Category.PYTHON)
@@ -45,8 +51,8 @@ class Program:
     Of the device's events, in the order of their starts: `gpu` (row of `trace.gpu`), `item` (that launched it, or -1 for a
     later node of a graph and where no launch is known), `latency_ns` (from the start of the item to the event's start, if the
     device is free; without an item minus infinity),
-    `duration_ns`, `offset_ns` (from the start of the event before to the moment when this one may start) and `own_ns` (how much
-    earlier the next event may start if this one takes no time).
+    `duration_ns`, `offset_ns` (from the start of the event before to the moment when this one may start), `own_ns` (how much
+    earlier the next event may start if this one takes no time) and `free_ns` (of `offset_ns`: when the device does nothing).
     """
 
     row: Int64s
@@ -60,6 +66,7 @@ class Program:
     duration_ns: Floats
     offset_ns: Floats
     own_ns: Floats
+    free_ns: Floats
 
     @property
     def total_ns(self) -> float:
@@ -111,6 +118,34 @@ class Program:
         from_call = np.clip(ns - self.work_ns, 0, self.call_ns)
         return replace(self, work_ns=np.maximum(self.work_ns - ns, 0), call_ns=self.call_ns - from_call)
 
+    def without_share(self, share: Floats) -> Program:
+        """Without this share of the host's work before and in each item."""
+        return self.without_work(np.clip(share, 0, 1) * (self.work_ns + self.call_ns))
+
+    def one_launch(self, span: Int64s, keeps: Floats) -> Program:
+        """With all items of a span launched by one call, as by a graph, and no waits among them.
+
+        `span` is a number for each item, or -1 for those that stay as they are. `keeps` is the share of each item's work that
+        the host still has to do. The device goes from one event to the next as in a graph.
+        """
+        mine = span >= 0
+        first = np.zeros(len(span), dtype=np.bool_)
+        first[np.unique(span, return_index=True)[1]] = True
+        call = np.where(mine, np.where(first, GRAPH_CALL_NS, 0.0), self.call_ns)
+        work = np.where(mine, keeps * (self.work_ns + self.call_ns), self.work_ns)
+        node = (self.item >= 0) & mine[self.item] & ~first[self.item]
+        less = np.where(node | ((self.item >= 0) & mine[self.item]), np.maximum(self.free_ns - GRAPH_GAP_NS, 0), 0)
+        return replace(
+            self,
+            work_ns=work,
+            call_ns=call,
+            waits_for=np.where(mine, -1, self.waits_for),
+            item=np.where(node, -1, self.item),
+            latency_ns=np.where(node, -np.inf, self.latency_ns),
+            offset_ns=self.offset_ns - less,
+            free_ns=self.free_ns - less,
+        )
+
     def faster(self, saving_ns: Floats) -> Program:
         """With device events that take so much less; one entry for each row of `trace.gpu`."""
         saved = np.clip(saving_ns[self.gpu], 0, self.duration_ns)
@@ -134,7 +169,7 @@ def program(trace: Trace) -> Program:
     item = np.where(begins >= 0, place[begins], -1)
     g_start, g_end = trace.start_ns[event], trace.end_ns[event]
     waits_for, call_ns = _awaited(np.isin(rows, waits), start, end, g_end, item)
-    offset, own, latency = _device(trace, order, item, start, end)
+    offset, own, latency, free = _device(trace, order, item, start, end)
     return Program(
         row=rows,
         work_ns=np.maximum(start - before, 0).astype(np.float64),
@@ -147,6 +182,7 @@ def program(trace: Trace) -> Program:
         duration_ns=(g_end - g_start).astype(np.float64),
         offset_ns=offset.astype(np.float64),
         own_ns=own.astype(np.float64),
+        free_ns=free.astype(np.float64),
     )
 
 
@@ -167,10 +203,12 @@ def _awaited(is_wait: Bools, start: Int64s, end: Int64s, g_end: Int64s, item: In
     return waits_for, call_ns
 
 
-def _device(trace: Trace, order: Int64s, item: Int64s, item_start: Int64s, item_end: Int64s) -> tuple[Int64s, Int64s, Int64s]:
-    """Of the device's events: the offset from the start of the one before, the time that is theirs alone, and the latency."""
+def _device(
+    trace: Trace, order: Int64s, item: Int64s, item_start: Int64s, item_end: Int64s
+) -> tuple[Int64s, Int64s, Int64s, Int64s]:
+    """Of the device's events: offset from the start of the one before, own time, latency, and free time before them."""
     if not len(order):
-        return order, order, order
+        return order, order, order, order
     start, end = trace.start_ns[trace.gpu["event"][order]], trace.end_ns[trace.gpu["event"][order]]
     latest = np.maximum.accumulate(end)
     gap = start[1:] - latest[:-1]
@@ -195,7 +233,7 @@ def _device(trace: Trace, order: Int64s, item: Int64s, item_start: Int64s, item_
     usual = np.full(len(lag), int(np.median(lag[late]))) if late.any() else np.append(item_end - item_start, 0)[item]
     late[0] = item[0] >= 0
     offset[0] = 0 if item[0] >= 0 else start[0] - (item_start[0] if len(item_start) else start[0])
-    return offset, own, np.where(late, lag, np.minimum(lag, usual))
+    return offset, own, np.where(late, lag, np.minimum(lag, usual)), np.concatenate(([0], free))
 
 
 def _is_unlinked(trace: Trace, order: Int64s) -> Bools:
@@ -228,6 +266,20 @@ def fitted(played: Program, total_ns: float) -> Program:
         else:
             high = middle
     return played.unprofiled(high)
+
+
+def item_shares(trace: Trace, played: Program, chosen: Bools) -> Floats:
+    """For each item, the share of the host's work before and in it that these of `idle_pieces` are.
+
+    A piece belongs to the item that ended its gap, or to the one in or before which it lies.
+    """
+    pieces = idle_pieces(trace)
+    total = np.zeros(len(played.row))
+    if len(played.row):
+        ends = np.maximum.accumulate(trace.end_ns[played.row])
+        item = np.minimum(np.searchsorted(ends, pieces["start_ns"][chosen], side="right"), len(played.row) - 1)
+        np.add.at(total, item, (pieces["end_ns"] - pieces["start_ns"])[chosen].astype(np.float64))
+    return np.minimum(total / np.maximum(played.work_ns + played.call_ns, 1.0), 1.0)
 
 
 def item_work(trace: Trace, played: Program, rows: Sequence[int] | Int64s) -> Floats:

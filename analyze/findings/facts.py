@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,13 @@ from ..activity.gpu import GpuSummary
 from ..activity.idle import IdleCauses, gaps
 from ..activity.launches import Launches, launching_calls
 from ..activity.lost import lost_within
-from ..activity.whatif import Program
+from ..activity.whatif import Program, item_shares
 from ..structure.steps import Steps
 from ..trace.arrays import Bools, Floats, Int64s
 from ..trace.trace import Category, Trace, TraceWarning
 from ..work.roofline import Roofline
 from ..work.step_time import Change, Saved, Timed
+from .reasons import Reason, reason_ns, reasons
 
 if TYPE_CHECKING:
     from tracekit.manifest import RunManifest
@@ -31,19 +32,24 @@ if TYPE_CHECKING:
 class Thresholds:
     """The limits from which on the rules report a finding. Idle time and communication are shares of the GPU's span.
 
-    `work` is the share of kernel time that a kind of work must have; `gemv` is that share for matrix-vector products. A layer
-    must have at least the share `layer_host` of the host time of the layer around it. This share must be at least `layer_ratio`
-    times its share of that layer's GPU time. A matrix product of fewer than `gemv_rows` rows counts as a matrix-vector product,
-    because it reads all its weights for only a few tokens. Two matrix products with a softmax between them count as attention
-    if at most `attention_steps` kernels run between them. Communication counts as well hidden if at least the share `overlap`
-    of it runs beside other work. A rank is a straggler if it computes longer than the median rank by at least the share
-    `straggling`. From the factor `inflation` on, profiled steps are so slow that they do not represent the real ones.
+    `work` is the share of kernel time that a kind of work must have; `gemv` is that share for matrix-vector products. `stall`
+    is the least share of the span in which the GPU waits while the host allocates, compiles or collects garbage, `graph_launch`
+    that for the launches of graphs. A layer must have at least the share `layer_host` of the host time of the layer around it.
+    This share must be at least `layer_ratio` times its share of that layer's GPU time. A matrix product of fewer than
+    `gemv_rows` rows counts as a matrix-vector product, because it reads all its weights for only a few tokens. Two matrix
+    products with a softmax between them count as attention if at most `attention_steps` kernels run between them. An optimizer
+    whose step launches more than `optimizer_kernels` kernels is not fused. Communication counts as well hidden if at least the
+    share `overlap` of it runs beside other work. A rank is a straggler if it computes longer than the median rank by at least
+    the share `straggling`. From the factor `inflation` on, profiled steps are so slow that they do not represent the real ones.
     """
 
     launch_overhead: float = 0.20
     host_sync: float = 0.05
     host_late: float = 0.20
     data_loader: float = 0.05
+    stall: float = 0.05
+    graph_launch: float = 0.10
+    optimizer_kernels: int = 8
     transfers: float = 0.02
     communication: float = 0.05
     severe: float = 0.50
@@ -225,8 +231,22 @@ class Facts:
         return self._timed.played
 
     def saved(self, change: Change) -> Saved:
-        """What a change saves of the profiled window, and of a step without the profiler."""
-        return self._timed.saved(change)
+        """What a change saves of the profiled window, and of a step without the profiler; at most the GPU's span."""
+        found = self._timed.saved(change)
+        return replace(found, saving_ns=min(found.saving_ns, self.gpu.span_ns if self.gpu else 0))
+
+    def reason_ns(self, *wanted: Reason) -> int:
+        """All idle time for these reasons, in ns."""
+        return reason_ns(self.trace, *wanted)
+
+    def without(self, *wanted: Reason) -> Saved:
+        """What it saves if the host did nothing for these reasons in the time in which the GPU was idle."""
+        share = self.shares(*wanted)
+        return self.saved(lambda program: program.without_share(share))
+
+    def shares(self, *wanted: Reason) -> Floats:
+        """For each item of the program, the share of the host's work for these reasons, as far as the GPU was idle."""
+        return item_shares(self.trace, self.played, np.isin(reasons(self.trace), wanted))
 
     def shorter(self, saving: Int64s) -> Saved:
         """What it saves if each kernel takes `saving` ns less. `saving` has one entry for each row of `work`.

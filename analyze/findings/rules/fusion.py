@@ -13,6 +13,7 @@ from tracekit.wording import counted, form, percent, size
 from ...trace.arrays import Bools, Int64s
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
+from .conversions import of_weights
 from .needs import KERNELS, needs
 from .wording import kept, kernels
 
@@ -26,7 +27,7 @@ def elementwise_chains(facts: Facts) -> Answer:
 
     One fused kernel would keep the values in registers.
     """
-    chains = _chains(facts, facts.of_family("elementwise") & ~_generated(facts))
+    chains = _chains(facts, facts.of_family("elementwise") & ~_generated(facts) & ~of_weights(facts))
     if facts.work_share(chains.members) < facts.thresholds.work:
         return None
     saved = facts.shorter(chains.faster_ns)

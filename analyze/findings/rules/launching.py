@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
+
 from tracekit.names import shorten_path
 from tracekit.wording import counted, duration, number, percent
 
-from ...activity.launches import graph_kernels
-from ...work.predict import GRAPH_GAP_NS, mean_steps
+from ...activity.launches import graph_kernels, graph_launch_calls
+from ...work.predict import mean_steps
+from ...work.step_time import Change
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
+from ..reasons import Reason
+from .activities import innermost, named, of_reasons, share_of, spread
 from .needs import CALLS, DISPATCH, GPU, LOST, Need, needs
-from .wording import worst_place
 
 NAMED = 3
 """How many layers a finding about them names."""
@@ -29,30 +33,59 @@ LAYERS = Need("no annotation or module tells layers", lambda e: len(e.layers) > 
 @needs(GPU, CALLS, DISPATCH)
 def launch_overhead(facts: Facts) -> Answer:
     """The GPU waits for kernels to be dispatched and launched one by one."""
-    overhead = facts.idle.launch_overhead_ns
+    overhead = facts.reason_ns(Reason.LAUNCHING)
     if facts.share(overhead) < facts.thresholds.launch_overhead:
         return None
     if facts.explained_by_loss("dispatch", "launch_latency"):
         return CannotTell("launch_overhead", LOST)
-    replayed = int(graph_kernels(facts.trace).sum())
-    single = len(facts.trace.gpu) - replayed
-    gaps = single * GRAPH_GAP_NS
-    saving = max(overhead - gaps, 0)
-    launches = facts.launches.kernel_launches + facts.launches.graph_launches
-    rows = tuple(_steps(facts))
+    launches, rows = facts.launches.kernel_launches, tuple(_steps(facts))
+    places = innermost(facts, of_reasons(facts, Reason.LAUNCHING))
     return Finding(
         code="launch_overhead",
         title="The GPU waits for launches",
         severity=facts.severity(overhead),
         affected_ns=overhead,
-        saving_ns=saving,
-        evidence=f"{percent(facts.share(overhead))} of the span is idle while the host dispatches "
-        f"({duration(facts.idle.dispatch_ns)}) or a launch is under way ({duration(facts.idle.launch_latency_ns)}), over "
-        f"{counted(launches, 'launch', 'launches')}" + worst_place(facts, "dispatch"),
+        **facts.saved(_as_graphs(facts)).fields,
+        evidence=f"{percent(facts.share(overhead))} of the span is idle while the host dispatches operators and launches "
+        f"kernels, {duration(overhead)} over {counted(launches, 'launch', 'launches')}: {named(places)}",
         action="Launch a whole step at once: torch.compile(model, mode='reduce-overhead'), or torch.cuda.CUDAGraph with static "
         "shapes and buffers; else fuse small operators (torch.compile) or give each launch more work (a larger batch).",
-        reasoning=f"All of this idle time ({duration(overhead)}), less a gap of {duration(GRAPH_GAP_NS)} (quoted: NVIDIA, "
-        f"V100) for each GPU event that would lie in a graph ({number(single)} of them, {duration(gaps)})." + _predicted(rows),
+        reasoning="The program is played again with one launch for all of a step, one of its GPU events following "
+        f"the other after 500 ns (quoted: NVIDIA, V100), and the host's other work as it was.{_predicted(rows)}",
+        rows=(*rows, *places),
+    )
+
+
+def _as_graphs(facts: Facts) -> Change:
+    """Each step as one graph, with the host's work that no graph takes over: fetching, compiling, collecting garbage."""
+    played, steps = facts.played, facts.steps
+    span = steps.of_moments(facts.trace.start_ns[played.row]) if len(steps.table) else np.zeros(len(played.row), dtype=np.int64)
+    is_graph = np.isin(played.row, graph_launch_calls(facts.trace))
+    kept = facts.shares(Reason.LOADING, Reason.COMPILING, Reason.COLLECTING)
+    return lambda program: program.one_launch(np.where(is_graph, -1, span), kept)
+
+
+@needs(GPU, CALLS)
+def graph_launch_cost(facts: Facts) -> Answer:
+    """The GPU waits while the host launches a graph: it is one already, and launching so many nodes takes long."""
+    waited = facts.reason_ns(Reason.LAUNCHING_GRAPHS)
+    if facts.share(waited) < facts.thresholds.graph_launch:
+        return None
+    trace, rows = facts.trace, innermost(facts, of_reasons(facts, Reason.LAUNCHING_GRAPHS))
+    calls = graph_launch_calls(trace)
+    nodes = int(graph_kernels(trace).sum()) / max(len(calls), 1)
+    return Finding(
+        code="graph_launch_cost",
+        title="The GPU waits for the graph's launch",
+        severity=facts.severity(waited),
+        affected_ns=waited,
+        **facts.without(Reason.LAUNCHING_GRAPHS).fields,
+        evidence=f"{share_of(facts, waited)}, is idle inside {counted(len(calls), 'graph launch', 'graph launches')} of "
+        f"{counted(round(nodes), 'kernel')} each{spread(facts, rows)}: {named(rows)}",
+        action="The step is a graph already. Launch the next one before you wait for this one's result (sample or check one "
+        "step later), upload it once (cudaGraphUpload), and make it smaller: fuse kernels (torch.compile, fused norms and "
+        "activations), so that it has fewer nodes.",
+        reasoning="Idle time inside these calls. The program is played again as if they took no time: an upper bound.",
         rows=rows,
     )
 

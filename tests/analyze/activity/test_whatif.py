@@ -131,6 +131,7 @@ def two_items() -> Program:
         duration_ns=np.array([50.0, 60.0]),
         offset_ns=np.array([0.0, 55.0]),
         own_ns=np.array([40.0, 60.0]),
+        free_ns=np.array([0.0, 5.0]),
     )
 
 

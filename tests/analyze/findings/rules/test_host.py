@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rule_traces import asked, reason, told
 from synthetic import TraceBuilder
 
 from tracekit.analyze.findings.rules.host import data_loader, host_late, host_sync
 
+US = 1_000
+
+
+class Microseconds(TraceBuilder):
+    """A builder whose times are given in microseconds: a device takes one from an event to the next."""
+
+    def event(self, start: int, duration: int, **fields: Any) -> dict[str, Any]:
+        return super().event(start * US, duration * US, **fields)
+
 
 def synced(wait: int = 100, *, stack: bool = False) -> TraceBuilder:
-    """A kernel, an operator that waits for it and for `wait` ns more, and a kernel launched after that: a span of 1,000 ns."""
-    builder = TraceBuilder()
+    """A kernel, an operator that waits for it and for `wait` µs more, and a kernel launched after that: a span of 1,000 µs."""
+    builder = Microseconds()
     if stack:
         builder.event(0, 2_000, cat="python_function", name="train.py(40): main", pid=100, tid=1, args={})
         builder.event(20, 1_500, cat="python_function", name="train.py(12): step", pid=100, tid=1, args={})
@@ -28,9 +39,9 @@ def synced(wait: int = 100, *, stack: bool = False) -> TraceBuilder:
 def test_a_wait_names_the_operator():
     finding = told(host_sync, synced())
 
-    assert finding.saving_ns == 100
+    assert finding.saving_ns == 99 * US
     assert finding.rows == (
-        {"call": "cudaStreamSynchronize", "operator": "aten::item", "line": None, "count": 1, "wait_ns": 570},
+        {"call": "cudaStreamSynchronize", "operator": "aten::item", "line": None, "count": 1, "wait_ns": 570 * US},
     )
     assert "cudaStreamSynchronize in aten::item, 1 time," in finding.evidence
 
@@ -48,8 +59,8 @@ def test_a_short_wait():
 
 
 def loading(fetch: int, *, name: str = "enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__") -> TraceBuilder:
-    """Two kernels with a gap, of which the host fetches a batch for `fetch` ns: a span of 1,000 ns."""
-    builder = TraceBuilder()
+    """Two kernels with a gap, of which the host fetches a batch for `fetch` µs: a span of 1,000 µs."""
+    builder = Microseconds()
     builder.launch(call=(0, 5), kernel=(10, 100))
     builder.annotation(110, fetch, name)
     builder.operator(700, 50, "aten::mm")
@@ -60,15 +71,15 @@ def loading(fetch: int, *, name: str = "enumerate(DataLoader)#_MultiProcessingDa
 def test_a_batch_that_comes_late():
     finding = told(data_loader, loading(50))
 
-    assert finding.affected_ns == finding.saving_ns == 50
-    assert finding.rows == ({"fetches": 1, "host_ns": 50, "idle_ns": 50},)
+    assert finding.affected_ns == finding.saving_ns == 50 * US
+    assert finding.rows[0] == {"fetches": 1, "host_ns": 50 * US, "idle_ns": 50 * US}
     assert asked(data_loader, loading(49)) is None
     assert asked(data_loader, loading(500, name="preprocess")) is None
 
 
 def test_what_the_loader_takes_is_not_pythons():
     # The host is late from 110 to 710, in no operator until 700.
-    assert told(host_late, loading(300)).saving_ns == 290
+    assert told(host_late, loading(300)).saving_ns == 290 * US
     assert asked(host_late, loading(400)) is None
 
 

@@ -9,34 +9,33 @@ from tracekit.analyze.findings.rules.launching import launch_overhead, layer_lau
 from tracekit.analyze.work.predict import GRAPH_GAP_NS
 
 
-def decode(steps: int, kernels: int = 4, late: int = 4_000) -> TraceBuilder:
-    """Steps of kernels of 1,000 ns, each `late` ns after the one before it: dispatched for all of that."""
+def decode(steps: int, kernels: int = 4, late: int = 4_000, length: int = 1_000) -> TraceBuilder:
+    """Steps of kernels of `length` ns, each `late` ns after the one before it: dispatched for all of that."""
     builder, begin = TraceBuilder(), 0
     for _ in range(steps):
-        builder.annotation(begin, kernels * (late + 1_000) - 1, "decode")
+        builder.annotation(begin, kernels * (late + length) - 1, "decode")
         for _ in range(kernels):
-            builder.operator(begin, late + 900, "aten::mm")
-            builder.launch(call=(begin + late - 10, 10), kernel=(begin + late, 1_000))
-            begin += late + 1_000
+            builder.operator(begin, late + length - 100, "aten::mm")
+            builder.launch(call=(begin + late - 10, 10), kernel=(begin + late, length))
+            begin += late + length
     return builder
 
 
 def test_a_graph_would_take_the_busy_time_and_a_gap_between_each_two():
-    finding = told(launch_overhead, decode(steps=3))
-    late = 11 * 4_000  # before the first kernel the span has not begun
+    finding = told(launch_overhead, decode(steps=3, late=40_000, length=20_000))
+    late = 11 * 40_000  # before the first kernel the span has not begun
 
     assert finding.affected_ns == late
-    assert finding.saving_ns == late - 12 * GRAPH_GAP_NS
-    assert finding.rows == (
-        {
-            "step": "decode",
-            "calls": 3,
-            "gpu_events": 4.0,
-            "busy_ns": 4_000,
-            "predicted_ns": 4_000 + 3 * GRAPH_GAP_NS,
-            "unprofiled_ns": None,
-        },
-    )
+    assert finding.saving_ns == late - 11 * GRAPH_GAP_NS
+    assert finding.rows[0] == {
+        "step": "decode",
+        "calls": 3,
+        "gpu_events": 4.0,
+        "busy_ns": 80_000,
+        "predicted_ns": 80_000 + 3 * GRAPH_GAP_NS,
+        "unprofiled_ns": None,
+    }
+    assert [(row["name"], row["steps"]) for row in finding.rows[1:]] == [("aten::mm", 3), ("cudaLaunchKernel", 3)]
     assert "Predicted for one decode as a graph" in finding.reasoning
     assert "500 ns (quoted: NVIDIA, V100)" in finding.reasoning
 

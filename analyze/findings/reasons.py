@@ -1,0 +1,113 @@
+"""What kept the GPU idle: which kind of work of the host, and where in the program?
+
+Each piece of idle time that the host causes has one reason. It follows from what the launching thread was in (see
+`idle_pieces`), from the innermost thing outwards: a `cudaMalloc` in a resize is the allocator's work, wherever it is called; an
+operator inside a DataLoader's fetch is data loading, whatever it computes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import IntEnum
+
+import numpy as np
+
+from tracekit.schema import CAUSES
+
+from ..activity.idle_activity import HOST, idle_forest, idle_pieces
+from ..trace.arrays import Int64s
+from ..trace.calls import BLOCKING_CALL, GRAPH_LAUNCH
+from ..trace.once import once
+from ..trace.trace import Category, Trace
+
+
+class Reason(IntEnum):
+    """Why the GPU was idle. Of the kinds of work that may lie around each other, the one that stands first counts."""
+
+    LOADING = 0
+    """Fetching a batch on the launching thread."""
+    COMPILING = 1
+    """Compiling, or loading compiled code onto the device."""
+    COLLECTING = 2
+    """Python's garbage collector."""
+    ALLOCATING = 3
+    """The device's memory: `cudaMalloc`, `cudaFree` and the like."""
+    PINNING = 4
+    """Pinned memory of the host."""
+    WAITING = 5
+    """A blocking call: the host waited for the device."""
+    LAUNCHING_GRAPHS = 6
+    """The launch of a graph."""
+    LAUNCHING = 7
+    """Dispatching operators and launching kernels one by one."""
+    ELSE = 8
+    """Anything else on the host: Python between the operators, or nothing that is recorded."""
+    NOT_HOST = 9
+    """The device's own waiting, what no launch was recorded for, and the profiler's work."""
+
+
+OF_NAMES: Mapping[Reason, re.Pattern[str]] = {
+    Reason.LOADING: re.compile(r"enumerate\(DataLoader\)|.*\bdataloader\.py\(\d+\): (?:__next__|_next_data)"),
+    Reason.COMPILING: re.compile(
+        r"(?:entire_frame_compile|backend_compile|inductor_compile|compile_(?:fx|attempt|inner|file)|_compile\.|dynamo_timed"
+        r"|TritonBundler|triton_?compile|CachingAutotuner\.(?:precompile|benchmark))"
+        r"|.*(?:triton/(?:compiler|backends|runtime/(?:build|autotuner))|torch/_(?:dynamo/(?:convert_frame|symbolic)|inductor/(?:compile_fx|codecache"
+        r"|async_compile|graph|scheduler)))"
+        r"|(?:cu|hip|cuda)(?:ModuleLoad|LibraryLoad|LinkComplete)"
+    ),
+    Reason.COLLECTING: re.compile(r"Python GC|.*built-in (?:function|method) (?:gc\.)?collect\b|.*\bgc\.py\(\d+\): collect"),
+    Reason.ALLOCATING: re.compile(
+        r"(?:cuda|hip)(?:Malloc(?!Host)|Free(?!Host)|MemPool|ExtMalloc)|(?:cu|hip)Mem(?:Create|Map|Unmap|Release|SetAccess|Address|Alloc(?!Host)|Free(?!Host))"
+    ),
+    Reason.PINNING: re.compile(
+        r"(?:cuda|hip)(?:HostAlloc|HostMalloc|MallocHost|FreeHost|HostFree|HostRegister|HostUnregister)|cuMem(?:HostAlloc|AllocHost|FreeHost|HostRegister)"
+    ),
+    Reason.WAITING: BLOCKING_CALL,
+    Reason.LAUNCHING_GRAPHS: GRAPH_LAUNCH,
+}
+"""What tells a reason by the start of an event's name, or of one around it."""
+
+
+@once
+def reasons(trace: Trace) -> Int64s:
+    """The reason of each of `idle_pieces`."""
+    pieces = idle_pieces(trace)
+    cause = pieces["cause"]
+    of_activity = np.append(_of_events(trace), int(Reason.ELSE)).astype(np.int64)
+    told: Int64s = of_activity[np.where(pieces["activity"] >= 0, pieces["activity"], len(trace))]
+    launching = np.isin(cause, [CAUSES.index("dispatch"), CAUSES.index("launch_latency")])
+    found: Int64s = told.copy()
+    found[(told == Reason.ELSE) & launching] = Reason.LAUNCHING
+    is_profiler = (pieces["activity"] >= 0) & (trace.events["category"][pieces["activity"]] == Category.OVERHEAD)
+    of_device = np.isin(cause, [CAUSES.index("device_wait"), CAUSES.index("unattributed")])
+    found[of_device | is_profiler] = Reason.NOT_HOST
+    return found
+
+
+def _of_events(trace: Trace) -> Int64s:
+    """For each event, the first of the reasons that its name or that of an event around it tells; else ELSE."""
+    of_string = np.full(len(trace.strings), int(Reason.ELSE), dtype=np.int64)
+    for reason, pattern in reversed(tuple(OF_NAMES.items())):
+        of_string[trace.strings_that(pattern.match)] = reason
+    own = np.full(len(trace), int(Reason.ELSE), dtype=np.int64)
+    rows = trace.where(*HOST)
+    own[rows] = of_string[trace.events["name"][rows]]
+    forest = idle_forest(trace)
+    around = np.full(len(trace), -1, dtype=np.int64)
+    around[forest.rows] = forest.parent
+    found: Int64s = own.copy()
+    outer = around[forest.rows]
+    inner = forest.rows
+    while len(inner):
+        inner, outer = inner[outer >= 0], outer[outer >= 0]
+        found[inner] = np.minimum(found[inner], own[outer])
+        outer = around[outer]
+    return found
+
+
+def reason_ns(trace: Trace, *wanted: Reason) -> int:
+    """All idle time for these reasons, in ns."""
+    pieces = idle_pieces(trace)
+    mine = np.isin(reasons(trace), wanted)
+    return int((pieces["end_ns"] - pieces["start_ns"])[mine].sum())
