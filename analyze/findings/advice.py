@@ -24,8 +24,8 @@ class Findings:
 def findings(facts: Facts) -> Findings:
     """Ask every rule and rank what they find.
 
-    A finding that says the trace is incomplete comes first. The others follow by saving, the largest first; those without an
-    estimate come last.
+    A finding that says the trace is incomplete comes first. The others follow by saving, the largest first: by that of a step
+    without the profiler where it is known, then by that of the window. Those without an estimate come last.
     """
     answers = [rule(facts) for rule in RULES]
     found = [answer for answer in answers if isinstance(answer, Finding)]
@@ -35,5 +35,6 @@ def findings(facts: Facts) -> Findings:
     )
 
 
-def _rank(finding: Finding) -> tuple[bool, bool, int, str]:
-    return (finding.code != "incomplete_trace", finding.saving_ns is None, -(finding.saving_ns or 0), finding.code)
+def _rank(finding: Finding) -> tuple[bool, bool, bool, int, int, str]:
+    step, window = finding.step_saving_ns, finding.saving_ns
+    return (finding.code != "incomplete_trace", window is None, step is None, -(step or 0), -(window or 0), finding.code)
