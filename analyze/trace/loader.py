@@ -212,7 +212,8 @@ def build(parsed: Parsed, path: Path) -> Trace:
         raise _ForeignError
     category = categories.of_event
     texts, as_written = names_as_written([_encodable(text or "") for text in strings])
-    correlation = _correlations(events, category, start)
+    process = _codes([pid for pid, _ in threads])[1][thread]
+    correlation = _correlations(events, category, start, process)
     signatures, signature = _signatures(events, np.flatnonzero(category == Category.OPERATOR))
     table = Table(
         {
@@ -312,7 +313,9 @@ def _signatures(events: Sequence[Event[Any]], operators: npt.NDArray[np.intp]) -
     return distinct, signature
 
 
-def _correlations(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], start: Int64s) -> Int64s:
+def _correlations(
+    events: Sequence[Event[Any]], category: npt.NDArray[np.int8], start: Int64s, process: npt.NDArray[np.int32]
+) -> Int64s:
     """The correlation of each event, or NO_CORRELATION. 0 is none, unless a call has it: profilers write it for want of one."""
     none, without = NO_CORRELATION, Args()
     found = [(event.args or without).correlation for event in events]
@@ -320,23 +323,26 @@ def _correlations(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], 
     is_call = np.isin(category, CALLS)
     if not (is_call & (ids == 0)).any():
         ids[ids == 0] = none
-    placeholders = _placeholders(ids[is_call], start[is_call], ids[np.isin(category, GPU)])
+    placeholders = _placeholders(ids[is_call], start[is_call], process[is_call], ids[np.isin(category, GPU)])
     if len(placeholders):
         ids[np.isin(ids, placeholders)] = none
     return ids
 
 
-def _placeholders(of_calls: Int64s, starts: Int64s, of_work: Int64s) -> Int64s:
-    """The numbers that stand for no id: calls at many moments carry them, and several GPU events."""
+def _placeholders(of_calls: Int64s, starts: Int64s, process: npt.NDArray[np.int32], of_work: Int64s) -> Int64s:
+    """The numbers that stand for no id: a process's calls at many moments carry them, and several GPU events.
+
+    In a file of many processes each may count from 1.
+    """
     number, count = np.unique(of_calls, return_counts=True)
     many = number[count > CALLS_OF_A_LAUNCH]
     if not len(many):
         return many
     mine = np.isin(of_calls, many)
-    distinct = np.unique(np.stack((of_calls[mine], starts[mine]), axis=1), axis=0)[:, 0]
-    number, count = np.unique(distinct, return_counts=True)
+    moments = np.unique(np.stack((of_calls[mine], process[mine], starts[mine]), axis=1), axis=0)
+    number, count = np.unique(moments[:, :2], axis=0, return_counts=True)
     worked, times = np.unique(of_work, return_counts=True)
-    return np.intersect1d(number[count > CALLS_OF_A_LAUNCH], worked[times > 1])
+    return np.intersect1d(number[count > CALLS_OF_A_LAUNCH, 0], worked[times > 1])
 
 
 def _gpu_table(events: Sequence[Event[Any]], category: npt.NDArray[np.int8], correlation: Int64s) -> Table:

@@ -65,6 +65,15 @@ def test_a_runtime_call_and_its_driver_call_share_an_id():
     assert launching_calls(builder.trace()) == ["cudaLaunchKernel", None]
 
 
+def test_an_id_that_many_processes_use_once_is_an_id():
+    """Somebody merged their files: each counts from 1."""
+    builder = TraceBuilder()
+    for process in range(3):
+        builder.call(100 * process, 9, correlation=1)["pid"] = 900 + process
+        builder.kernel(100 * process + 20, 10, correlation=1, device=process)
+    assert launching_calls(builder.trace()) == ["cudaLaunchKernel"] * 3
+
+
 def external(builder: TraceBuilder, number: int | str) -> None:
     """Give the last entry an External id."""
     builder.entries[-1].setdefault("args", {})["External id"] = number
