@@ -7,7 +7,6 @@ only within a rank, so each becomes a trace of its own.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -68,13 +67,13 @@ def _tell_ranks(events: Sequence[Event[Any]], label_of: Mapping[Any, tuple[str |
 
     Else they tell something different, such as host and device, or a program labelled a part of the processes only.
     """
-    calls: dict[tuple[str | None, Any], int] = Counter()
-    work: dict[tuple[str | None, Any], int] = Counter()
+    calls: set[tuple[str | None, Any]] = set()
+    work: set[tuple[str | None, Any]] = set()
     for event in events:
         kind = CATEGORIES.get((event.cat or "").lower())
         if kind in CALLS or kind in GPU:
             key = (label_of[event.pid][0], event.args.correlation if event.args is not None else None)
-            (calls if kind in CALLS else work)[key] += 1
+            (calls if kind in CALLS else work).add(key)
     if not work:
         return True
     if any(label is None for label, _ in work):

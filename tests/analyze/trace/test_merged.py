@@ -185,3 +185,30 @@ def test_where_only_the_host_is_labelled_nothing_is_lost():
     (trace,) = ranks(builder)
     assert len(trace.gpu) == 8
     assert [warning.code for warning in trace.warnings] == ["shared_ids"]
+
+
+def test_ranks_of_which_only_the_host_was_recorded_are_ranks():
+    builder = TraceBuilder()
+    for rank in range(2):
+        builder.call(100 * rank, 5, correlation=1)["pid"] = f"[TP0{rank}] 900"
+    assert len(ranks(builder)) == 2
+
+
+def test_a_process_without_a_label_that_only_calls_hinders_nothing():
+    builder = TraceBuilder()
+    for rank in range(2):
+        builder.call(100 * rank, 5, correlation=1)["pid"] = f"[TP0{rank}] 900"
+        builder.kernel(100 * rank + 10, 5, correlation=1)["pid"] = f"[TP0{rank}] 0"
+    builder.call(500, 5, "cudaMalloc")
+    assert len(ranks(builder)) == 2
+
+
+@pytest.mark.parametrize(("with_its_call", "ranks_found"), [(1, 1), (2, 1), (3, 2), (5, 2)])
+def test_most_work_must_have_the_label_of_its_call(with_its_call, ranks_found):
+    """Of the five kernels of a file."""
+    builder = TraceBuilder()
+    for number in range(5):
+        builder.call(100 * number, 5, correlation=number)["pid"] = f"[TP0{number % 2}] 900"
+        label = number % 2 if number < with_its_call else (number + 1) % 2
+        builder.kernel(100 * number + 10, 5, correlation=number)["pid"] = f"[TP0{label}] 0"
+    assert len(ranks(builder)) == ranks_found
