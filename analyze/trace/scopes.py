@@ -34,14 +34,15 @@ def scoped(trace: Trace) -> Trace:
     shared = _shared_ids(correlation[calls], process[trace.events["thread"][calls]])
     if not len(shared):
         return trace
-    event = trace.gpu["event"]
+    event, waits = trace.gpu["event"], trace.waits["event"]
     device, lane = _lanes(trace, process)
     owner = np.full(len(trace), -1, dtype=np.int64)
     owner[calls] = process[trace.events["thread"][calls]]
-    for one in np.unique(lane).tolist():
-        owner[event[lane == one]] = _owner(trace, event[lane == one], calls, owner[calls])
+    for rows, lanes in ((event, lane), (waits, _numbered(trace.waits["device"], process[trace.events["thread"][waits]]))):
+        for one in np.unique(lanes).tolist():
+            owner[rows[lanes == one]] = _owner(trace, rows[lanes == one], calls, owner[calls])
     known = correlation != NO_CORRELATION
-    is_lost = known & (owner < 0) & np.isin(np.arange(len(trace)), event)
+    is_lost = known & (owner < 0) & np.isin(np.arange(len(trace)), np.concatenate((event, waits)))
     size = 2 * (int(np.abs(correlation[known]).max()) + 1)
     new = np.where(known & (owner >= 0), correlation + owner * size, correlation)
     new[is_lost] = NO_CORRELATION
@@ -49,7 +50,7 @@ def scoped(trace: Trace) -> Trace:
         trace,
         events=Table({**trace.events.columns, "correlation": new}),
         gpu=Table({**trace.gpu.columns, "device": device}),
-        warnings=(*trace.warnings, _warning(len(shared), len(np.unique(owner[calls])), int(is_lost.sum()))),
+        warnings=(*trace.warnings, _warning(len(shared), len(np.unique(owner[calls])), int(is_lost[event].sum()))),
     )
 
 
@@ -61,9 +62,14 @@ def _lanes(trace: Trace, process: Int64s) -> tuple[Int64s, Int64s]:
     """
     device = trace.gpu["device"]
     track = process[trace.events["thread"][trace.gpu["event"]]]
-    lanes, lane = np.unique(np.stack((device, track), axis=1), axis=0, return_inverse=True)
-    lane = lane.reshape(-1).astype(np.int64)
-    return (device, lane) if len(lanes) == len(np.unique(device)) else (lane, lane)
+    lane = _numbered(device, track)
+    return (device, lane) if len(np.unique(lane)) == len(np.unique(device)) else (lane, lane)
+
+
+def _numbered(device: Int64s, track: Int64s) -> Int64s:
+    """A number for each pair of a device and the process under which the file has it."""
+    pair = np.unique(np.stack((device, track), axis=1), axis=0, return_inverse=True)[1]
+    return pair.reshape(-1).astype(np.int64)
 
 
 def _warning(ids: int, processes: int, lost: int) -> TraceWarning:
@@ -104,5 +110,5 @@ def _owner(trace: Trace, event: Int64s, calls: Int64s, process: Int64s) -> int:
         lags.append(np.where((known[place] == ids) & (lag >= 0), lag, FAR_NS))
     middle = np.median(np.stack(lags), axis=1)
     best = int(np.argmin(middle))
-    is_told = middle[best] < FAR_NS and (middle == middle[best]).sum() == 1
+    is_told = (middle == middle[best]).sum() == 1  # never where the events follow nobody's calls: then all are equally far
     return int(owners[best]) if is_told else -1
