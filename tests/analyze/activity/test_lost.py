@@ -72,6 +72,34 @@ def test_a_call_that_records_no_correlation_is_not_known_to_have_launched():
     assert found(builder) == {}
 
 
+def test_a_call_inside_another_is_no_launch_of_its_own_whatever_its_id():
+    """Newer drivers number the driver call inside a runtime call anew."""
+    builder = TraceBuilder()
+    builder.call(50, 9, correlation=100)
+    builder.call(52, 3, "cuLaunchKernel", correlation=101, driver=True)
+    builder.operator(0, 1)  # times count from the first event
+    assert found(builder) == {"kernels": [50]}
+
+
+def test_an_event_with_the_id_of_the_inner_call_is_the_outer_ones_too():
+    builder = whole()
+    builder.call(50, 9, correlation=100)
+    builder.call(52, 3, "cuLaunchKernel", correlation=101, driver=True)
+    builder.kernel(2000, 10, correlation=101)
+    assert found(builder) == {}
+
+
+@pytest.mark.parametrize(
+    ("launch", "copy", "is_lost"), [(4_000, 1_000, True), (4_000, 999, False), (1_000, 249, False), (999, 1, True)]
+)
+def test_a_copy_that_returns_at_once_has_copied_nothing(launch, copy, is_lost):
+    """Unless the trace's times are too short to be real."""
+    builder = TraceBuilder()
+    builder.launch(call=(0, launch), kernel=(10_000, 10))
+    builder.call(5_000, copy, "cudaMemcpyAsync", correlation=100)
+    assert found(builder) == ({"copies": [5_000]} if is_lost else {})
+
+
 # --- Capture -----------------------------------------------------------------------------------------------------------
 
 
@@ -137,6 +165,78 @@ def test_a_capture_without_an_end_lasts_to_the_end_of_the_trace():
     assert found(builder) == {"captured": [1400]}
 
 
+def test_a_capture_that_another_thread_ends_lasts_until_then():
+    builder = capture(100, None, thread=2)
+    builder.call(190, 10, "cudaStreamEndCapture", thread=3)
+    for number, start in enumerate((50, 150, 250)):
+        builder.call(start, 1, correlation=100 + number)
+    assert found(builder) == {"kernels": [50, 250], "captured": [150]}
+
+
+def test_a_capture_may_end_on_another_thread_in_the_moment_in_which_it_begins():
+    builder = capture(100, None, thread=2)
+    builder.call(100, 10, "cudaStreamEndCapture", thread=3)
+    builder.call(105, 1, correlation=100)
+    builder.call(250, 1, correlation=101)
+    assert found(builder) == {"kernels": [250], "captured": [105]}
+
+
+def test_an_end_alone_is_of_a_capture_that_began_before_the_trace():
+    builder = TraceBuilder()
+    for number, start in enumerate((0, 150, 250)):
+        builder.call(start, 1, correlation=100 + number)
+    builder.call(190, 10, "cudaStreamEndCapture")
+    assert found(builder) == {"kernels": [250], "captured": [0, 150]}
+
+
+@pytest.mark.parametrize(("end", "kind"), [(299, "captured"), (300, "captured"), (301, "kernels")])
+def test_an_end_after_captures_that_are_over_says_nothing(end, kind):
+    builder = capture(300, 400)
+    builder.call(end, 5, "cudaStreamEndCapture", thread=2)
+    builder.call(50, 1, correlation=100, thread=5)
+    assert found(builder) == {kind: [50]}
+
+
+def test_an_end_that_says_nothing_hinders_none_after_it():
+    builder = capture(100, 200)
+    builder.call(300, 5, "cudaStreamEndCapture", thread=2)
+    builder.call(500, 5, "cudaStreamBeginCapture", thread=3)
+    builder.call(600, 5, "cudaStreamEndCapture", thread=4)
+    builder.call(550, 1, correlation=100)
+    builder.call(700, 1, correlation=101)
+    assert found(builder) == {"kernels": [700], "captured": [550]}
+
+
+def launched(builder: TraceBuilder, start: int, thread: int) -> None:
+    """Launch a kernel whose event was recorded."""
+    builder.launch(call=(start, 1), kernel=(5_000 + start, 1), thread=thread)
+
+
+def test_another_threads_end_belongs_to_the_capture_that_began_last():
+    """So the thread that launched before and after it captured while it lasted."""
+    builder = TraceBuilder()
+    builder.operator(0, 1)
+    builder.call(300, 5, "cudaStreamBeginCapture", thread=3)
+    builder.call(100, 5, "cudaStreamBeginCapture", thread=2)
+    builder.call(395, 5, "cudaStreamEndCapture", thread=4)
+    launched(builder, 200, thread=1)
+    launched(builder, 500, thread=1)
+    builder.call(350, 1, correlation=100, thread=1)
+    assert found(builder) == {"captured": [350]}
+
+
+@pytest.mark.parametrize(("start", "is_beside"), [(99, False), (100, True), (199, True), (200, False)])
+def test_a_thread_that_launches_while_another_captures_is_not_captured(start, is_beside):
+    builder = TraceBuilder()
+    launched(builder, start, thread=2)
+    builder.operator(0, 1)
+    builder.call(100, 5, "cudaStreamBeginCapture", thread=1)
+    builder.call(195, 5, "cudaStreamEndCapture", thread=1)
+    builder.call(150, 1, correlation=100, thread=2)
+    builder.call(160, 1, correlation=101, thread=1)
+    assert found(builder) == ({"kernels": [150], "captured": [160]} if is_beside else {"captured": [150, 160]})
+
+
 # --- Lost links --------------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +262,24 @@ def test_more_or_fewer_events_than_calls_may_be_others(kernels):
         builder.kernel(2000 + 100 * number, 10)
 
     assert found(builder) == {"kernels": [50, 51]}
+
+    builder = whole()
+    builder.call(50, 1, "cudaMemcpyAsync", correlation=100)
+    builder.call(51, 1, "cudaMemcpyAsync", correlation=101)
+    for number in range(kernels):
+        builder.memcpy(2000 + 100 * number, 10)
+
+    assert found(builder) == {"copies": [50, 51]}
+
+
+def test_a_graph_has_several_events():
+    builder = whole()
+    builder.call(50, 1, "cudaGraphLaunch", correlation=100)
+    builder.call(51, 1, correlation=101)
+    for number in range(5):
+        builder.kernel(2000 + 100 * number, 10)
+
+    assert found(builder) == {"unlinked": 2}
 
 
 def test_an_event_of_another_kind_is_not_the_calls():
