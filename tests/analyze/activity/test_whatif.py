@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,13 +83,14 @@ def test_a_shorter_kernel_helps_as_far_as_the_next_is_queued():
 
 
 def test_without_a_wait_the_host_runs_ahead():
-    builder = queue((0, 10, 1_000))
-    builder.call(10, 1_005, "cudaDeviceSynchronize")  # the device is done at 1,010
-    builder.launch(call=(1_415, 10), kernel=(1_425, 1_000))
+    us = 1_000
+    builder = queue((0, 10 * us, 1_000 * us))
+    builder.call(10 * us, 1_005 * us, "cudaDeviceSynchronize")  # the device is done at 1,010
+    builder.launch(call=(1_415 * us, 10 * us), kernel=(1_425 * us, 1_000 * us))
     played = program(builder.trace())
-    assert played.total_ns == 2_425
+    assert played.total_ns == 2_425 * us
     # The second launch is ready at 15 + 400, and the first kernel runs until 1,010.
-    assert played.without_waits(played.waits_for >= 0).total_ns == 1_010 + 1_000 + min(DISPATCH_NS, 415)
+    assert played.without_waits(played.waits_for >= 0).total_ns == 1_010 * us + DISPATCH_NS + 1_000 * us
 
 
 def test_a_wait_that_waited_for_nothing_is_only_a_call():
@@ -194,3 +196,165 @@ def test_the_profilers_cost_is_found_by_the_time_without_it():
     assert found.total_ns == pytest.approx(0.7 * played.total_ns, rel=1e-3)
     assert fitted(played, 2 * played.total_ns) is played
     assert fitted(played, 0).total_ns >= 0.1 * played.total_ns * 0.9
+
+
+# --- What is recorded, as a program ------------------------------------------------------------------------------------
+
+US = 1_000
+
+
+def device(played: Program) -> list[tuple[float, ...]]:
+    """Of each device event: item, latency, duration, offset and own time, in µs."""
+    columns = (played.latency_ns, played.duration_ns, played.offset_ns, played.own_ns)
+    return list(zip(played.item.tolist(), *((column / US).tolist() for column in columns), strict=True))
+
+
+def test_what_each_device_event_depends_on():
+    builder = TraceBuilder()
+    builder.launch(call=(0, 10 * US), kernel=(20 * US, 100 * US))
+    builder.launch(call=(30 * US, 10 * US), kernel=(125 * US, 100 * US))  # was queued: starts 5 after the one before
+    builder.launch(call=(300 * US, 10 * US), kernel=(330 * US, 70 * US))  # late: starts 30 after its launch
+    builder.kernel(450 * US, 50 * US)  # nobody knows its launch
+    builder.launch(call=(350 * US, 10 * US), kernel=(480 * US, 120 * US), stream=8)  # beside the one before
+    assert device(program(builder.trace())) == [
+        (0, 20, 100, 0, 100),
+        (1, 30, 100, 105, 100),
+        (2, 30, 70, 105, 70),
+        (-1, -np.inf, 50, 120, 0),
+        (3, 30, 120, 30, 120),
+    ]
+
+
+def test_an_event_inside_another_has_no_time_of_its_own():
+    builder = TraceBuilder()
+    builder.launch(call=(0, US), kernel=(5 * US, 100 * US))
+    builder.launch(call=(2 * US, US), kernel=(20 * US, 30 * US), stream=8)
+    builder.launch(call=(4 * US, US), kernel=(110 * US, 10 * US))
+    assert [row[-1] for row in device(program(builder.trace()))] == [0, 0, 10]
+
+
+def test_a_nanosecond_between_two_events_is_a_dispatch():
+    builder = TraceBuilder()
+    builder.launch(call=(0, 10), kernel=(20, 100))
+    builder.launch(call=(10, 10), kernel=(121, 100))
+    builder.launch(call=(1_000, 10), kernel=(1_020, 100))
+    assert program(builder.trace()).offset_ns.tolist() == [0, 101, 101]
+
+
+def test_an_event_without_a_launch_before_all_others_stays_before_them():
+    builder = TraceBuilder()
+    builder.launch(call=(50 * US, 5 * US), kernel=(80 * US, 10 * US))
+    builder.kernel(0, 10 * US)
+    assert device(program(builder.trace())) == [(-1, -np.inf, 10, -50, 10), (0, 30, 10, 11, 10)]
+    builder.launch(call=(95 * US, 5 * US), kernel=(120 * US, 10 * US))
+    assert program(builder.trace()).total_ns == 80 * US
+
+
+def test_an_event_without_a_launch_after_the_first_launch_stays_there():
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(900, 10))
+    builder.kernel(30, 50)
+    _, ends, total = program(builder.trace()).played()
+    assert (ends.tolist(), total) == ([80, 910], 910)
+
+
+def test_a_program_without_a_host_or_a_device_or_both():
+    builder = TraceBuilder()
+    builder.kernel(50, 10)
+    builder.kernel(100, 30)
+    played = program(builder.trace())
+    assert (played.offset_ns.tolist(), played.total_ns) == ([0, 50], 80)
+
+    builder = TraceBuilder()
+    builder.call(50, 10, "cudaDeviceSynchronize")
+    builder.call(80, 10, "cudaDeviceSynchronize")
+    assert program(builder.trace()).total_ns == 40
+
+    builder = TraceBuilder()
+    builder.operator(0, 10)
+    assert program(builder.trace()).total_ns == 0
+
+
+def awaited(builder: TraceBuilder) -> list[tuple[int, float]]:
+    """For each item, the place of the device event that it waits for, and how long it takes without waiting."""
+    played = program(builder.trace())
+    return list(zip(played.waits_for.tolist(), played.call_ns.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(("returns", "expected"), [(519, (0, 409)), (520, (1, 0)), (530, (1, 10)), (900, (1, 380))])
+def test_a_wait_is_for_the_last_event_that_ended_before_it_returned(returns, expected):
+    builder = TraceBuilder()
+    builder.launch(call=(0, 10), kernel=(10, 100))
+    builder.launch(call=(20, 10), kernel=(500, 20))
+    builder.call(50, returns - 50, "cudaDeviceSynchronize")
+    assert awaited(builder) == [(-1, 10), (-1, 10), expected]
+
+
+@pytest.mark.parametrize(("begins", "expected"), [(109, (0, 11)), (110, (-1, 11)), (111, (-1, 10))])
+def test_a_wait_that_begins_when_all_is_done_is_for_nothing(begins, expected):
+    builder = TraceBuilder()
+    builder.launch(call=(0, 10), kernel=(10, 100))
+    builder.call(begins, 121 - begins, "cudaDeviceSynchronize")
+    builder.launch(call=(200, 10), kernel=(210, 100))
+    builder.call(220, 100, "cudaDeviceSynchronize")
+    assert awaited(builder) == [(-1, 10), expected, (-1, 10), (1, 10)]
+
+
+def test_a_copy_may_wait_for_itself_and_no_wait_is_for_what_was_launched_after_it():
+    builder = TraceBuilder()
+    builder.call(0, 100, "cudaMemcpy", correlation=77)
+    builder.memcpy(20, 60, correlation=77)
+    assert awaited(builder) == [(0, 20)]
+
+    builder = TraceBuilder()
+    builder.call(100, 900, "cudaDeviceSynchronize")
+    builder.graph(call=(200, 10), kernels=[(300, 10), (320, 10)], thread=2)
+    assert awaited(builder) == [(-1, 900), (-1, 10)]
+
+
+def test_an_item_has_the_events_recorded_since_the_one_before():
+    builder = TraceBuilder()
+    builder.operator(0, 100)
+    builder.launch(call=(50, 10), kernel=(100, 10))
+    builder.operator(60, 5)  # begins as the call returns
+    builder.operator(70, 5)
+    builder.overhead(72, 1)  # the profiler records none of its own work
+    builder.launch(call=(80, 10), kernel=(120, 10))
+    builder.operator(200, 5)
+    assert program(builder.trace()).events.tolist() == [3, 2]
+
+
+def test_a_nodes_wait_and_a_launch_after_it():
+    """A graph's later nodes have no item, and are played with their graph."""
+    builder = TraceBuilder()
+    builder.launch(call=(0, 10), kernel=(10, 100))
+    builder.call(20, 100, "cudaDeviceSynchronize")
+    builder.graph(call=(150, 10), kernels=[(200 + 20 * node, 10) for node in range(5)])
+    starts, ends, total = program(builder.trace()).played()
+    assert (starts.tolist(), ends.tolist(), total) == ([0, 20, 150], [110, 210, 230, 250, 270, 290], 290)
+
+
+def test_a_devices_clock_may_be_ahead():
+    early = replace(two_items(), work_ns=np.array([0.0, 10.0]), latency_ns=np.array([-5.0, 5.0]))
+    assert early.played()[1][0] == 45
+
+
+def test_a_wait_for_what_is_done_takes_no_time():
+    done = replace(two_items(), waits_for=np.array([-1, 0]))
+    assert done.total_ns == 255  # the second item begins at 130, waits until 155 and takes 100
+    assert replace(done, work_ns=np.array([100.0, 90.0])).total_ns == 310  # it begins at 210
+
+
+def test_a_program_that_takes_no_longer_than_it_should_is_left_as_it_is():
+    played = program(queue((0, 10, 100)).trace())
+    assert fitted(played, played.total_ns) is played
+
+
+def test_work_is_counted_for_the_item_before_which_it_lies():
+    builder = queue((0, 10, 5), (90, 10, 5), (90, 10, 5))  # calls at 0, 100 and 200
+    for start, length in ((20, 30), (40, 20), (95, 40), (300, 50)):
+        builder.operator(start, length)
+    trace = builder.trace()
+    played = program(trace)
+    assert item_work(trace, played, trace.operators).tolist() == [0, 55, 25]
+    assert item_work(trace, played, []).tolist() == [0, 0, 0]
