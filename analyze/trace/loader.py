@@ -477,9 +477,11 @@ def _small_ints(values: list[Any]) -> Objects:
 
 
 def _track(labels: list[Any]) -> Int64s:
-    """Track numbers. A label that is no number gets a number below zero, so that it cannot equal another track's."""
+    """Track numbers. A label that is no number gets one below zero that no other track has."""
     distinct, codes = _codes(labels)
-    numbers = [label if isinstance(label, int) else -1 - code for code, label in enumerate(distinct)]
+    taken = set(distinct)
+    free = (number for number in range(-1, -1 - len(distinct), -1) if number not in taken)
+    numbers = [label if isinstance(label, int) else next(free) for label in distinct]
     return np.array(numbers, dtype=np.int64)[codes] if labels else np.empty(0, np.int64)
 
 

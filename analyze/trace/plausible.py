@@ -125,15 +125,20 @@ def _apart(trace: Trace) -> Bools:
     few = np.arange(1, min(max(int(FEW * len(order)), 2), len(order) - OTHERS) + 1)  # how many may lie apart
     if not len(few) or 2 * is_alone.sum() > len(order):
         return apart
-    until, since = np.maximum.accumulate(end), np.maximum.accumulate(end[::-1])[::-1]
-    # Before all others: the first ones end, then the others run from `start[few]` to `since[few]`.
-    before = _is_far(start[few] - until[few - 1], since[few] - start[few]) & np.logical_and.accumulate(is_alone)[few - 1]
-    # After all others, which run from the first start to `until`.
     rest = len(order) - few
-    after = _is_far(start[rest] - until[rest - 1], until[rest - 1] - start[0])
-    after &= np.logical_and.accumulate(is_alone[::-1])[few - 1]
-    apart[order[: int(few[before].max(initial=0))]] = True
-    apart[order[len(order) - int(few[after].max(initial=0)) :]] = True
+    until, since = np.maximum.accumulate(end), np.maximum.accumulate(end[::-1])[::-1]
+    # How long nothing runs after the first ones, and before the last ones; none where a call launched one of them there.
+    before = np.where(np.logical_and.accumulate(is_alone)[few - 1], start[few] - until[few - 1], 0)
+    after = np.where(np.logical_and.accumulate(is_alone[::-1])[few - 1], start[rest] - until[rest - 1], 0)
+    first = int(few[_is_far(before, since[few] - start[few])].max(initial=0))
+    last = int(few[_is_far(after, until[rest - 1] - start[0])].max(initial=0))
+    # Ones on both sides would make the run as long as they are far, so they are looked at together as well.
+    either = int(few[np.argmax(before)]), int(few[np.argmax(after)])
+    inner = slice(either[0], len(order) - either[1])
+    if sum(either) <= few[-1] and _is_far(np.minimum(before.max(), after.max()), end[inner].max() - start[inner][0]):
+        first, last = max(first, either[0]), max(last, either[1])
+    apart[order[:first]] = True
+    apart[order[len(order) - last :]] = True
     return apart
 
 

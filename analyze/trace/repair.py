@@ -156,7 +156,7 @@ def _cleaned_args(args: dict[Any, Any]) -> CollectiveArgs:
         occupancy=None if occupancy is None else float(occupancy),
         graph=args.get("graph id"),
         graph_node=args.get("graph node id"),
-        wait_on_stream=args.get("wait_on_stream"),
+        wait_on_stream=small_int(args.get("wait_on_stream")),
         context=args.get("context"),
         mark=args.get("str"),
         annotation=args.get("annotation"),

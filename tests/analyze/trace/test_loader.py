@@ -351,6 +351,18 @@ def test_far_apart_times_do_not_overflow():
     assert trace.end_ns.tolist() == [10, 6 * 10**18]
 
 
+def test_a_track_with_a_name_is_no_track_with_a_number_below_zero():
+    builder = TraceBuilder()
+    for tid in ("main", -1, "other", -2):
+        entry = builder.kernel(0, 5)
+        entry["tid"] = tid
+        del entry["args"]
+    numbers = builder.trace().gpu["stream"].tolist()
+    assert (numbers[1], numbers[3]) == (-1, -2)
+    assert len(set(numbers)) == 4
+    assert max(numbers) < 0
+
+
 def test_string_tracks_are_kept_apart():
     builder = TraceBuilder()
     for tid in ("stream a", "stream b", "stream a"):

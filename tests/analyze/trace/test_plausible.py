@@ -283,6 +283,34 @@ def test_a_run_lasts_until_its_last_event_ends_whenever_that_began():
     assert left(builder) == 6
 
 
+def both_sides(kernels: int, before: int, after: int) -> TraceBuilder:
+    """Kernels in a run, and others a minute before and after it."""
+    builder = loop(kernels)
+    for number in range(before):
+        builder.kernel(-60 * FAR_NS + 10 * number, 5)
+    for number in range(after):
+        builder.kernel(60 * FAR_NS + 10 * number, 5)
+    return builder
+
+
+@pytest.mark.parametrize(
+    ("kernels", "before", "after", "gone"),
+    [(6, 1, 1, 2), (2, 1, 1, 2), (6, 2, 1, 0), (6, 1, 2, 0), (396, 1, 3, 4), (396, 3, 1, 4)],
+)
+def test_some_may_lie_apart_on_both_sides(kernels, before, after, gone):
+    assert left(both_sides(kernels, before, after)) == kernels + before + after - gone
+
+
+def test_on_both_sides_both_must_be_far_and_alone():
+    builder = both_sides(6, 1, 0)
+    builder.kernel(FAR_NS // 2, 5)
+    assert left(builder) == 7  # the run lasts half a second
+
+    builder = both_sides(6, 1, 0)
+    builder.launch(call=(60 * FAR_NS, 5), kernel=(60 * FAR_NS + 10, 5))
+    assert left(builder) == 8
+
+
 # --- Which are too long ------------------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,7 @@ def test_numbers_may_come_as_text():
             "registers per thread",
             "shared memory",
             "est. achieved occupancy %",
+            "wait_on_stream",
         ):
             if key in entry.get("args", {}):
                 entry["args"][key] = str(entry["args"][key])
