@@ -107,7 +107,7 @@ class Program:
         work, call = self.work_ns, self.call_ns
         less = np.minimum(self.events * cost_ns, (1 - LEAST_WORK) * (work + call))
         from_work = np.minimum(less, (1 - LEAST_WORK) * work)
-        return replace(self, work_ns=work - from_work, call_ns=call - (less - from_work))
+        return self._with_less(from_work, less - from_work)
 
     def without_waits(self, items: Bools) -> Program:
         """Without the waiting of these items. What they launch stays."""
@@ -116,7 +116,17 @@ class Program:
     def without_work(self, ns: Floats) -> Program:
         """With so much less work of the host before and in each item."""
         from_call = np.clip(ns - self.work_ns, 0, self.call_ns)
-        return replace(self, work_ns=np.maximum(self.work_ns - ns, 0), call_ns=self.call_ns - from_call)
+        return self._with_less(np.minimum(ns, self.work_ns), from_call)
+
+    def _with_less(self, work_ns: Floats, call_ns: Floats) -> Program:
+        """With so much less work before each item, and less of the item itself, after which its events start as much sooner."""
+        less = np.append(call_ns, 0.0)[self.item]
+        return replace(
+            self,
+            work_ns=self.work_ns - work_ns,
+            call_ns=self.call_ns - call_ns,
+            latency_ns=np.maximum(self.latency_ns - less, np.where(self.item >= 0, 0.0, -np.inf)),
+        )
 
     def without_share(self, share: Floats) -> Program:
         """Without this share of the host's work before and in each item."""
