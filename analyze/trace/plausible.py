@@ -57,6 +57,7 @@ class _Times:
 
 def plausible(trace: Trace) -> Trace:
     """The trace without times that cannot be, with a warning for each kind of them."""
+    trace = _without_strays(trace)
     if not len(trace.gpu):
         return trace
     early = _early(trace)
@@ -75,6 +76,28 @@ def plausible(trace: Trace) -> Trace:
     keep[trace.gpu["event"][gone]] = False
     left_out = trace.events["correlation"][trace.gpu["event"][gone]]
     return replace(subset(trace, keep, ~gone, warnings), left_out=left_out)
+
+
+def _without_strays(trace: Trace) -> Trace:
+    """The trace without the few events of the host that begin far before everything else, as at the time 0."""
+    is_host = np.ones(len(trace), dtype=np.bool_)
+    is_host[trace.gpu["event"]] = False
+    host = np.flatnonzero(is_host)
+    order = host[np.argsort(trace.start_ns[host], kind="stable")]
+    few = np.arange(1, min(max(int(FEW * len(order)), 2), len(order) - OTHERS) + 1)
+    if not len(few) or trace.start_ns[order[few[-1]]] <= FAR_NS:  # the first event starts at 0
+        return trace
+    start, until = trace.start_ns[order], np.maximum.accumulate(trace.end_ns[order])
+    first = int(few[_is_far(start[few] - until[few - 1], until[-1] - start[few])].max(initial=0))
+    if not first:
+        return trace
+    keep = np.ones(len(trace), dtype=np.bool_)
+    keep[order[:first]] = False
+    name = str(trace.names(order[:1])[0])[:NAME]
+    left_out = form(first, "lies far before all others and was left out", "lie far before all others and were left out")
+    told = f"{counted(first, 'event')} of the host {left_out}: impossible; the first is {name}"
+    stays = np.ones(len(trace.gpu), dtype=np.bool_)
+    return subset(trace, keep, stays, (*trace.warnings, TraceWarning("impossible_times", told, first)))
 
 
 def _lead(trace: Trace) -> Int64s:

@@ -9,6 +9,7 @@ from synthetic import Ns, TraceBuilder
 
 from tracekit.analyze.activity.gpu import gpu
 from tracekit.analyze.activity.launches import launches
+from tracekit.analyze.activity.operators import host
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.trace.loader import load
 from tracekit.analyze.trace.plausible import EARLY_NS, FAR_NS, LATE_NS, OVERLAP_NS
@@ -481,3 +482,22 @@ def test_what_is_cut_and_what_is_left_out_are_said_apart():
 @pytest.mark.parametrize("path", sorted(TRACES.glob("*.trace.json.gz")), ids=lambda path: path.name.split(".")[0])
 def test_real_traces_have_no_such_times(path):
     assert not {"impossible_times", "clock_skew"} & {warning.code for warning in load(path).warnings}
+
+
+@pytest.mark.parametrize("strays", [1, 2])
+def test_events_of_the_host_at_the_time_zero_are_left_out(strays):
+    builder = loop()
+    for number in range(strays):
+        builder.operator(-BASE + number, 10, "aten::stray")  # the file's times count from its base
+    builder.operator(0, 10, "aten::add")
+    trace = builder.trace()
+    assert [(warning.code, warning.count) for warning in trace.warnings] == [("impossible_times", strays)]
+    assert "aten::stray" in trace.warnings[0].message
+    assert host(trace).span_ns < 10 * MS
+
+
+def test_a_host_that_pauses_has_no_strays():
+    builder = TraceBuilder(base_ns=BASE)
+    for number in range(6):
+        builder.operator(2 * FAR_NS * number, 10)
+    assert codes(builder) == ["no_gpu_events"]
