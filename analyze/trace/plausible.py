@@ -31,6 +31,8 @@ FEW = 0.01
 """The largest share of the GPU events that may lie apart, or start before their calls. Two may in any trace."""
 OTHERS = 2
 """How many other events there must be to lie apart from."""
+OTHERS_OF_HOST = 10
+"""The same of the host's events: a few of them say nothing about where a run begins."""
 EARLY_NS = 10_000
 """If hardly any other event starts before its call, one that does so by more has an impossible time."""
 OVERLAP_NS = 100_000
@@ -84,7 +86,7 @@ def _without_strays(trace: Trace) -> Trace:
     is_host[trace.gpu["event"]] = False
     host = np.flatnonzero(is_host)
     order = host[np.argsort(trace.start_ns[host], kind="stable")]
-    few = np.arange(1, min(max(int(FEW * len(order)), 2), len(order) - OTHERS) + 1)
+    few = np.arange(1, min(max(int(FEW * len(order)), 2), len(order) - OTHERS_OF_HOST) + 1)
     if not len(few) or trace.start_ns[order[few[-1]]] <= FAR_NS:  # the first event starts at 0
         return trace
     start, until = trace.start_ns[order], np.maximum.accumulate(trace.end_ns[order])

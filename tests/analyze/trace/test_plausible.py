@@ -486,7 +486,7 @@ def test_real_traces_have_no_such_times(path):
 
 @pytest.mark.parametrize("strays", [1, 2])
 def test_events_of_the_host_at_the_time_zero_are_left_out(strays):
-    builder = loop()
+    builder = loop(12)
     for number in range(strays):
         builder.operator(-BASE + number, 10, "aten::stray")  # the file's times count from its base
     builder.operator(0, 10, "aten::add")
@@ -498,6 +498,6 @@ def test_events_of_the_host_at_the_time_zero_are_left_out(strays):
 
 def test_a_host_that_pauses_has_no_strays():
     builder = TraceBuilder(base_ns=BASE)
-    for number in range(6):
+    for number in range(20):
         builder.operator(2 * FAR_NS * number, 10)
     assert codes(builder) == ["no_gpu_events"]
