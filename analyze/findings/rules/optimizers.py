@@ -47,7 +47,7 @@ def unfused_optimizer(facts: Facts) -> Answer:
     each = count / len(rows)
     return Finding(
         code="unfused_optimizer",
-        title=f"{name} runs as many kernels",
+        title=f"{name} runs as many kernels instead of one",
         severity=facts.severity(saved.saving_ns),
         affected_ns=max(host, facts.time(mine)),
         **saved.fields,
