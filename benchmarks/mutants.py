@@ -55,7 +55,8 @@ SETTINGS = """\
 [tool.mutmut]
 source_paths = ["tracekit"]
 only_mutate = ["tracekit/analyze/{room}/*.py"]
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist"]
+# Python's own tracebacks: for pytest's, each failing test parses the source with all its mutants, which takes seconds.
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist", "--tb=native"]
 pytest_add_cli_args_test_selection = ["tests/analyze/{room}"]
 timeout_multiplier = 4.0
 timeout_constant = 5.0

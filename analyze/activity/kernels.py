@@ -76,13 +76,13 @@ def _main_operators(trace: Trace, mine: Int64s, duration: Int64s, by_name: Group
     operator = trace.operator_of_gpu[mine]
     known = operator >= 0
     # Each pair of codes becomes one integer, so that both are grouped at once.
-    size = len(trace.strings) + 1
+    size = len(trace.strings)
     pairs = group(by_name.code[known] * size + trace.events["name"][operator[known]])
     time = pairs.sum(duration[known])
     found: Objects = np.full(len(by_name.keys), None, dtype=object)
     # The last one written has most time. Of equal times it is the first by name, wherever the file names it.
     alphabetical = np.argsort(np.argsort(trace.strings.astype(str), kind="stable"))
-    rank = np.append(alphabetical, 0)[pairs.keys % size]
+    rank = alphabetical[pairs.keys % size]
     for place in np.lexsort((-rank, time)).tolist():
         kernel, name = divmod(int(pairs.keys[place]), size)
         found[kernel] = trace.strings[name]

@@ -98,6 +98,61 @@ def test_without_a_launch_or_an_event_it_says_so():
     }
 
 
+def test_a_call_later_than_its_kernel_leaves_the_gap_to_the_host():
+    """The clocks of host and device differ, and the thread records nothing else in the gap."""
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(10, 10))
+    builder.launch(call=(100, 5), kernel=(98, 10))
+    assert rows(builder.trace()) == {("(nothing recorded)", "host_other"): (78, 1)}
+
+
+def test_a_call_that_returns_after_its_kernel_began_has_the_gap_until_then():
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(10, 10))
+    builder.launch(call=(90, 30), kernel=(100, 10))
+    assert rows(builder.trace()) == {
+        ("(nothing recorded)", "host_other"): (70, 1),
+        ("cudaLaunchKernel", "launch_latency"): (10, 1),
+    }
+
+
+def around_a_gap(*spans: tuple[int, int]) -> dict[tuple[str, str], tuple[int, int]]:
+    """The rows of a trace whose first events are annotations over these spans. The GPU is idle from 100 to 300."""
+    builder = TraceBuilder()
+    for name, (start, end) in zip("abc", spans, strict=False):
+        builder.annotation(start, end - start, name)
+    builder.launch(call=(-60, 5), kernel=(0, 100))
+    builder.launch(call=(250, 50), kernel=(300, 10))
+    return rows(builder.trace())
+
+
+def test_the_files_first_event_is_around_others_as_any_is():
+    assert around_a_gap((50, 400)) == {("a", "host_other"): (150, 1), ("a/cudaLaunchKernel", "launch_latency"): (50, 1)}
+
+
+def test_what_ends_earlier_is_not_around_what_crosses_it():
+    launch = ("b/cudaLaunchKernel", "launch_latency")
+    assert around_a_gap((50, 160), (120, 400)) == {("a", "host_other"): (20, 1), ("b", "host_other"): (130, 1), launch: (50, 1)}
+    found = around_a_gap((50, 170), (60, 160), (110, 400))
+    assert found == {
+        ("a/b", "host_other"): (10, 1),
+        ("c", "host_other"): (140, 1),
+        ("c/cudaLaunchKernel", "launch_latency"): (50, 1),
+    }
+
+
+def test_what_ends_together_is_around():
+    found = around_a_gap((50, 400), (60, 400))
+    assert found == {("a/b", "host_other"): (150, 1), ("a/b/cudaLaunchKernel", "launch_latency"): (50, 1)}
+
+
+def test_the_profilers_work_may_be_the_files_first_event():
+    builder = loop()
+    builder.overhead(200, 80, "Buffer Flush")
+    builder.entries.insert(0, builder.entries.pop())
+    assert rows(builder.trace())["Buffer Flush", "dispatch"] == (80, 1)
+
+
 def test_a_slash_in_a_name_does_not_part_it():
     builder = loop()
     builder.entries[4]["name"] = "a/b#7"

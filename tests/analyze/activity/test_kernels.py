@@ -175,3 +175,14 @@ def test_families_add_up_to_all_kernel_time(runs):
     for row in table.records():
         mine = sorted(duration for name, duration in runs if name == row["name"])
         assert (row["min_ns"], row["median_ns"], row["max_ns"]) == (mine[0], mine[(len(mine) - 1) // 2], mine[-1])
+
+
+@pytest.mark.parametrize(
+    "names", [("aten::a", "aten::b", "aten::c"), ("aten::c", "aten::b", "aten::a"), ("aten::b", "aten::a")]
+)
+def test_of_operators_with_equal_time_the_first_by_name_is_told(names):
+    builder = TraceBuilder()
+    for at, name in enumerate(names):
+        builder.operator(100 * at, 50, name)
+        builder.launch(call=(100 * at + 10, 5), kernel=(100 * at + 20, 10))
+    assert by_name(builder)["kernel"]["operator"] == "aten::a"
