@@ -122,13 +122,12 @@ def _early(trace: Trace) -> Bools:
 
 def _is_offset(lead: Int64s) -> bool:
     """Whether most events start before their calls: then the clocks of host and device differ, by however much."""
-    return len(lead) > 0 and bool(2 * (lead < 0).sum() > len(lead))
+    return bool(2 * (lead < 0).sum() > len(lead))
 
 
 def _skew(trace: Trace) -> Iterator[TraceWarning]:
     lead = _lead(trace)
-    launched = (trace.call_of_gpu >= 0) & trace.first_of_launch
-    before = (lead < 0) & ((lead >= -SKEW_NS) | _is_offset(lead[launched])) & ~_early(trace)
+    before = (lead < 0) & ~_early(trace)
     if count := int(before.sum()):
         yield TraceWarning(
             "clock_skew",

@@ -276,12 +276,25 @@ def test_a_call_that_is_the_first_in_the_file_is_a_call():
 
 
 def test_a_run_lasts_until_its_last_event_ends_whenever_that_began():
-    builder = TraceBuilder(base_ns=BASE)
+    builder = loop(4)
     builder.kernel(-15 * FAR_NS, 10)
-    builder.kernel(0, 2 * FAR_NS, stream=8)
-    for number in range(4):
-        builder.kernel(100 * number, 10)
+    builder.launch(call=(0, 5), kernel=(10, 2 * FAR_NS), stream=8)
     assert left(builder) == 6
+
+
+@pytest.mark.parametrize(("late", "gone"), [(FAR_NS, 0), (FAR_NS + 1, 1)])
+def test_a_call_explains_what_follows_it_within_a_second(late, gone):
+    builder = loop()
+    builder.launch(call=(600_000, 5_000), kernel=(605_000 + late, 1_000), stream=8)
+    assert left(builder) == 7 - gone
+
+
+def test_where_hardly_any_event_has_a_call_none_lies_apart():
+    builder = TraceBuilder(base_ns=BASE)
+    for number in range(6):
+        builder.kernel(100 * number, 10)
+    builder.kernel(60 * FAR_NS, 10)
+    assert left(builder) == 7
 
 
 def both_sides(kernels: int, before: int, after: int) -> TraceBuilder:
@@ -310,6 +323,64 @@ def test_on_both_sides_both_must_be_far_and_alone():
     builder = both_sides(6, 1, 0)
     builder.launch(call=(60 * FAR_NS, 5), kernel=(60 * FAR_NS + 10, 5))
     assert left(builder) == 8
+
+
+@pytest.mark.parametrize(("seconds", "gone"), [(5, 2), (7, 0)])
+def test_on_both_sides_the_run_between_says_what_is_far(seconds, gone):
+    """Also if one event alone makes the run so long."""
+    builder = both_sides(6, 1, 0)
+    for at in (seconds * FAR_NS, (seconds + 60) * FAR_NS):
+        builder.kernel(at, 5)
+    builder.entries[-2]["args"]["correlation"] = 777
+    builder.call(seconds * FAR_NS - 10, 5, correlation=777)
+    assert left(builder) == 9 - gone
+
+
+# --- Which start too early ---------------------------------------------------------------------------------------------
+
+
+def leads(*us: int) -> TraceBuilder:
+    """A launch for each of these, whose kernel starts so many µs after its call."""
+    builder = TraceBuilder(base_ns=BASE)
+    for number, lead in enumerate(us):
+        at = 100 * FAR_NS + 100_000 * number
+        builder.launch(call=(at, 5_000), kernel=(at + 1_000 * lead, 10), stream=number)
+    return builder
+
+
+@pytest.mark.parametrize(
+    ("early", "others", "gone"), [(1, 3, 1), (1, 2, 0), (2, 4, 2), (2, 3, 0), (3, 17, 0), (3, 296, 0), (3, 297, 3)]
+)
+def test_few_among_others_may_not_start_even_a_little_early(early, others, gone):
+    builder = leads(*(-20,) * early, *(10,) * others)
+    assert left(builder) == early + others - gone
+    assert codes(builder) == (["impossible_times"] if gone else ["clock_skew"])
+
+
+@pytest.mark.parametrize(
+    ("us", "gone"),
+    [
+        ((-5_000, -5_000, 10), 0),  # most: the clocks differ
+        ((-5_000, -5_000, 10, 10), 2),
+        ((10, -5_000, -5_000, 10, 10), 2),
+        ((-5_000, 0, 10), 1),  # who starts with its call is not early
+        ((-5_000,), 0),
+    ],
+)
+def test_where_most_start_early_the_clocks_differ(us, gone):
+    assert left(leads(*us)) == len(us) - gone
+
+
+def test_those_that_start_with_their_calls_are_no_early_ones():
+    assert left(leads(-20, 0, 0, 0, 0, 0)) == 5
+
+
+def test_events_without_a_call_say_nothing_about_the_clocks():
+    builder = leads(-5_000, -5_000, 10)
+    for number in range(10):
+        builder.kernel(100 * FAR_NS + 1_000 * number, 10, stream=20)
+    assert left(builder) == 13
+    assert codes(builder)[0] == "clock_skew"
 
 
 # --- Which are too long ------------------------------------------------------------------------------------------------
@@ -347,6 +418,68 @@ def test_the_last_event_alone_cannot_last_far_beyond_everything_else():
     assert durations(builder)[-1] == 0  # all else had ended before it began
     builder.call(900_000, 300_000, "cudaDeviceSynchronize", thread=2)
     assert durations(builder)[-1] > 10_000
+
+
+@pytest.mark.parametrize(("others", "cut"), [(1, False), (2, True)])
+def test_there_must_be_others_to_last_beyond(others, cut):
+    builder = loop(others + 1)
+    builder.entries[-1]["args"]["stream"] = 8
+    last(builder, 10**15)
+    assert (durations(builder)[-1] < 10**15) is cut
+
+
+def test_without_the_host_nobody_knows_when_all_had_ended():
+    builder = TraceBuilder(base_ns=BASE)
+    for number in range(4):
+        builder.kernel(100 * number, 10**15 if number == 3 else 10)
+    assert durations(builder)[-1] == 10**15
+
+
+@pytest.mark.parametrize(("beyond", "cut"), [(FAR_NS, False), (FAR_NS + 1, True)])
+def test_how_far_beyond_all_else_is_far(beyond, cut):
+    builder = loop()
+    builder.operator(0, 800_000)
+    builder.launch(call=(600_000, 5_000), kernel=(610_000, 190_000 + beyond), stream=8)
+    assert durations(builder)[-1] == (190_000 if cut else 190_000 + beyond)
+
+
+def test_all_else_lasts_from_its_own_beginning():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.kernel(0, 600 * FAR_NS, stream=8)
+    for number in range(4):
+        at = 100 * FAR_NS + 100 * number
+        builder.launch(call=(at, 10), kernel=(at + 20, 10))
+    assert durations(builder)[0] == 100 * FAR_NS + 330
+
+
+def test_a_copy_that_the_host_does_not_wait_for_may_go_on():
+    builder = loop()
+    builder.call(600_000, 5_000, "cudaMemcpyAsync", correlation=77)
+    builder.memcpy(610_000, 900_000, correlation=77)
+    assert durations(builder)[-1] == 900_000
+
+
+def test_all_kernels_of_one_stream_are_waited_for():
+    builder = TraceBuilder(base_ns=BASE)
+    builder.launch(call=(0, 5_000), kernel=(10_000, 10_000))
+    builder.launch(call=(20_000, 5_000), kernel=(30_000, 50 * MS))
+    builder.call(50_000, 50_000, "cudaStreamSynchronize")
+    assert durations(builder) == [10_000, 70_000]
+
+
+@pytest.mark.parametrize(
+    ("late", "a_little", "just", "cut"),
+    [(2, 0, 0, True), (3, 0, 0, False), (3, 2, 0, False), (3, 3, 0, True), (3, 2, 1, False)],
+)
+def test_where_most_outlast_their_waits_the_clocks_differ(late, a_little, just, cut):
+    builder = TraceBuilder(base_ns=BASE)
+    overs = [200_000] * late + [50_000] * a_little + [0] * just
+    for number, over in enumerate(overs):
+        at = 10 * MS * number
+        builder.launch(call=(at, 5_000), kernel=(at + 10_000, 90_000 + over))
+        builder.call(at + 20_000, 80_000, "cudaDeviceSynchronize")
+    expected = [90_000 + (0 if cut and over == 200_000 else over) for over in overs]
+    assert durations(builder) == expected
 
 
 def test_a_copy_that_waits_for_itself_ends_before_it_returns():
