@@ -32,6 +32,16 @@ def test_a_plain_launch_has_one_kernel_and_a_graphs_launch_has_all():
     assert kernels_of(trace) == {"aten::mm": 3}
 
 
+def test_a_batch_of_copies_has_one_call():
+    builder = TraceBuilder()
+    builder.call(10, 5, "cudaMemcpyBatchAsync", correlation=7)
+    for at in (100, 200):
+        builder.memcpy(at, 10, correlation=7)
+    trace = builder.trace()
+    assert launching_calls(trace) == ["cudaMemcpyBatchAsync"] * 2
+    assert trace.first_of_launch.tolist() == [True, False]
+
+
 def test_zero_is_no_id_unless_a_call_has_it():
     builder = TraceBuilder()
     builder.call(10, 5, "hipLaunchKernel", correlation=1)

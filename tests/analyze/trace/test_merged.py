@@ -159,6 +159,16 @@ def test_labels_are_written_in_many_ways(label):
     assert [int(trace.events["duration_ns"][trace.kernels].sum()) for trace in found] == [20, 21]
 
 
+@pytest.mark.parametrize(
+    ("label", "told"), [("TP{}, {}", "TP{}"), ("Rank {}: {}", "Rank {}"), ("rank{}_{}", "rank{}"), ("[ X-{}- ] {}", "X-{}")]
+)
+def test_a_label_is_told_without_what_parts_it_from_the_process(label, told):
+    builder = TraceBuilder()
+    for rank in range(2):
+        builder.operator(0, 90, "aten::mm")["pid"] = label.format(rank, 83)
+    assert [trace.name for trace in ranks(builder)] == [f"merged.json [{told.format(rank)}]" for rank in range(2)]
+
+
 @pytest.mark.parametrize("pid", ["python 83", "python3", "TP0", "rank 3", "tpu worker 5", "sp 4", "12"])
 def test_names_of_processes_are_no_labels(pid):
     builder = TraceBuilder()

@@ -160,6 +160,7 @@ def test_what_is_neither_a_call_nor_of_the_device_keeps_its_id():
     builder.operator(500 * US, US, "aten::late", correlation=3)
     trace = builder.trace()
     assert trace.events["correlation"][-1] == 3
+    assert trace.events["correlation"].dtype == np.int64
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-4, 4)), min_size=1, max_size=9, unique=True))
