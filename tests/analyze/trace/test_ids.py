@@ -75,6 +75,18 @@ def test_a_runtime_call_and_its_driver_call_share_an_id():
     assert launching_calls(builder.trace()) == ["cudaLaunchKernel", None]
 
 
+@pytest.mark.parametrize(
+    ("starts", "kernels", "is_id"), [((0, 0, 2), 2, True), ((0, 20, 40), 1, True), ((0, 20, 40), 2, False)]
+)
+def test_calls_at_many_moments_and_several_events_make_a_number_no_id(starts, kernels, is_id):
+    builder = TraceBuilder()
+    for start in starts:
+        builder.call(start, 9, correlation=5)
+    for number in range(kernels):
+        builder.kernel(100 + 20 * number, 10, correlation=5)
+    assert (launching_calls(builder.trace())[0] is not None) is is_id
+
+
 def test_an_id_that_many_processes_use_once_is_an_id():
     """Somebody merged their files: each counts from 1."""
     builder = TraceBuilder()
