@@ -256,7 +256,8 @@ def keep(rows: list[Row], survivors: list[Survivor]) -> None:
     kept = {"commit": commit, "versions": versions, "modules": told_rows, "survivors": [asdict(one) for one in survivors]}
     KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    parts = (BEGIN, f"Commit {commit}; {named}.", "", *lines(rows), "", "Alive:", "", *told(survivors), END)
+    told_from = f"Code of commit {commit}, with the tests that came with this page; {named}."
+    parts = (BEGIN, told_from, "", *lines(rows), "", "Alive:", "", *told(survivors), END)
     before, after = PAGE.read_text(encoding="utf-8").split(BEGIN)[0], PAGE.read_text(encoding="utf-8").split(END)[1]
     PAGE.write_text(before + "\n".join(parts) + after, encoding="utf-8")
 
