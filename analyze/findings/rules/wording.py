@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tracekit.wording import duration
+from tracekit.wording import duration, percent
 
 from ...trace.arrays import Bools, Int64s
 from ...trace.group import group
 from ..facts import Facts
 
+HALF = 0.5
 WORST = 5
 """How many rows of figures a finding has at most."""
 
@@ -20,13 +21,17 @@ Rows = tuple[Mapping[str, Any], ...]
 
 
 def worst_place(facts: Facts, cause: str) -> str:
-    """The operator or call before whose kernels most of the idle time of this cause lies, as a clause.
+    """The operator or call before whose kernels the largest part of the idle time of this cause lies, as a clause.
 
-    The clause is empty where nothing is known.
+    It is called most only from one half on. The clause is empty where nothing is known.
     """
     rows = places(facts, cause)
     where = rows[0]["operator"] or rows[0]["call"] if rows else None
-    return f"; most of it before kernels of {where} ({duration(rows[0]['idle_ns'])})" if where else ""
+    if not where:
+        return ""
+    share = rows[0]["idle_ns"] / max(int(facts.gap_groups[f"{cause}_ns"].sum()), 1)
+    part = "most of it" if share >= HALF else f"the largest part, {percent(share)},"
+    return f"; {part} before kernels of {where} ({duration(rows[0]['idle_ns'])})"
 
 
 def places(facts: Facts, cause: str) -> Rows:

@@ -53,6 +53,19 @@ def test_with_stacks_it_names_the_users_own_line():
     assert finding.evidence.endswith("at train.py:12")
 
 
+def test_what_most_of_it_lies_before_is_only_most_from_one_half_on():
+    """Waits before kernels of three operators, each a third of the time."""
+    builder = Microseconds()
+    for number, name in enumerate(("aten::a", "aten::b", "aten::c")):
+        at = 1_000 * number
+        builder.launch(call=(at, 5), kernel=(at + 10, 500))
+        builder.call(at + 40, 670, "cudaStreamSynchronize")
+        builder.operator(at + 711, 20, name)
+        builder.launch(call=(at + 715, 5), kernel=(at + 720, 200), name=f"k{number}")
+    assert "the largest part, 33.3 %, before kernels of aten::" in told(host_sync, builder).evidence
+    assert "most of it before" not in told(host_sync, builder).evidence
+
+
 def test_a_short_wait():
     assert told(host_sync, synced(50))
     assert asked(host_sync, synced(49)) is None
