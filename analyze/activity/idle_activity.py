@@ -119,6 +119,14 @@ def idle_forest(trace: Trace) -> Forest:
     return trace.nested(np.concatenate(parts))
 
 
+@once
+def around(trace: Trace) -> Int64s:
+    """For each event, the innermost one of `idle_forest` that is open at its start, or -1."""
+    forest, found = idle_forest(trace), np.full(len(trace), -1, dtype=np.int64)
+    found[forest.rows] = forest.parent
+    return found
+
+
 def _by_activity(trace: Trace, spans: Columns) -> Columns:
     """Spans of threads, cut where the innermost event changes, with that event or NOTHING_RECORDED."""
     forest = idle_forest(trace)
@@ -241,36 +249,34 @@ def _name(trace: Trace, code: int) -> str:
     return STEP_NUMBER.sub("", str(trace.strings[code])) if code >= 0 else WORDS[code]
 
 
-def _enclosing(trace: Trace, forest: Forest) -> Int64s:
+def _enclosing(trace: Trace) -> Int64s:
     """For each event, the innermost one that is open at its start and does not end before it, or -1.
 
     One that ends earlier crosses it. If that counted as around it, steps that cross would nest without end.
     """
-    around = np.full(len(trace), -1, dtype=np.int64)
-    around[forest.rows] = forest.parent
-    row, parent = forest.rows, forest.parent.copy()
+    row, parent = idle_forest(trace).rows, idle_forest(trace).parent.copy()
     crossing = np.flatnonzero((parent >= 0) & (trace.end_ns[parent] < trace.end_ns[row]))
     while len(crossing):
-        parent[crossing] = around[parent[crossing]]
+        parent[crossing] = around(trace)[parent[crossing]]
         crossing = crossing[(parent[crossing] >= 0) & (trace.end_ns[parent[crossing]] < trace.end_ns[row[crossing]])]
-    around[row] = parent
-    return around
+    found: Int64s = around(trace).copy()
+    found[row] = parent
+    return found
 
 
 def _ancestry(trace: Trace, activity: Int64s) -> tuple[Int64s, Int64s, Int64s]:
     """These activities and all events around them, sorted; for each the place of its parent among them or -1, and its depth."""
-    forest = idle_forest(trace)
-    around = _enclosing(trace, forest)
+    outer = _enclosing(trace)
     needed = np.zeros(len(trace), dtype=np.bool_)
     frontier = activity[activity >= 0]
     while len(frontier):
         frontier = frontier[~needed[frontier]]
         needed[frontier] = True
-        frontier = around[frontier]
+        frontier = outer[frontier]
         frontier = frontier[frontier >= 0]
     words = np.array([word for word in sorted(WORDS) if (activity == word).any()], dtype=np.int64)
     rows = np.concatenate((words, np.flatnonzero(needed)))
-    above = np.where(rows >= 0, around[rows], -1)
+    above = np.where(rows >= 0, outer[rows], -1)
     parent = np.where(above >= 0, np.searchsorted(rows, above), -1)
     depth, current = np.zeros(len(rows), dtype=np.int64), parent
     while (current >= 0).any():

@@ -1,8 +1,8 @@
 """What kept the GPU idle: which kind of work of the host, and where in the program?
 
-Each piece of idle time that the host causes has one reason. It follows from what the launching thread was in (see
-`idle_pieces`), from the innermost thing outwards: a `cudaMalloc` in a resize is the allocator's work, wherever it is called; an
-operator inside a DataLoader's fetch is data loading, whatever it computes.
+Each piece of idle time that the host causes has one reason. It follows from the names of all that the launching thread was in
+(see `idle_pieces`). If they tell several reasons, the first in the order of `Reason` counts. So an operator in a DataLoader's
+fetch is data loading, whatever it computes, and a `cudaMalloc` in an operator is the allocator's work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from tracekit.schema import CAUSES
 
-from ..activity.idle_activity import HOST, idle_forest, idle_pieces
+from ..activity.idle_activity import HOST, around, idle_forest, idle_pieces
 from ..trace.arrays import Int64s
 from ..trace.calls import BLOCKING_CALL, GRAPH_LAUNCH
 from ..trace.once import once
@@ -93,16 +93,13 @@ def _of_events(trace: Trace) -> Int64s:
     own = np.full(len(trace), int(Reason.ELSE), dtype=np.int64)
     rows = trace.where(*HOST)
     own[rows] = of_string[trace.events["name"][rows]]
-    forest = idle_forest(trace)
-    around = np.full(len(trace), -1, dtype=np.int64)
-    around[forest.rows] = forest.parent
     found: Int64s = own.copy()
-    outer = around[forest.rows]
-    inner = forest.rows
+    inner = idle_forest(trace).rows
+    outer = around(trace)[inner]
     while len(inner):
         inner, outer = inner[outer >= 0], outer[outer >= 0]
         found[inner] = np.minimum(found[inner], own[outer])
-        outer = around[outer]
+        outer = around(trace)[outer]
     return found
 
 

@@ -23,10 +23,7 @@ from ..trace.arrays import Bools, Int64s, objects
 from ..trace.group import Groups, group
 from ..trace.trace import Trace
 from .communication import POINT_TO_POINT, Communication, bandwidth
-from .worlds import Member, backend, common_place, world_size, worlds
-
-CLOCKS_AGREE_NS = 100_000
-"""If clocks are further apart than this, they do not say which rank came first."""
+from .worlds import CLOCKS_AGREE_NS, Member, backend, common_place, world_size, worlds
 
 SEQUENCE = "sequence numbers of each process group"
 ORDER = "order within each process group and kind"

@@ -32,8 +32,8 @@ MOMENT_IN_NAME = re.compile(r"\d{9,}(?:\.\d+)?")
 REPLICAS_FIRST = ("dp", "pp", "ep", "cp", "dcp", "pcp", "sp", "tp")
 """The kinds of parallelism. The one that most often makes worlds of its own comes first."""
 
-SAME_END_NS = 100_000
-"""The kernels of a collective end together on all ranks. If clocks are further apart than this, their ends tell nothing."""
+CLOCKS_AGREE_NS = 100_000
+"""If clocks are further apart than this, they say neither which rank came first nor whose collectives end together."""
 
 Given = tuple[Trace, Communication | None, int]
 """A trace, its communication, and its place among all traces that were given."""
@@ -254,7 +254,7 @@ def _by_ends(members: Sequence[Member]) -> list[list[Member]]:
             continue
         distance = sorted((_distance(ends[member.place], ends[first.place]), first.place) for first in firsts)
         (nearest, place), (second, _) = distance[:2]
-        if nearest > SAME_END_NS or second < 2 * nearest + 1_000 or member.rank in {one.rank for one in runs[place]}:
+        if nearest > CLOCKS_AGREE_NS or second < 2 * nearest + 1_000 or member.rank in {one.rank for one in runs[place]}:
             return []
         runs[place].append(member)
     return [sorted(run, key=lambda member: member.rank) for run in runs.values()]

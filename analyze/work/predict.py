@@ -25,6 +25,7 @@ import numpy as np
 from tracekit.devices import PEAKS, Datasheet
 from tracekit.table import Table
 
+from ..activity.whatif import GRAPH_GAP_NS
 from ..structure.steps import DECODE, Steps, step_kinds
 from ..trace.arrays import Bools, Floats, Int64s
 from ..trace.intervals import merge
@@ -33,12 +34,6 @@ from .roofline import LATENCY_SHARE, peak_tflops
 
 if TYPE_CHECKING:
     from tracekit.manifest import RunManifest
-
-GRAPH_GAP_NS = 500
-"""The gap between two nodes of a CUDA graph.
-
-Quoted, V100: kernels of 2.9 µs take 3.4 µs each in a graph (NVIDIA Technical Blog, "Getting Started with CUDA Graphs", 2019).
-"""
 
 MATRIX_FAMILIES = ("gemm", "convolution", "attention")
 """The families of kernels whose FLOPs can run on matrix cores (Tensor Cores)."""

@@ -11,7 +11,7 @@ import numpy as np
 from tracekit.names import shorten
 from tracekit.wording import counted, duration, percent
 
-from ...activity.idle_activity import idle_forest, idle_paths, idle_pieces
+from ...activity.idle_activity import around, idle_paths, idle_pieces
 from ...trace.arrays import Bools, Int64s
 from ...trace.trace import Category
 from ..facts import Facts
@@ -57,9 +57,7 @@ def functions(facts: Facts, chosen: Bools) -> Rows:
 
     Those that are around all of it are left out, because they are the program itself.
     """
-    trace, pieces, forest = facts.trace, idle_pieces(facts.trace), idle_forest(facts.trace)
-    around = np.full(len(trace), -1, dtype=np.int64)
-    around[forest.rows] = forest.parent
+    trace, pieces = facts.trace, idle_pieces(facts.trace)
     length, activity = (pieces["end_ns"] - pieces["start_ns"])[chosen], pieces["activity"][chosen]
     by_name: dict[int, int] = {}
     current, seen = activity.copy(), []
@@ -67,7 +65,7 @@ def functions(facts: Facts, chosen: Bools) -> Rows:
         here = current >= 0
         name = np.where(here & (trace.events["category"][current] == Category.PYTHON), trace.events["name"][current], -1)
         seen.append(name)
-        current = np.where(here, around[current], -1)
+        current = np.where(here, around(trace)[current], -1)
     if not seen:
         return ()
     names = np.sort(np.stack(seen, axis=1), axis=1)

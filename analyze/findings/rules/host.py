@@ -53,8 +53,12 @@ def host_sync(facts: Facts) -> Answer:
         + (f", at {line}" if line else ""),
         action="Take .item(), .cpu(), print(tensor), boolean masks and torch.cuda.synchronize() out of the loop; keep flags "
         "and positions on the device and copy with non_blocking=True from pinned memory.",
-        reasoning="The program is played again without these waits: the host runs ahead as far as its own work lets it. Rows "
-        "are the blocking calls by operator and, where stacks are recorded, Python line.",
+        reasoning=(
+            "The host waits once a step, as for its result. The program is played again without the idle time in these waits."
+            if _once_a_step(facts)
+            else "The program is played again without these waits: the host runs ahead as far as its own work lets it."
+        )
+        + " Rows are the blocking calls by operator and, where stacks are recorded, Python line.",
         rows=rows,
     )
 

@@ -10,7 +10,7 @@ from tracekit.wording import counted, duration, percent
 
 from ...activity.whatif import Program, item_work
 from ...trace.arrays import Bools, Int64s
-from ...trace.trace import Category
+from ...trace.trace import Category, Trace
 from ...work.step_time import Change
 from ..facts import Facts
 from ..finding import Answer, Finding
@@ -72,13 +72,16 @@ def _name(facts: Facts, rows: Int64s) -> str:
 
 def _launched_in(facts: Facts, rows: Int64s) -> Bools:
     """Which kernels were launched inside these events."""
-    trace = facts.trace
-    call = trace.call_of_gpu[facts.work["gpu"]]
+    call = facts.trace.call_of_gpu[facts.work["gpu"]]
+    return (call >= 0) & _begins_in(facts.trace, call, rows)
+
+
+def _begins_in(trace: Trace, events: Int64s, rows: Int64s) -> Bools:
+    """Which of these events begin inside one of these rows, which follow each other."""
     start, end = trace.start_ns[rows], trace.end_ns[rows]
-    order = np.argsort(start)
-    moment = np.where(call >= 0, trace.start_ns[call], -1)
+    order, moment = np.argsort(start), trace.start_ns[events]
     place = np.searchsorted(start[order], moment, side="right") - 1
-    inside: Bools = (call >= 0) & (place >= 0) & (moment < end[order][np.maximum(place, 0)])
+    inside: Bools = (place >= 0) & (moment < end[order][np.maximum(place, 0)])
     return inside
 
 
@@ -88,11 +91,8 @@ def _fused(facts: Facts, rows: Int64s, mine: Bools, name: str) -> Change:
     many, few = PASSES[name]
     events = np.zeros(len(trace.gpu))
     events[facts.work["gpu"][mine]] = facts.work["duration_ns"][mine] * (1 - few / many)
-    start, end = trace.start_ns[rows], trace.end_ns[rows]
-    order = np.argsort(start)
     inner = np.concatenate((trace.operators, trace.calls))
-    place = np.searchsorted(start[order], trace.start_ns[inner], side="right") - 1
-    inner = inner[(place >= 0) & (trace.start_ns[inner] < end[order][np.maximum(place, 0)])]
+    inner = inner[_begins_in(trace, inner, rows)]
     dispatched = item_work(trace, played, np.setdiff1d(inner, rows))
     python = np.maximum(item_work(trace, played, rows) - dispatched, 0)
     share = (dispatched + (1 - PYTHON_LEFT) * python) / np.maximum(played.work_ns + played.call_ns, 1.0)
