@@ -14,8 +14,9 @@ a step is known, `fitted` finds that cost, and the host is played without it. Ke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 
@@ -269,14 +270,14 @@ def _recorded(trace: Trace, end: Int64s) -> Int64s:
     return np.diff(np.concatenate(([0], until)))
 
 
-def fitted(played: Program, total_ns: float) -> Program:
-    """The program without the profiler's cost, which is chosen so that it takes `total_ns`, as nearly as it can."""
-    if played.total_ns <= total_ns:
+def fitted(played: Program, target_ns: float, takes: Callable[[Program], float] = attrgetter("total_ns")) -> Program:
+    """The program without the profiler's cost, which is chosen so that what `takes` measures is `target_ns`, if it can be."""
+    if takes(played) <= target_ns:
         return played
     low, high = 0.0, float(MOST_OVERHEAD_NS)
     for _ in range(24):
         middle = (low + high) / 2
-        if played.unprofiled(middle).total_ns > total_ns:
+        if takes(played.unprofiled(middle)) > target_ns:
             low = middle
         else:
             high = middle

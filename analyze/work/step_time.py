@@ -80,8 +80,8 @@ class Timed:
         if self.step_ns is None or not len(self.steps.table):
             return None
         spans = self.steps.table["end_ns"] - self.steps.table["start_ns"]
-        outside = max(self.played.total_ns - float(spans.sum()), 0.0)
-        return fitted(self.played, outside + self.step_ns * len(spans))
+        between = max(self._steps_take(self.played) - float(spans.sum()), 0.0)
+        return fitted(self.played, between + self.step_ns * len(spans), self._steps_take)
 
     def saved(self, change: Change) -> Saved:
         """What a change saves."""
@@ -89,9 +89,32 @@ class Timed:
         without = self.unprofiled
         if without is None or self.step_ns is None:
             return Saved(window)
-        step = max(without.total_ns - change(without).total_ns, 0.0) / len(self.steps.table)
+        step = max(self._steps_take(without) - self._steps_take(change(without)), 0.0) / len(self.steps.table)
         saving = min(round(step), self.step_ns)
         return Saved(window, saving, self.step_ns - saving)
+
+    @cached_property
+    def _span(self) -> tuple[int, int, int]:
+        """The first item of the steps, the one after their last, and how many of the device's events were launched up to it.
+
+        What ran outside the steps, as a prefill or a warm-up, is no part of what a step saves.
+        """
+        began = self.trace.start_ns[self.played.row]
+        inside = (began >= self.steps.table["start_ns"].min()) & (began < self.steps.table["end_ns"].max())
+        items = np.flatnonzero(inside)
+        if not len(items):
+            return 0, 0, 0
+        events = np.searchsorted(np.maximum.accumulate(self.played.item), items[-1], side="right")
+        return int(items[0]), int(items[-1]) + 1, int(events)
+
+    def _steps_take(self, program: Program) -> float:
+        """How long the steps take in a program, in ns: from their first item until host and device are done with them."""
+        first, stop, events = self._span
+        if first == stop:
+            return 0.0
+        starts, ends, _ = program.played()
+        host = float(starts[stop - 1] + program.call_ns[stop - 1])
+        return max(host, float(ends[:events].max(initial=0.0))) - float(starts[first])
 
 
 def timed(trace: Trace, steps: Steps, asked_ns: int | None, run: RunManifest | None) -> Timed:

@@ -108,3 +108,16 @@ def test_a_manifest_tells_the_time_of_a_decode_step():
     assert one.timed.step_ns == pytest.approx(run.timings.decode_token.median_ns, rel=1e-3)
     assert len(one.timed.steps.table) == 8
     assert timed(one.trace, one.steps, 5, run).step_ns == 5
+
+
+def test_what_a_change_saves_outside_the_steps_is_no_part_of_a_step():
+    builder = loop()
+    for number in range(200):
+        begin = 400 * US + 5 * US * number
+        builder.operator(begin, 4 * US, "aten::add")
+        builder.launch(call=(begin + US, US), kernel=(begin + 3 * US, US // 2))
+    known = Analysis(builder.trace(), Taxonomy([]), step_ns=60 * US).timed
+    alone = analysis(60 * US).timed.saved(lambda program: program.without_work(program.work_ns / 2))
+    both = known.saved(lambda program: program.without_work(program.work_ns / 2))
+    assert alone.step_saving_ns is not None
+    assert both.step_saving_ns == pytest.approx(alone.step_saving_ns, rel=0.2)
