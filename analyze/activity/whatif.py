@@ -134,6 +134,14 @@ class Program:
             latency_ns=np.maximum(self.latency_ns - less, np.where(self.item >= 0, 0.0, -np.inf)),
         )
 
+    def host_free(self) -> Program:
+        """With a host that takes no time and never waits: the device alone limits."""
+        return replace(
+            self.without_work(self.work_ns + self.call_ns),
+            waits_for=np.full(len(self.row), -1, dtype=np.int64),
+            latency_ns=np.where(self.item >= 0, 0.0, -np.inf),
+        )
+
     def without_share(self, share: Floats) -> Program:
         """Without this share of the host's work before and in each item."""
         return self.without_work(np.clip(share, 0, 1) * (self.work_ns + self.call_ns))

@@ -15,6 +15,8 @@ class Finding:
     `step_saving_ns` is what a step without the profiler would lose, and `step_after_ns` what is left of it; both are None where
     nobody told how long such a step takes. `reasoning` says how it was computed and from
     what. `evidence` is a sentence; `rows` are the figures behind it, as plain values, the worst first.
+    `unlimited_saving_ns` is what the window would lose if launches were no limit: what only the device gains.
+    `snippet` is code to copy, of one to three lines; empty if no code does it.
     """
 
     code: str
@@ -28,6 +30,8 @@ class Finding:
     rows: tuple[Mapping[str, Any], ...] = ()
     step_saving_ns: int | None = None
     step_after_ns: int | None = None
+    unlimited_saving_ns: int | None = None
+    snippet: str = ""
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,14 @@ def parse_step_time(text: str) -> int:
 class Saved:
     """What a change saves, in ns: of the profiled window, and of a step without the profiler with the time that is left of it.
 
-    The last two are None where the time of a step without the profiler is not known.
+    These two of a step are None where the time of a step without the profiler is not known. `unlimited_saving_ns` is what the
+    window would lose if launches were no limit: if the host took no time and never waited.
     """
 
     saving_ns: int
     step_saving_ns: int | None = None
     step_after_ns: int | None = None
+    unlimited_saving_ns: int | None = None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -86,12 +88,19 @@ class Timed:
     def saved(self, change: Change) -> Saved:
         """What a change saves."""
         window = max(round(self.played.total_ns - change(self.played).total_ns), 0)
+        device = self._device_alone
+        unlimited = max(round(device.total_ns - change(device).total_ns), 0)
         without = self.unprofiled
         if without is None or self.step_ns is None:
-            return Saved(window)
+            return Saved(window, unlimited_saving_ns=unlimited)
         step = max(self._steps_take(without) - self._steps_take(change(without)), 0.0) / len(self.steps.table)
         saving = min(round(step), self.step_ns)
-        return Saved(window, saving, self.step_ns - saving)
+        return Saved(window, saving, self.step_ns - saving, unlimited)
+
+    @cached_property
+    def _device_alone(self) -> Program:
+        """The program with a host that takes no time and never waits."""
+        return self.played.host_free()
 
     @cached_property
     def _span(self) -> tuple[int, int, int]:
