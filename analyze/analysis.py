@@ -66,7 +66,8 @@ class Analysis:
 
     The device is looked up in `datasheets`. The trace's kernels are projected onto `target`, if there is one. `selection` tells
     the steps that the trace was restricted to, if it was. `divided` says whether `table` and `tables` have columns per step.
-    `ranks` is what is known of all ranks of the trace's run (see `DistributedRun.ranks`), if there are several. The critical
+    `ranks` is what is known of all ranks of the trace's run (see `DistributedRun.ranks`), if there are several, and
+    `rank_waits` how long this rank's kernels waited for the others (see `DistributedRun.waits`). The critical
     path is looked for within `scope`, if there is one. `step_ns` is how long a step takes without the profiler, if the user
     told it.
     """
@@ -80,13 +81,14 @@ class Analysis:
     scope: Scope | None = None
     ranks: Table | None = None
     step_ns: int | None = None
+    rank_waits: Table | None = None
 
-    def of_run(self, ranks: Table) -> Analysis:
-        """The same analysis, with what is known of all ranks of its run.
+    def of_run(self, ranks: Table, waits: Table | None = None) -> Analysis:
+        """The same analysis, with what is known of all ranks of its run, and how long this one waited for others.
 
         Results that do not depend on the other ranks are kept.
         """
-        known = replace(self, ranks=ranks)
+        known = replace(self, ranks=ranks, rank_waits=waits)
         for name, value in self.__dict__.items():
             kind = type(getattr(type(self), name, None))
             if kind is cached_property:
@@ -297,6 +299,8 @@ class Analysis:
             warnings=self.warnings,
             manifest=self.manifest,
             ranks=self.ranks,
+            rank_waits=self.rank_waits,
+            communication=self.communication,
             timed=self.timed,
         )
 
@@ -324,8 +328,8 @@ def among_ranks(analyses: Sequence[Analysis], runs: Sequence[DistributedRun]) ->
     """The same analyses. Each one that belongs to a run now knows all ranks of that run."""
     found = list(analyses)
     for run in runs:
-        for place in run.traces:
-            found[place] = found[place].of_run(run.ranks)
+        for place, waits in zip(run.traces, run.waits, strict=True):
+            found[place] = found[place].of_run(run.ranks, waits)
     return found
 
 

@@ -170,6 +170,23 @@ class Program:
             free_ns=self.free_ns - less,
         )
 
+    def closer(self, less_ns: Floats) -> Program:
+        """With so much less time in which the device does nothing before its events; one entry for each row of `trace.gpu`."""
+        less = np.clip(less_ns[self.gpu], 0, self.free_ns)
+        return replace(self, offset_ns=self.offset_ns - less, free_ns=self.free_ns - less)
+
+    def cut(self, shorter_ns: Floats, sooner_ns: Floats) -> Program:
+        """With moments of the device left out, in which several events may overlap; one entry for each row of `trace.gpu`.
+
+        Each event takes `shorter_ns` less, and starts `sooner_ns` sooner after the start of the event before.
+        """
+        sooner = np.minimum(sooner_ns[self.gpu], np.maximum(self.offset_ns, 0))
+        return replace(
+            self,
+            duration_ns=self.duration_ns - np.clip(shorter_ns[self.gpu], 0, self.duration_ns),
+            offset_ns=self.offset_ns - sooner,
+        )
+
     def faster(self, saving_ns: Floats) -> Program:
         """With device events that take so much less; one entry for each row of `trace.gpu`."""
         saved = np.clip(saving_ns[self.gpu], 0, self.duration_ns)

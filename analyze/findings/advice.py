@@ -12,6 +12,8 @@ from .facts import Facts
 from .finding import CannotTell, Finding
 from .rules import RULES
 
+HEALTHY = "near_roof"
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -25,10 +27,14 @@ def findings(facts: Facts) -> Findings:
     """Ask every rule and rank what they find.
 
     A finding that says the trace is incomplete comes first. The others follow by saving, the largest first: by that of a step
-    without the profiler where it is known, then by that of the window. Those without an estimate come last.
+    without the profiler where it is known, then by that of the window. Those without an estimate come last. That the kernels are
+    healthy is told only where nothing else saves much.
     """
     answers = [rule(facts) for rule in RULES]
-    found = [answer for answer in answers if isinstance(answer, Finding)]
+    each = [one for answer in answers for one in (answer if isinstance(answer, tuple) else (answer,))]
+    found = [one for one in each if isinstance(one, Finding)]
+    if any(facts.share(one.saving_ns or 0) > facts.thresholds.healthy for one in found):
+        found = [one for one in found if one.code != HEALTHY]
     return Findings(
         found=tuple(sorted(found, key=_rank)),
         undecided=tuple(answer for answer in answers if isinstance(answer, CannotTell)),

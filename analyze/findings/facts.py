@@ -17,8 +17,9 @@ from ..activity.idle import IdleCauses, gaps
 from ..activity.launches import Launches, launching_calls
 from ..activity.lost import lost_within
 from ..activity.whatif import Program, item_shares
+from ..ranks.communication import Communication
 from ..structure.steps import Steps
-from ..trace.arrays import Bools, Floats, Int64s
+from ..trace.arrays import Bools, Floats, Int64s, Objects
 from ..trace.trace import Category, Trace, TraceWarning
 from ..work.roofline import Roofline
 from ..work.step_time import Change, Saved, Timed
@@ -32,15 +33,20 @@ if TYPE_CHECKING:
 class Thresholds:
     """The limits from which on the rules report a finding. Idle time and communication are shares of the GPU's span.
 
-    `work` is the share of kernel time that a kind of work must have; `gemv` is that share for matrix-vector products. `stall`
-    is the least share of the span in which the GPU waits while the host allocates, compiles or collects garbage, `graph_launch`
-    that for the launches of graphs. A layer must have at least the share `layer_host` of the host time of the layer around it.
-    This share must be at least `layer_ratio` times its share of that layer's GPU time. A matrix product of fewer than
-    `gemv_rows` rows counts as a matrix-vector product, because it reads all its weights for only a few tokens. Two matrix
-    products with a softmax between them count as attention if at most `attention_steps` kernels run between them. An optimizer
-    whose step launches more than `optimizer_kernels` kernels is not fused. Communication counts as well hidden if at least the
-    share `overlap` of it runs beside other work. A rank is a straggler if it computes longer than the median rank by at least
-    the share `straggling`. From the factor `inflation` on, profiled steps are so slow that they do not represent the real ones.
+    `work` is the share of kernel time that a kind of work must have; `gemv` is that share for matrix-vector products.
+    `stall` is the least share of the span in which the GPU waits while the host allocates, compiles or collects garbage,
+    `graph_launch` that for the launches of graphs, `device_wait` that for queued work that the device does not begin. A
+    layer must have at least the share `layer_host` of the host time of the layer around it. This share must be at least
+    `layer_ratio` times its share of that layer's GPU time. A matrix product of fewer than `gemv_rows` rows counts as a
+    matrix-vector product, because it reads all its weights for only a few tokens. Two matrix products with a softmax
+    between them count as attention if at most `attention_steps` kernels run between them. An optimizer whose step launches
+    more than `optimizer_kernels` kernels is not fused. Communication counts as well hidden if at least the share `overlap`
+    of it runs beside other work. A rank is a straggler if it computes longer than the median rank by at least the share
+    `straggling`. Where less than `gpu_bound` of the span is idle, the kernels themselves are judged. They are taken to
+    reach between `reachable` and `reached_at_most` of their roof, as the best of their family does; a kernel that could
+    save less than `far_below` of its time, or is shorter than `long_kernel_ns`, is left as it is. They are healthy only if
+    the work of at least the share `known` of their time is known, and if no finding saves more than the share `healthy`.
+    From the factor `inflation` on, profiled steps are so slow that they do not represent the real ones.
     """
 
     launch_overhead: float = 0.20
@@ -49,6 +55,7 @@ class Thresholds:
     data_loader: float = 0.05
     stall: float = 0.05
     graph_launch: float = 0.10
+    device_wait: float = 0.05
     optimizer_kernels: int = 8
     transfers: float = 0.02
     communication: float = 0.05
@@ -61,6 +68,13 @@ class Thresholds:
     overlap: float = 0.50
     straggling: float = 0.10
     inflation: float = 1.5
+    gpu_bound: float = 0.10
+    reachable: float = 0.50
+    reached_at_most: float = 0.70
+    far_below: float = 0.25
+    known: float = 0.60
+    healthy: float = 0.03
+    long_kernel_ns: int = 10_000
     layer_host: float = 0.10
     layer_ratio: float = 2.0
 
@@ -89,6 +103,8 @@ class Facts:
     warnings: tuple[TraceWarning, ...] = ()
     manifest: RunManifest | None = None
     ranks: Table | None = None
+    rank_waits: Table | None = None
+    communication: Communication | None = None
     timed: Timed | None = None
     thresholds: Thresholds = field(default=THRESHOLDS)
 
@@ -177,6 +193,16 @@ class Facts:
     def at_peak(self, *peaks: str) -> Bools:
         """Which kernels are compared with one of these peaks of the device (arithmetic, not bandwidth)."""
         return np.isin(self.work["peak"], [PEAKS.index(peak) for peak in peaks])
+
+    @cached_property
+    def families(self) -> Objects:
+        """The family of each kernel; text, one entry for each row of `work`."""
+        known = dict(zip(self.kernels["name"].tolist(), self.kernels["family"].tolist(), strict=True))
+        of_string = np.full(len(self.trace.strings), "other", dtype=object)
+        for code in np.unique(self.names).tolist():
+            of_string[code] = known.get(self.trace.strings[code], "other")
+        found: Objects = of_string[self.names]
+        return found
 
     def _by_name(self, names: list[str]) -> Bools:
         found: Bools = self.trace.strings_that(set(names).__contains__)[self.names]

@@ -42,5 +42,5 @@ class CannotTell:
     because: str
 
 
-Answer = Finding | CannotTell | None
-"""What a rule returns. None means that the rule looked and found nothing."""
+Answer = Finding | tuple[Finding, ...] | CannotTell | None
+"""What a rule returns. None means that it looked and found nothing. Several findings of one rule are of different kinds."""

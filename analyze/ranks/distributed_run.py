@@ -59,6 +59,9 @@ class DistributedRun:
     kernels), `wait_ns` (the part of it spent waiting) and `shortest_ns` (the sum of each collective's shortest kernel).
     `algorithm_gb_s` and `bus_gb_s` are taken over `shortest_ns`, so without waiting; they are None where sizes are not
     recorded.
+
+    `waits` has a table for each of `traces`, with a row for each kernel of a matched collective: `gpu` (row of its
+    `trace.gpu`), `wait_ns` (how long it waited for the last rank) and `last` (the rank that alone came last, or -1).
     """
 
     name: str
@@ -76,6 +79,7 @@ class DistributedRun:
     traces: tuple[int, ...]
     ranks: Table
     groups: Table
+    waits: tuple[Table, ...] = ()
 
 
 def find_runs(traces: Sequence[Trace], communications: Sequence[Communication | None]) -> tuple[DistributedRun, ...]:
@@ -143,6 +147,7 @@ def _run(name: str, members: Sequence[Member], grouped_by: str) -> DistributedRu
         traces=tuple(member.place for member in members),
         ranks=ranks,
         groups=_groups(by_collective, instances, shortest, wait),
+        waits=_waits(members, kernels, key, instances, wait, last),
     )
 
 
@@ -304,6 +309,35 @@ def _ranks(members: Sequence[Member], kernels: Table, instances: Table, wait: In
         "clock_spread_ns": objects(spreads),
     }
     return Table(columns)
+
+
+def _waits(
+    members: Sequence[Member], kernels: Table, key: Int64s, instances: Table, wait: Int64s, last: Bools
+) -> tuple[Table, ...]:
+    """For each rank, how long each kernel of a matched collective waited, and for whom: see `DistributedRun.waits`.
+
+    If a rank has several kernels of one collective, its waiting is divided among them in proportion to their times.
+    """
+    count = len(members)
+    if not len(instances):
+        nothing = np.empty(0, dtype=np.int64)
+        return tuple(Table({"gpu": nothing, "wait_ns": nothing, "last": nothing}) for _ in members)
+    pair = instances["collective"] * count + instances["member"]
+    order = np.argsort(pair)
+    mine = key * count + kernels["member"]
+    place = order[np.minimum(np.searchsorted(pair[order], mine), len(order) - 1)]
+    known = (key >= 0) & (pair[place] == mine)
+    share = kernels["duration_ns"] / np.maximum(instances["duration_ns"][place], 1)
+    waited = np.rint(wait[place] * share).astype(np.int64)
+    ranks = np.array([member.rank for member in members], dtype=np.int64)
+    late = np.full(int(instances["collective"].max()) + 1, -1, dtype=np.int64)
+    late[instances["collective"][last]] = ranks[instances["member"][last]]
+    found = []
+    for member in range(count):
+        rows = np.flatnonzero(known & (kernels["member"] == member))
+        columns = {"gpu": kernels["gpu"][rows].astype(np.int64), "wait_ns": waited[rows], "last": late[key[rows]]}
+        found.append(Table(columns))
+    return tuple(found)
 
 
 def _span(trace: Trace) -> tuple[int | None, int | None]:

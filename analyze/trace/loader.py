@@ -526,6 +526,9 @@ def _described(device: dict[str, Any]) -> Device:
         compute_capability=f"{major}.{minor}" if isinstance(major, int) and isinstance(minor, int) else None,
         multiprocessors=small_int(device.get("numSms")),
         memory_bytes=small_int(device.get("totalGlobalMem")),
+        threads_each=small_int(device.get("maxThreadsPerMultiprocessor")),
+        registers_each=small_int(device.get("regsPerMultiprocessor")),
+        shared_memory_each=small_int(device.get("sharedMemPerMultiprocessor")),
     )
 
 

@@ -120,12 +120,18 @@ CALLS = (Category.RUNTIME, Category.DRIVER)
 
 @dataclass(frozen=True)
 class Device:
-    """The GPU as the trace's `deviceProperties` describe it. A field that was not recorded is None."""
+    """The GPU as the trace's `deviceProperties` describe it. A field that was not recorded is None.
+
+    The last three fields are what one multiprocessor holds at a time.
+    """
 
     name: str
     compute_capability: str | None
     multiprocessors: int | None
     memory_bytes: int | None
+    threads_each: int | None = None
+    registers_each: int | None = None
+    shared_memory_each: int | None = None
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def _figures(work: Table, groups: Groups, sheet: Datasheet | None) -> dict[str, 
     time, known_ns, counted_ns = (groups.sum(np.where(mask, duration, 0)) for mask in (duration >= 0, known, counted))
     flops, moved = groups.sum(work["flops"]), groups.sum(work["bytes"])
     has_bytes, has_flops = groups.sum(known.astype(np.int64)) > 0, groups.sum(counted.astype(np.int64)) > 0
-    compute, memory = _roofs(work, sheet)
+    compute, memory = roofs(work, sheet)
     # A run that took no time at all has no rate, and so no share of a peak.
     timed, counted_time = has_bytes & (known_ns > 0), has_flops & (counted_ns > 0)
     compute_share = np.where(counted_time, _over(groups.sum_of_floats(compute), counted_ns), np.nan)
@@ -149,7 +149,7 @@ def _figures(work: Table, groups: Groups, sheet: Datasheet | None) -> dict[str, 
     }
 
 
-def _roofs(work: Table, sheet: Datasheet | None) -> tuple[Floats, Floats]:
+def roofs(work: Table, sheet: Datasheet | None) -> tuple[Floats, Floats]:
     """The least time in ns that each run's FLOPs, and its bytes, take. NaN if the peak is not known, 0 if there are none."""
     if sheet is None:
         return np.full(len(work), np.nan), np.full(len(work), np.nan)

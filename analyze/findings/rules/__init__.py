@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from . import attention, communication, conversions, fusion, health, host, launching, memory, optimizers, precision, stalls
+from . import (
+    attention,
+    busy,
+    communication,
+    conversions,
+    device_waits,
+    fusion,
+    health,
+    host,
+    launching,
+    memory,
+    optimizers,
+    precision,
+    stalls,
+)
 from .needs import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -19,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     stalls.pinned_allocation,
     stalls.compilation,
     stalls.garbage_collection,
+    device_waits.device_wait,
     precision.fp32_gemm,
     precision.tf32_off,
     precision.bf16_emulated,
@@ -32,6 +47,10 @@ RULES: tuple[Rule, ...] = (
     fusion.layout_conversions,
     attention.unfused_attention,
     attention.flash_unavailable,
+    busy.below_roof,
+    busy.partial_waves,
+    busy.near_roof,
     communication.exposed_communication,
+    communication.rank_waits,
     communication.stragglers,
 )
