@@ -17,6 +17,7 @@ from .needs import KERNELS, OPERATORS, needs
 from .wording import kept, kernels
 
 CASTS = frozenset({"aten::to", "aten::_to_copy", "aten::copy_"})
+CONVERSIONS = frozenset({"aten::to", "aten::_to_copy"})
 PRODUCTS = frozenset(
     {"aten::linear", "aten::addmm", "aten::mm", "aten::matmul", "aten::bmm", "aten::baddbmm"}
     | {f"aten::{name}" for name in ("conv1d", "conv2d", "conv3d", "convolution", "_convolution", "conv_transpose2d")}
@@ -64,6 +65,15 @@ def of_weights(facts: Facts) -> Bools:
     found[found] = [
         _is_weight(facts, one, other) for one, other in zip(cast[found].tolist(), outer[found].tolist(), strict=True)
     ]
+    return found
+
+
+def of_casts(facts: Facts) -> Bools:
+    """Which kernels cast a tensor to another type: the copy inside `aten::to`."""
+    trace, operator = facts.trace, facts.work["operator"]
+    copies = np.append(trace.strings_that("aten::copy_".__eq__)[trace.events["name"]], False)
+    converts = np.append(trace.strings_that(CONVERSIONS.__contains__)[trace.events["name"]], False)
+    found: Bools = (operator >= 0) & copies[operator] & converts[parents(trace)[operator]]
     return found
 
 

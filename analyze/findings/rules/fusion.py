@@ -13,7 +13,8 @@ from tracekit.wording import counted, form, percent, size
 from ...trace.arrays import Bools, Int64s
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
-from .conversions import of_weights
+from .conversions import of_casts, of_weights
+from .dequantising import of_weights_dequantised
 from .needs import KERNELS, needs
 from .wording import kept, kernels
 
@@ -27,7 +28,8 @@ def elementwise_chains(facts: Facts) -> Answer:
 
     One fused kernel would keep the values in registers.
     """
-    chains = _chains(facts, facts.of_family("elementwise") & ~_generated(facts) & ~of_weights(facts))
+    other = _generated(facts) | of_weights(facts) | of_casts(facts) | of_weights_dequantised(facts)
+    chains = _chains(facts, facts.of_family("elementwise") & ~other)
     if facts.work_share(chains.members) < facts.thresholds.work:
         return None
     saved = facts.shorter(chains.faster_ns)
