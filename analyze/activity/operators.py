@@ -34,7 +34,7 @@ def host(trace: Trace) -> HostSummary | None:
     return HostSummary(
         span_ns=int(trace.end_ns[rows].max() - trace.start_ns[rows].min()),
         threads=len(np.unique(trace.events["thread"][rows])),
-        operator_self_ns=int(_self_times(trace).sum()),
+        operator_self_ns=int(self_times(trace).sum()),
         operators=len(trace.operators),
         calls=len(trace.calls),
     )
@@ -54,7 +54,7 @@ def operators(trace: Trace) -> Table:
             "name": trace.strings[by_name.keys],
             "count": by_name.count,
             "host_total_ns": by_name.sum(np.where(_is_outermost_of_its_name(trace), trace.events["duration_ns"][rows], 0)),
-            "host_self_ns": by_name.sum(_self_times(trace)),
+            "host_self_ns": by_name.sum(self_times(trace)),
             "kernel_time_ns": by_name.sum(launched["time_ns"]),
             "kernels": by_name.sum(launched["kernels"]),
         }
@@ -85,7 +85,7 @@ def _places(rows: Int64s, size: int) -> Int64s:
     return place
 
 
-def _self_times(trace: Trace) -> Int64s:
+def self_times(trace: Trace) -> Int64s:
     """For each operator, its duration without its direct children."""
     rows, parent = trace.operators, trace.operator_forest.parent
     self_ns = trace.events["duration_ns"][rows].copy()

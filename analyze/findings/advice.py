@@ -27,8 +27,8 @@ def findings(facts: Facts) -> Findings:
     """Ask every rule and rank what they find.
 
     A finding that says the trace is incomplete comes first. The others follow by saving, the largest first: by that of a step
-    without the profiler where it is known, then by that of the window. Those without an estimate come last. That the kernels are
-    healthy is told only where nothing else saves much.
+    without the profiler where it is known, then by that of the window. Those without an estimate come last. That the kernels
+    are healthy is told only where nothing else saves much.
     """
     answers = [rule(facts) for rule in RULES]
     each = [one for answer in answers for one in (answer if isinstance(answer, tuple) else (answer,))]

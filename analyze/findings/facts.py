@@ -40,13 +40,15 @@ class Thresholds:
     `layer_ratio` times its share of that layer's GPU time. A matrix product of fewer than `gemv_rows` rows counts as a
     matrix-vector product, because it reads all its weights for only a few tokens. Two matrix products with a softmax
     between them count as attention if at most `attention_steps` kernels run between them. An optimizer whose step launches
-    more than `optimizer_kernels` kernels is not fused. Communication counts as well hidden if at least the share `overlap`
-    of it runs beside other work. A rank is a straggler if it computes longer than the median rank by at least the share
-    `straggling`. Where less than `gpu_bound` of the span is idle, the kernels themselves are judged. They are taken to
-    reach between `reachable` and `reached_at_most` of their roof, as the best of their family does; a kernel that could
-    save less than `far_below` of its time, or is shorter than `long_kernel_ns`, is left as it is. They are healthy only if
-    the work of at least the share `known` of their time is known, and if no finding saves more than the share `healthy`.
-    From the factor `inflation` on, profiled steps are so slow that they do not represent the real ones.
+    more than `optimizer_kernels` kernels is not fused. A rank is a straggler if it computes longer than the median rank by
+    at least the share `straggling`. Where less than `gpu_bound` of the span is idle, the kernels themselves are judged.
+    They are taken to reach between `reachable` and `reached_at_most` of their roof, as the best of their family does; a
+    kernel that could save less than `far_below` of its time, or is shorter than `long_kernel_ns`, is left as it is. They
+    are healthy only if the work of at least the share `known` of their time is known, and if no finding saves more than the
+    share `healthy`. `gradients` is the least share of the span that clipping or zeroing gradients takes. Of programs on the
+    CPU, `cpu_small`, `cpu_copies` and `cpu_types` are the least shares of the operators' time, and `concurrency` is how
+    many threads run operators at once. From the factor `inflation` on, profiled steps are so slow that they do not
+    represent the real ones.
     """
 
     launch_overhead: float = 0.20
@@ -65,7 +67,6 @@ class Thresholds:
     gemv: float = 0.20
     gemv_rows: float = 8.0
     attention_steps: int = 8
-    overlap: float = 0.50
     straggling: float = 0.10
     inflation: float = 1.5
     gpu_bound: float = 0.10
@@ -75,6 +76,11 @@ class Thresholds:
     known: float = 0.60
     healthy: float = 0.03
     long_kernel_ns: int = 10_000
+    gradients: float = 0.02
+    cpu_small: float = 0.30
+    cpu_copies: float = 0.10
+    cpu_types: float = 0.10
+    concurrency: float = 1.5
     layer_host: float = 0.10
     layer_ratio: float = 2.0
 

@@ -207,6 +207,13 @@ class Trace:
         """For each of `strings`, whether it matches."""
         return np.fromiter((bool(matches(text)) for text in self.strings), np.bool_, len(self.strings))
 
+    def strings_of(self, rows: Int64s, matches: Callable[[str], object]) -> Bools:
+        """For each of `strings`, whether it is the name of one of these rows of `events` and matches. Others are not tested."""
+        found = np.zeros(len(self.strings), dtype=np.bool_)
+        found[self.events["name"][rows]] = True
+        found[found] = [bool(matches(text)) for text in self.strings[found].tolist()]
+        return found
+
     def names(self, rows: Int64s) -> Objects:
         """The names of these rows of `events`."""
         named: Objects = self.strings[self.events["name"][rows]]

@@ -309,7 +309,8 @@ def _of_products(tensors: list[Any]) -> _Remedy:
             snippet=COMPILE,
         )
     return _Remedy(
-        "Another tile shape may fit these sizes: the autotuner tries them; a larger batch fills the device better.", snippet=COMPILE
+        "Another tile shape may fit these sizes: the autotuner tries them; a larger batch fills the device better.",
+        snippet=COMPILE,
     )
 
 
@@ -328,7 +329,7 @@ def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 
 
 def _grids_known(facts: Facts) -> bool:
-    return bool(np.not_equal(facts.trace.gpu["grid"][facts.work["gpu"]], None).any())
+    return any(grid is not None for grid in facts.trace.gpu["grid"][facts.work["gpu"]].tolist())
 
 
 GRIDS = Need("the kernels' grids were not recorded", lambda e: not is_gpu_bound(e) or _grids_known(e))
@@ -390,7 +391,9 @@ def partial_waves(facts: Facts) -> Answer:
 
 
 def _waves(facts: Facts, device: Device, kernels: Int64s) -> Floats:
-    """How many waves the blocks of each of these rows of `trace.gpu` take; NaN where that is not known, or where some blocks share a multiprocessor.
+    """How many waves the blocks of each of these rows of `trace.gpu` take.
+
+    It is NaN where that is not known, or where all blocks run at once and some of them share a multiprocessor.
 
     One wave is as many blocks as the device holds at a time. If there are fewer blocks than multiprocessors, the wave is the
     number of multiprocessors: each block has one of its own.
@@ -445,7 +448,11 @@ def _wave_rows(facts: Facts, waves: Floats, saving: Int64s, chosen: Bools) -> tu
     blocks = np.array([_product(grid) for grid in facts.trace.gpu["grid"][facts.work["gpu"][chosen]].tolist()], dtype=np.int64)
     distinct, code = np.unique(np.stack((facts.names[chosen], blocks), axis=1), axis=0, return_inverse=True)
     of = group(code.reshape(-1))
-    time, less, first = of.sum(facts.work["duration_ns"][chosen]), of.sum(saving[chosen]), np.unique(of.code, return_index=True)[1]
+    time, less, first = (
+        of.sum(facts.work["duration_ns"][chosen]),
+        of.sum(saving[chosen]),
+        np.unique(of.code, return_index=True)[1],
+    )
     return tuple(
         {
             "kernel": str(facts.trace.strings[distinct[at, 0]]),

@@ -14,12 +14,13 @@ from ...ranks.communication import UNKNOWN
 from ...trace.arrays import Bools, Floats, Int64s
 from ...trace.group import group
 from ...trace.intervals import Union, merge
+from ...trace.trace import Category
 from ...work.step_time import Change
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from .needs import KERNELS, needs
 
-TRAINING = re.compile(r"Optimizer\.step#|autograd::engine::evaluate_function|## backward ##|.*\bBackward0?\Z")
+TRAINING = re.compile(r"Optimizer\.step#|autograd::engine::evaluate_function|## backward ##|\w+Backward\d*\Z")
 """Matches the names of events that only training has, at their start."""
 WAITING_LEFT = 0.5
 """The share of a pipeline's waiting that is left with twice as many micro-batches.
@@ -107,8 +108,8 @@ WORDS = {UNKNOWN: "communication of unknown kind", "send_recv": "send and receiv
 class _Collectives:
     """Collectives of one kind. Times in ns: of the union of their kernels, of it beside other work and alone.
 
-    `exposed` are the rows of these kernels in the table that `_exposed` makes. `known_waits` says whether it was measured how long
-    most of them waited for other ranks; else it follows from the shortest of equal size, or is not known.
+    `exposed` are the rows of these kernels in the table that `_exposed` makes. `known_waits` says whether it was measured how
+    long most of them waited for other ranks; else it follows from the shortest of equal size, or is not known.
     """
 
     kind: Kind
@@ -134,7 +135,8 @@ class _Collectives:
 
 
 def _kinds(facts: Facts) -> tuple[Kind, ...]:
-    trains = bool(facts.trace.strings_that(TRAINING.match).any())
+    trace = facts.trace
+    trains = bool(trace.strings_of(trace.where(Category.OPERATOR, Category.ANNOTATION), TRAINING.match).any())
     return (POINT_TO_POINT, GRADIENTS if trains else SUMS, SHARDS, EXCHANGE, OTHERS)
 
 
@@ -286,7 +288,9 @@ def _without(facts: Facts, mine: Table, pipeline: bool) -> Change:
     other = np.ones(len(trace.gpu), dtype=np.bool_)
     other[gpu] = False
     if len(trace.by_device) > 1:  # what one device leaves out, the others do not
-        shorter[gpu] = mine["exposed_wait_ns"] * (1 - WAITING_LEFT) if pipeline else mine["exposed_ns"] - mine["exposed_wait_ns"]
+        shorter[gpu] = (
+            mine["exposed_wait_ns"] * (1 - WAITING_LEFT) if pipeline else mine["exposed_ns"] - mine["exposed_wait_ns"]
+        )
         return lambda program: program.faster(shorter)
     rest = merge(start_ns[other], end_ns[other])
     either = merge(np.concatenate((start_ns[other], begin)), np.concatenate((end_ns[other], end)))
@@ -296,9 +300,9 @@ def _without(facts: Facts, mine: Table, pipeline: bool) -> Change:
         found: Floats = share * (either.within(begin, end) - rest.within(begin, end))
         return found
 
-    shorter, order = alone(start_ns, end_ns), trace.gpu_order
+    order, of_events = trace.gpu_order, alone(start_ns, end_ns)
     sooner[order[1:]] = alone(start_ns[order[:-1]], start_ns[order[1:]])
-    return lambda program: program.cut(shorter, sooner)
+    return lambda program: program.cut(of_events, sooner)
 
 
 @needs(KERNELS)

@@ -43,11 +43,13 @@ def dequantising(facts: Facts) -> Answer:
         **saved.fields,
         evidence=f"{counted(number, 'kernel')}{each} {form(number, 'dequantises', 'dequantise')} before products: "
         f"{percent(facts.work_share(mine))} of the kernel time, beside {percent(facts.work_share(products))} of the products",
-        action="Use layers that dequantise inside the product (bitsandbytes' 4-bit kernels with inputs of bnb_4bit_compute_dtype, "
+        action="Use layers that dequantise inside the product (bitsandbytes' 4-bit kernels with inputs of "
+        "bnb_4bit_compute_dtype, "
         "Marlin or ExLlamaV2 for GPTQ and AWQ, torchao's int4 weight-only with torch.compile). If memory holds the weights in "
         "half precision, dequantise them once. To train, give each call more tokens: one dequantising then serves them all.",
         snippet="model = model.dequantize()  # once, if memory holds the weights in half precision",
-        reasoning=f"The program is played again without these kernels. {kept(facts.time(mine), saved.saving_ns)} An upper bound: "
+        reasoning=f"The program is played again without these kernels. {kept(facts.time(mine), saved.saving_ns)} An upper "
+        "bound: "
         "weights in half precision take longer to read, and a fused product does the arithmetic as well.",
         rows=kernels(facts, mine, faster),
     )
@@ -63,7 +65,7 @@ def of_weights_dequantised(facts: Facts) -> Bools:
 def _inside(facts: Facts) -> Bools:
     """Which kernels are launched inside an operator that dequantises."""
     trace, operator = facts.trace, facts.work["operator"]
-    matches = trace.strings_that(DEQUANTISES.search)
+    matches = trace.strings_of(trace.operators, DEQUANTISES.search)
     found = np.zeros(len(operator), dtype=np.bool_)
     if not matches.any():
         return found

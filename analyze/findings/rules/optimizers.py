@@ -73,10 +73,10 @@ def _name(facts: Facts, rows: Int64s) -> str:
 def _launched_in(facts: Facts, rows: Int64s) -> Bools:
     """Which kernels were launched inside these events."""
     call = facts.trace.call_of_gpu[facts.work["gpu"]]
-    return (call >= 0) & _begins_in(facts.trace, call, rows)
+    return (call >= 0) & begins_in(facts.trace, call, rows)
 
 
-def _begins_in(trace: Trace, events: Int64s, rows: Int64s) -> Bools:
+def begins_in(trace: Trace, events: Int64s, rows: Int64s) -> Bools:
     """Which of these events begin inside one of these rows, which follow each other."""
     start, end = trace.start_ns[rows], trace.end_ns[rows]
     order, moment = np.argsort(start), trace.start_ns[events]
@@ -92,7 +92,7 @@ def _fused(facts: Facts, rows: Int64s, mine: Bools, name: str) -> Change:
     events = np.zeros(len(trace.gpu))
     events[facts.work["gpu"][mine]] = facts.work["duration_ns"][mine] * (1 - few / many)
     inner = np.concatenate((trace.operators, trace.calls))
-    inner = inner[_begins_in(trace, inner, rows)]
+    inner = inner[begins_in(trace, inner, rows)]
     dispatched = item_work(trace, played, np.setdiff1d(inner, rows))
     python = np.maximum(item_work(trace, played, rows) - dispatched, 0)
     share = (dispatched + (1 - PYTHON_LEFT) * python) / np.maximum(played.work_ns + played.call_ns, 1.0)
