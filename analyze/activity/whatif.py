@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import attrgetter
 
 import numpy as np
@@ -74,7 +75,7 @@ class Program:
     own_ns: Floats
     free_ns: Floats
 
-    @property
+    @cached_property
     def total_ns(self) -> float:
         """How long the program takes: from the first item's beginning until host and device are done."""
         return self.played()[2]

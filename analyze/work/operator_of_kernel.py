@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..trace.arrays import Bools, Int64s
+from ..trace.once import once
 from ..trace.trace import Trace
 
 
+@once
 def parents(trace: Trace) -> Int64s:
     """For each row of `events` that is an operator, the row of the operator around it, or -1; -1 for all other rows.
 

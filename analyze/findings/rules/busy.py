@@ -17,6 +17,7 @@ from ...trace.group import group
 from ...trace.trace import Device
 from ...work.call import OperatorCall, UnrecordedError
 from ...work.roofline import roofs
+from ...work.step_time import Saved
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from .needs import DATASHEET, KERNELS, SHAPES, Need, needs
@@ -49,13 +50,14 @@ class _Roofs:
     """For each row of `work`, in ns: the least time that its work takes, 0 where that is not known, and what it could save.
 
     `is_compute` says whether arithmetic binds it, `is_known` whether its roof is known. `attainable` is the share of the roof
-    that it could reach.
+    that it could reach, and `is_shown` whether other kernels of its family reach so much here; else it is assumed.
     """
 
     roof_ns: Floats
     is_known: Bools
     is_compute: Bools
     attainable: Floats
+    is_shown: Bools
     saving_ns: Int64s
 
 
@@ -74,29 +76,44 @@ def below_roof(facts: Facts) -> Answer:
     if by_family[worst] < facts.thresholds.work * int(facts.work["duration_ns"].sum()):
         return None
     saving = np.where(chosen, found.saving_ns, 0)
-    saved, rows = facts.shorter(saving), _worst_rows(facts, found, chosen)
+    rows = _worst_rows(facts, found, chosen)
     reached = float(found.roof_ns[chosen].sum()) / max(facts.time(chosen), 1)
     remedy = _remedy(facts, worst, rows[0])
+    is_sound = bool(remedy.because) or 2 * int(saving[found.is_shown].sum()) >= int(saving.sum())
+    saved = facts.shorter(saving) if is_sound else None
     return Finding(
         code="below_roof",
         title=f"{_word(worst)} reach little of what the device can do",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved.saving_ns) if saved else "low",
         affected_ns=facts.time(chosen),
-        **saved.fields,
+        **(saved.fields if saved else {"saving_ns": None}),
         evidence=f"{percent(facts.work_share(chosen))} of the kernel time is {counted(int(chosen.sum()), 'kernel')} of "
         f"{worst} at {percent(reached)} of the roof; the most time is lost in {_place(rows[0])}"
         + (f": {remedy.because}" if remedy.because else ""),
         action=remedy.action,
         snippet=remedy.snippet,
-        reasoning="The roof is the longer of FLOPs over peak and bytes over bandwidth. No kernel is taken to reach more of it "
-        "than "
-        f"the best of its family here, at least {percent(facts.thresholds.reachable)} and at most "
-        f"{percent(facts.thresholds.reached_at_most)} (assumed), plus {duration(RAMP_NS)} to fill and empty the device "
-        "(assumed). "
-        f"{kept(int(saving.sum()), saved.saving_ns)} Kernels below {duration(facts.thresholds.long_kernel_ns)} are not "
-        "counted: "
-        "they are too short to fill the device.",
+        reasoning=_reasoning(facts, int(saving.sum()), saved),
         rows=rows,
+    )
+
+
+def _reasoning(facts: Facts, gain_ns: int, saved: Saved | None) -> str:
+    limits = facts.thresholds
+    roof = "The roof is the longer of FLOPs over peak and bytes over bandwidth. "
+    if saved is None:
+        return (
+            f"{roof}No estimate: no kernel of this family reaches {percent(limits.reachable)} of it here, so nothing shows "
+            "what "
+            "could be reached."
+        )
+    return (
+        f"{roof}No kernel is taken to reach more of it than the best of its family here, at least {percent(limits.reachable)} "
+        "and "
+        f"at most {percent(limits.reached_at_most)} (assumed), plus {duration(RAMP_NS)} to fill and empty the device "
+        "(assumed). "
+        f"{kept(gain_ns, saved.saving_ns)} Kernels below {duration(limits.long_kernel_ns)} are not counted: they are too short "
+        "to "
+        "fill the device."
     )
 
 
@@ -139,15 +156,17 @@ def _roofs(facts: Facts) -> _Roofs:
     # What is faster than its roof read from the cache, or its work is counted wrongly: nothing is known of it.
     known = work["has_bytes"] & (roof > 0) & (roof <= time) & (facts.families != "communication")
     is_compute = compute >= memory
-    attainable = _attainable(facts, roof, known, is_compute)
+    attainable, shown = _attainable(facts, roof, known, is_compute)
     could = roof / attainable + RAMP_NS
     saving = np.where(known & (time >= limits.long_kernel_ns), np.maximum(time - could, 0), 0.0)
     saving[saving < limits.far_below * time] = 0
-    return _Roofs(roof, known, is_compute, attainable, np.rint(saving).astype(np.int64))
+    return _Roofs(roof, known, is_compute, attainable, shown, np.rint(saving).astype(np.int64))
 
 
-def _attainable(facts: Facts, roof: Floats, known: Bools, is_compute: Bools) -> Floats:
+def _attainable(facts: Facts, roof: Floats, known: Bools, is_compute: Bools) -> tuple[Floats, Bools]:
     """The share of its roof that each kernel could reach: that of the best kernel of its family here, within limits.
+
+    The second says whether the best reaches the lower limit. Else that limit is assumed.
 
     Of each family and bound, the best is the name with the highest share among those with a hundredth of the kernel time.
     """
@@ -160,7 +179,8 @@ def _attainable(facts: Facts, roof: Floats, known: Bools, is_compute: Bools) -> 
     best = np.zeros(2 * len(families))
     np.maximum.at(best, by_name.keys % (2 * len(families)), share)
     found: Floats = np.clip(best, limits.reachable, limits.reached_at_most)[kind]
-    return found
+    shown: Bools = (best >= limits.reachable)[kind]
+    return found, shown
 
 
 def _worst_rows(facts: Facts, found: _Roofs, chosen: Bools) -> tuple[Mapping[str, Any], ...]:

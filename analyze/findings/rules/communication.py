@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -92,8 +94,9 @@ def exposed_communication(facts: Facts) -> Answer:
     if found is None or not len(found.collectives):
         because = "several ranks took part, but no communication kernel was recorded"
         return CannotTell("exposed_communication", because) if _ranks_told(facts) else None
-    exposed, limit = _exposed(facts, found.collectives), facts.thresholds.communication
-    kinds = [_of_kind(facts, exposed, kind) for kind in _kinds(facts)]
+    rest, limit = _beside(facts, found.collectives["gpu"]), facts.thresholds.communication
+    exposed = _exposed(facts, found.collectives, rest)
+    kinds = [_of_kind(facts, exposed, rest, kind) for kind in _kinds(facts)]
     shares = [facts.share(mine.alone_ns) for mine in kinds]
     enough = [share >= limit or (share == max(shares) and sum(shares) >= limit) for share in shares]
     told = (_finding(facts, mine) for mine, is_enough in zip(kinds, enough, strict=True) if is_enough)
@@ -123,7 +126,7 @@ class _Collectives:
         """The time in which they run and the device does nothing else."""
         return self.communication_ns - self.hidden_ns
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The kinds that there are, those with most time first: `all-gather and reduce-scatter`."""
         by_name: dict[str, int] = {}
@@ -136,11 +139,11 @@ class _Collectives:
 
 def _kinds(facts: Facts) -> tuple[Kind, ...]:
     trace = facts.trace
-    trains = bool(trace.strings_of(trace.where(Category.OPERATOR, Category.ANNOTATION), TRAINING.match).any())
+    trains = bool(trace.strings_of(np.concatenate((trace.operators, trace.where(Category.ANNOTATION))), TRAINING.match).any())
     return (POINT_TO_POINT, GRADIENTS if trains else SUMS, SHARDS, EXCHANGE, OTHERS)
 
 
-def _exposed(facts: Facts, collectives: Table) -> Table:
+def _exposed(facts: Facts, collectives: Table, beside: Mapping[int, Union]) -> Table:
     """A row for each communication kernel.
 
     Columns: `gpu`, `kind`, `start_ns`, `end_ns`, `exposed_ns` (while no other kernel and no copy runs on its device), `wait_ns`
@@ -150,7 +153,7 @@ def _exposed(facts: Facts, collectives: Table) -> Table:
     end = start + collectives["duration_ns"]
     wait, is_matched = _waiting(facts, collectives)
     alone, alone_waiting = np.zeros(len(gpu), dtype=np.int64), np.zeros(len(gpu), dtype=np.int64)
-    for device, rest in _beside(facts, gpu).items():
+    for device, rest in beside.items():
         here = facts.trace.gpu["device"][gpu] == device
         alone[here] = (end - start)[here] - rest.within(start[here], end[here])
         alone_waiting[here] = wait[here] - rest.within(start[here], (start + wait)[here])
@@ -194,10 +197,10 @@ def _waiting(facts: Facts, collectives: Table) -> tuple[Int64s, Bools]:
     return np.minimum(wait, duration_ns), is_matched
 
 
-def _of_kind(facts: Facts, exposed: Table, kind: Kind) -> _Collectives:
+def _of_kind(facts: Facts, exposed: Table, beside: Mapping[int, Union], kind: Kind) -> _Collectives:
     mine = exposed.take(np.flatnonzero(np.isin(exposed["kind"].astype(str), list(kind.kinds))))
     total = hidden = 0
-    for device, rest in _beside(facts, exposed["gpu"]).items():
+    for device, rest in beside.items() if len(mine) else ():
         here = facts.trace.gpu["device"][mine["gpu"]] == device
         union = merge(mine["start_ns"][here], mine["end_ns"][here])
         total += union.total
@@ -297,8 +300,7 @@ def _without(facts: Facts, mine: Table, pipeline: bool) -> Change:
     share = 1 - WAITING_LEFT if pipeline else 1.0
 
     def alone(begin: Int64s, end: Int64s) -> Floats:
-        found: Floats = share * (either.within(begin, end) - rest.within(begin, end))
-        return found
+        return share * (either.within(begin, end) - rest.within(begin, end)).astype(np.float64)
 
     order, of_events = trace.gpu_order, alone(start_ns, end_ns)
     sooner[order[1:]] = alone(start_ns[order[:-1]], start_ns[order[1:]])
@@ -311,7 +313,8 @@ def rank_waits(facts: Facts) -> Answer:
     table = facts.rank_waits
     if table is None or not len(table) or facts.communication is None:
         return None  # `stragglers` says that one rank alone tells nothing of the others
-    exposed = _exposed(facts, facts.communication.collectives)
+    collectives = facts.communication.collectives
+    exposed = _exposed(facts, collectives, _beside(facts, collectives["gpu"]))
     exposed = exposed.take(np.flatnonzero(exposed["is_matched"]))
     waiting, place = exposed["exposed_wait_ns"], np.full(len(facts.trace.gpu), -1, dtype=np.int64)
     place[table["gpu"]] = table["last"]

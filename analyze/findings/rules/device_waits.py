@@ -94,7 +94,7 @@ def device_wait(facts: Facts) -> Answer:
     less[found["after"][chosen]] = np.maximum(own[chosen] - usual, 0)
     if main is Held.DISPATCH:
         less[in_graph] = 0
-    saved = facts.saved(lambda program: program.closer(less)) if less.any() else None
+    saved = facts.saved(lambda program: program.closer(less)) if less.any() and not graph else None
     lengths = own[chosen & (own > 0)]
     return Finding(
         code="device_wait",

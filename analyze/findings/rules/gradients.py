@@ -99,7 +99,7 @@ def gradient_zeroing(facts: Facts) -> Answer:
 
 def _trains(facts: Facts) -> bool:
     trace = facts.trace
-    return bool(trace.strings_of(trace.where(Category.OPERATOR, Category.ANNOTATION), TRAINS.match).any())
+    return bool(trace.strings_of(np.concatenate((trace.operators, trace.where(Category.ANNOTATION))), TRAINS.match).any())
 
 
 def _time(facts: Facts) -> Int64s:
