@@ -217,7 +217,8 @@ def _finding(facts: Facts, mine: _Collectives) -> Finding | None:
     mostly_waits = not pipeline and 2 * waited > alone
     if mine.known_waits and (mostly_waits or facts.share(alone - waited) < facts.thresholds.communication):
         return None  # `rank_waits` tells it
-    saved = facts.saved(_without(facts, mine.exposed, pipeline))
+    left = 1 - (1 - WAITING_LEFT) * _of_schedule(facts, alone) if pipeline else 0.0
+    saved = facts.saved(_without(facts, mine.exposed, pipeline, left))
     how = "measured against the other ranks" if mine.known_waits else "by the shortest of equal size"
     told = f"; {duration(waited)} of that is waiting for other ranks, {how}" if waited else ""
     return Finding(
@@ -269,7 +270,9 @@ def _reasoning(pipeline: bool, waited: int) -> str:
     if pipeline:
         return (
             "What a kernel takes longer than the shortest of its size is taken for waiting, where sizes are recorded. The "
-            "program is played again with half of the exposed waiting: twice as many micro-batches halve a pipeline's bubble."
+            "program is played again with half of the exposed waiting: twice as many micro-batches halve a pipeline's bubble. "
+            "Where "
+            "the other ranks are known, only as much counts as the busiest of them waits: the rest comes from unequal stages."
         )
     return (
         "The program is played again without the time in which these kernels run and nothing else does"
@@ -279,28 +282,41 @@ def _reasoning(pipeline: bool, waited: int) -> str:
     )
 
 
-def _without(facts: Facts, mine: Table, pipeline: bool) -> Change:
-    """The program without the moments in which these kernels transfer and nothing else runs; of a pipeline, without half of
-    those in which they wait.
+def _of_schedule(facts: Facts, alone_ns: int) -> float:
+    """The share of a pipeline's exposed waiting that its schedule causes: what even the busiest stage waits.
+
+    What this stage waits beyond it comes from stages of unequal time. Where the other stages are not known it counts as the
+    schedule's too.
+    """
+    table = facts.ranks
+    if table is None or len(table) < 2 or not alone_ns:
+        return 1.0
+    spent = zip(table["exposed_ns"].tolist(), table["idle_ns"].tolist(), strict=True)
+    least = min((exposed + idle for exposed, idle in spent if exposed is not None), default=alone_ns)
+    return min(1.0, least / alone_ns)
+
+
+def _without(facts: Facts, mine: Table, waiting: bool, left: float) -> Change:
+    """The program without the moments in which these kernels transfer, or wait, and nothing else runs.
+
+    The share `left` of these moments stays.
     """
     trace, gpu = facts.trace, mine["gpu"]
     arrived = mine["start_ns"] + mine["wait_ns"]
-    begin, end = (mine["start_ns"], arrived) if pipeline else (arrived, mine["end_ns"])
+    begin, end = (mine["start_ns"], arrived) if waiting else (arrived, mine["end_ns"])
     start_ns, end_ns = trace.start_ns[trace.gpu["event"]], trace.end_ns[trace.gpu["event"]]
     shorter, sooner = np.zeros(len(trace.gpu)), np.zeros(len(trace.gpu))
     other = np.ones(len(trace.gpu), dtype=np.bool_)
     other[gpu] = False
     if len(trace.by_device) > 1:  # what one device leaves out, the others do not
-        shorter[gpu] = (
-            mine["exposed_wait_ns"] * (1 - WAITING_LEFT) if pipeline else mine["exposed_ns"] - mine["exposed_wait_ns"]
-        )
+        exposed = mine["exposed_wait_ns"] if waiting else mine["exposed_ns"] - mine["exposed_wait_ns"]
+        shorter[gpu] = (1 - left) * exposed
         return lambda program: program.faster(shorter)
     rest = merge(start_ns[other], end_ns[other])
     either = merge(np.concatenate((start_ns[other], begin)), np.concatenate((end_ns[other], end)))
-    share = 1 - WAITING_LEFT if pipeline else 1.0
 
     def alone(begin: Int64s, end: Int64s) -> Floats:
-        return share * (either.within(begin, end) - rest.within(begin, end)).astype(np.float64)
+        return (1 - left) * (either.within(begin, end) - rest.within(begin, end)).astype(np.float64)
 
     order, of_events = trace.gpu_order, alone(start_ns, end_ns)
     sooner[order[1:]] = alone(start_ns[order[:-1]], start_ns[order[1:]])
