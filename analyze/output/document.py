@@ -32,7 +32,7 @@ def document(
         "schema_version": SCHEMA_VERSION,
         "tracekit_version": __version__,
         "traces": [entry(analysis) for analysis in analyses],
-        "runs": [_plain(run, "ranks", "groups") for run in runs],
+        "runs": [_plain(run, "ranks", "groups", without=("waits",)) for run in runs],
         "skipped": [asdict(one) for one in skipped],
     }
 
@@ -146,7 +146,7 @@ def _decode(decode: DecodeProjection) -> dict[str, Any]:
     }
 
 
-def _plain(record: Any, *tables: str) -> dict[str, Any]:
-    """A dataclass's fields as a dict; each field in `tables` is a table and becomes a list of rows."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
+def _plain(record: Any, *tables: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A dataclass's fields as a dict, `without` some; each field in `tables` is a table and becomes a list of rows."""
+    values = {field.name: getattr(record, field.name) for field in fields(record) if field.name not in without}
     return {name: value.records() if name in tables else value for name, value in values.items()}
