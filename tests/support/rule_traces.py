@@ -69,8 +69,12 @@ def analysed(builder: TraceBuilder | Trace, sheet: Datasheet = SHEET) -> Analysi
 
 
 def asked(rule: Rule, builder: TraceBuilder, sheet: Datasheet = SHEET) -> Finding | CannotTell | None:
-    """The answer of one rule."""
-    return rule(analysed(builder, sheet).facts)
+    """The answer of one rule, which finds one thing at most."""
+    answer = rule(analysed(builder, sheet).facts)
+    if isinstance(answer, tuple):
+        assert len(answer) == 1, answer
+        return answer[0]
+    return answer
 
 
 def told(rule: Rule, builder: TraceBuilder, sheet: Datasheet = SHEET) -> Finding:

@@ -234,8 +234,8 @@ def _place(row: Mapping[str, Any]) -> str:
     sizes = f" {shapes(row['shapes'])}" if row["shapes"] else ""
     reached = percent(row["roof_ns"] / max(row["time_ns"], 1))
     speed = f", {rate(row['bytes'], row['time_ns'])}" if row["bound"] == "memory" else ""
-    return f"{shorten(row['kernel'])}{of}{sizes} ({counted(row['count'], 'time')}, {duration(row['time_ns'])}, "
-    f"{reached}{speed})"
+    took = f"{counted(row['count'], 'time')}, {duration(row['time_ns'])}"
+    return f"{shorten(row['kernel'])}{of}{sizes} ({took}, {reached}{speed})"
 
 
 def _word(family: str) -> str:

@@ -57,7 +57,7 @@ def dequantising(facts: Facts) -> Answer:
 
 def of_weights_dequantised(facts: Facts) -> Bools:
     """Which kernels dequantise: by their name, by an operator around their launch, or as a chain that unpacks for a product."""
-    plain = np.isin(facts.families, PLAIN)
+    plain = np.isin(facts.families.astype(str), PLAIN) & ~facts.of_kind("kv_cache")
     found: Bools = plain & (facts.named(DEQUANTISES) | _inside(facts) | _unpacking(facts, plain))
     return found
 

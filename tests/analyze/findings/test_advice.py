@@ -274,7 +274,11 @@ def test_at_the_peak_from_the_cache_or_on_an_unknown_device_nothing_is_wrong():
 def healthy() -> TraceBuilder:
     """What no rule has anything to say about: half precision, fused attention, everything queued in time."""
     half = {"dtype": "c10::Half"}
-    builder = TraceBuilder(deviceProperties=[{"id": 0, "name": "NVIDIA H100 80GB HBM3", "computeMajor": 9, "computeMinor": 0}])
+    builder = TraceBuilder(
+        deviceProperties=[
+            {"id": 0, "name": "NVIDIA H100 80GB HBM3", "computeMajor": 9, "computeMinor": 0, "numSms": 132},
+        ]
+    )
     builder.annotation(0, 990, "step")
     kernels = [
         # 1.4e11 FLOPs take 139,000 ns at 989 TFLOP/s.
@@ -287,15 +291,16 @@ def healthy() -> TraceBuilder:
     begin = 1_000
     for place, (name, operator, inputs, duration) in enumerate(kernels):
         builder.operator(100 * place, 90, operator, **inputs)
-        builder.launch(call=(100 * place + 10, 20), kernel=(begin, duration), name=name)
+        grid = {"grid": [132, 1, 1], "block": [384, 1, 1]}
+        builder.launch(call=(100 * place + 10, 20), kernel=(begin, duration), name=name, **grid)
         begin += duration
     return builder
 
 
-def test_a_healthy_trace_yields_none():
+def test_a_healthy_trace_is_told_so_and_nothing_else():
     analysis = Analysis(healthy().trace(), Taxonomy.default())
 
-    assert analysis.findings == ()
+    assert [(finding.code, finding.saving_ns) for finding in analysis.findings] == [("near_roof", None)]
     assert [one.code for one in analysis.undecided] == ["profiler_inflation"]
 
 
