@@ -19,6 +19,7 @@ from . import (
     optimizers,
     precision,
     python_stalls,
+    recomputing,
     stalls,
 )
 from .needs import Rule
@@ -56,6 +57,7 @@ RULES: tuple[Rule, ...] = (
     fusion.layout_conversions,
     attention.unfused_attention,
     attention.flash_unavailable,
+    recomputing.recomputation,
     busy.below_roof,
     busy.partial_waves,
     busy.near_roof,

@@ -376,7 +376,8 @@ def partial_waves(facts: Facts) -> Answer:
     tail = idle * time
     # A kernel that is near its roof all the same loses nothing.
     could = np.where(found.is_known, np.maximum(time - found.roof_ns / found.attainable, 0), tail)
-    unsure = ~found.is_known & (idle < facts.thresholds.far_below)
+    # Where the roof is not known, memory may bind it: then few blocks are enough, and only a nearly empty wave tells.
+    unsure = ~found.is_known & ((idle < facts.thresholds.far_below) | (waves < 1))
     saving = np.rint(np.where(unsure | (idle < 0.1), 0, np.minimum(tail, could))).astype(np.int64)
     if int(saving.sum()) < facts.thresholds.work * int(time.sum()):
         return None

@@ -157,6 +157,27 @@ def test_a_shorter_event_lets_the_next_one_start_sooner_by_what_was_its_own():
     assert (found.duration_ns.tolist(), found.offset_ns.tolist()) == ([50, 60], [0, 55])
 
 
+def test_moments_that_are_cut_out_of_the_device_shorten_all_that_overlap_there():
+    builder = TraceBuilder()
+    builder.launch(call=(0, 1), kernel=(10, 100))
+    builder.launch(call=(1, 1), kernel=(10, 40), stream=8)
+    builder.launch(call=(2, 1), kernel=(110, 20))
+    played = program(builder.trace())
+    # From 50 to 110 only the first kernel runs. Without these 60 ns the third starts as much sooner.
+    shorter, sooner = np.array([60.0, 0.0, 0.0]), np.array([0.0, 0.0, 60.0])
+    assert played.total_ns - played.cut(shorter, sooner).total_ns == 60
+    assert played.total_ns == played.faster(shorter).total_ns  # as if only the first got shorter, and nothing depended on it
+
+
+def test_gaps_can_close_only_as_far_as_the_device_does_nothing():
+    builder = TraceBuilder()
+    builder.launch(call=(0, 1), kernel=(10, 100))
+    builder.launch(call=(1, 1), kernel=(115, 20))
+    played = program(builder.trace())
+    assert played.total_ns - played.closer(np.array([0.0, 3.0])).total_ns == 3
+    assert played.total_ns - played.closer(np.array([50.0, 50.0])).total_ns == 5
+
+
 def test_only_the_chosen_waits_end():
     assert two_items().without_waits(np.array([True, False])).waits_for.tolist() == [-1, 1]
     assert two_items().without_waits(np.array([False, False])).waits_for.tolist() == [0, 1]

@@ -47,6 +47,17 @@ def test_the_rank_that_computes_longest_is_the_straggler() -> None:
     assert run.ranks["wait_ns"].tolist() == [3 * 30_000 + 10_000, 10_000, 3 * 30_000]
 
 
+def test_each_kernel_tells_how_long_it_waited_and_for_whom() -> None:
+    job = Job(ranks=2, steps=3)
+    job.late[1, 1] = 30_000
+    one, other = run_of(job).waits
+
+    assert one["wait_ns"].tolist() == [0, 30_000, 0]
+    assert one["last"].tolist() == [-1, 1, -1]  # the others came together
+    assert other["wait_ns"].tolist() == [0, 0, 0]
+    assert len(np.unique(one["gpu"])) == 3
+
+
 def test_ranks_that_come_together_have_no_straggler() -> None:
     run = run_of(Job(ranks=2))
     assert (run.straggler, run.straggler_share, run.decided) == (None, None, 0)

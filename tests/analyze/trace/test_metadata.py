@@ -27,6 +27,16 @@ def device(*properties: object, used: int = 0) -> Device | None:
             {"id": 0, "name": "T4", "computeMajor": 7, "computeMinor": 5, "numSms": 40, "totalGlobalMem": 10},
             Device("T4", "7.5", 40, 10),
         ),
+        (
+            {
+                "id": 0,
+                "name": "T4",
+                "maxThreadsPerMultiprocessor": 1024,
+                "regsPerMultiprocessor": 65536,
+                "sharedMemPerMultiprocessor": 65536,
+            },
+            Device("T4", None, None, None, 1024, 65536, 65536),
+        ),
         ({"id": 0}, Device("unnamed GPU", None, None, None)),
         ({"id": 0, "name": ""}, Device("unnamed GPU", None, None, None)),
         ({"id": 0, "name": "T4", "computeMajor": 7}, Device("T4", None, None, None)),
