@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from tracekit.manifest import RunManifest
 
 
+TRAINING = re.compile(r"Optimizer\.(?:step|zero_grad)#|autograd::engine::evaluate_function|## backward ##|\w+Backward\d*\Z")
+"""Matches the names of operators and annotations that only training has, at their start."""
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """The limits from which on the rules report a finding. Idle time and communication are shares of the GPU's span.
@@ -146,6 +150,13 @@ class Facts:
     def has_host(self) -> bool:
         """Whether the trace records anything of the host besides its runtime calls: operators or annotations."""
         return bool(len(self.trace.operators) or len(self.trace.where(Category.ANNOTATION)))
+
+    @cached_property
+    def trains(self) -> bool:
+        """Whether the trace is of training: it has a backward, or an optimizer's step."""
+        annotations = self.trace.where(Category.ANNOTATION)
+        told = (self.trace.operators_that(TRAINING.match), self.trace.strings_of(annotations, TRAINING.match))
+        return any(bool(one.any()) for one in told)
 
     @property
     def capability(self) -> float | None:

@@ -214,6 +214,16 @@ class Trace:
         found[found] = [bool(matches(text)) for text in self.strings[found].tolist()]
         return found
 
+    def operators_that(self, matches: Callable[[str], object]) -> Bools:
+        """For each of `strings`, whether it is the name of an operator and matches. Others are not tested."""
+        found: Bools = self._is_operator_name.copy()
+        found[found] = [bool(matches(text)) for text in self.strings[found].tolist()]
+        return found
+
+    @cached_property
+    def _is_operator_name(self) -> Bools:
+        return self.strings_of(self.operators, lambda name: True)
+
     def names(self, rows: Int64s) -> Objects:
         """The names of these rows of `events`."""
         named: Objects = self.strings[self.events["name"][rows]]

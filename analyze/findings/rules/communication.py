@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,14 +15,11 @@ from ...ranks.communication import UNKNOWN
 from ...trace.arrays import Bools, Floats, Int64s
 from ...trace.group import group
 from ...trace.intervals import Union, merge
-from ...trace.trace import Category
 from ...work.step_time import Change
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from .needs import KERNELS, needs
 
-TRAINING = re.compile(r"Optimizer\.step#|autograd::engine::evaluate_function|## backward ##|\w+Backward\d*\Z")
-"""Matches the names of events that only training has, at their start."""
 WAITING_LEFT = 0.5
 """The share of a pipeline's waiting that is left with twice as many micro-batches.
 
@@ -138,9 +134,7 @@ class _Collectives:
 
 
 def _kinds(facts: Facts) -> tuple[Kind, ...]:
-    trace = facts.trace
-    trains = bool(trace.strings_of(np.concatenate((trace.operators, trace.where(Category.ANNOTATION))), TRAINING.match).any())
-    return (POINT_TO_POINT, GRADIENTS if trains else SUMS, SHARDS, EXCHANGE, OTHERS)
+    return (POINT_TO_POINT, GRADIENTS if facts.trains else SUMS, SHARDS, EXCHANGE, OTHERS)
 
 
 def _exposed(facts: Facts, collectives: Table, beside: Mapping[int, Union]) -> Table:

@@ -65,7 +65,7 @@ def of_weights_dequantised(facts: Facts) -> Bools:
 def _inside(facts: Facts) -> Bools:
     """Which kernels are launched inside an operator that dequantises."""
     trace, operator = facts.trace, facts.work["operator"]
-    matches = trace.strings_of(trace.operators, DEQUANTISES.search)
+    matches = trace.operators_that(DEQUANTISES.search)
     found = np.zeros(len(operator), dtype=np.bool_)
     if not matches.any():
         return found

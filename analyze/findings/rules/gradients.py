@@ -19,7 +19,6 @@ from .needs import CALLS, KERNELS, needs
 from .optimizers import begins_in
 
 ZERO_GRAD = re.compile(r"Optimizer\.zero_grad#")
-TRAINS = re.compile(r"Optimizer\.(?:step|zero_grad)#|autograd::engine::evaluate_function")
 NORM = re.compile(r"aten::(?:linalg_vector_norm|norm)\Z")
 SCALE = re.compile(r"aten::mul_\Z")
 ZERO = re.compile(r"aten::zero_\Z")
@@ -32,7 +31,7 @@ HOST_LEFT = 0.1
 @needs(KERNELS, CALLS)
 def gradient_clipping(facts: Facts) -> Answer:
     """The norm of each gradient has a kernel of its own, and so has its scaling."""
-    if not _trains(facts):
+    if not facts.trains:
         return None
     owner, time = _clipping(facts), _time(facts)
     mine = owner >= 0
@@ -67,7 +66,7 @@ def gradient_clipping(facts: Facts) -> Answer:
 @needs(KERNELS, CALLS)
 def gradient_zeroing(facts: Facts) -> Answer:
     """Gradients are filled with zeros, which nobody needs: the next backward can write them new."""
-    if not _trains(facts):
+    if not facts.trains:
         return None
     owner, time = _zeroing(facts), _time(facts)
     mine = owner >= 0
@@ -97,11 +96,6 @@ def gradient_zeroing(facts: Facts) -> Answer:
     )
 
 
-def _trains(facts: Facts) -> bool:
-    trace = facts.trace
-    return bool(trace.strings_of(np.concatenate((trace.operators, trace.where(Category.ANNOTATION))), TRAINS.match).any())
-
-
 def _time(facts: Facts) -> Int64s:
     """The duration of each row of `trace.gpu`."""
     return facts.trace.events["duration_ns"][facts.trace.gpu["event"]]
@@ -111,9 +105,11 @@ def _owners(facts: Facts, pattern: re.Pattern[str]) -> Int64s:
     """For each row of `trace.gpu`, in the order of their starts, the outermost operator around it that matches, or -1."""
     trace = facts.trace
     around, parent = trace.operator_of_gpu[trace.gpu_order], parents(trace)
-    owner = np.full(len(around), -1, dtype=np.int64)
-    is_match = np.append(trace.strings_of(trace.operators, pattern.match)[trace.events["name"]], False)
-    while is_match.any() and (around >= 0).any():
+    owner, matches = np.full(len(around), -1, dtype=np.int64), trace.operators_that(pattern.match)
+    if not matches.any():
+        return owner
+    is_match = np.append(matches[trace.events["name"]], False)
+    while (around >= 0).any():
         owner = np.where(is_match[around], around, owner)
         around = parent[around]
     return owner
@@ -144,9 +140,13 @@ def _clipping(facts: Facts) -> Int64s:
     It is one of many norms in a row, with many scalings in a row soon after them.
     """
     found = np.full(len(facts.trace.gpu), -1, dtype=np.int64)
-    norm, scale = _owners(facts, NORM), _owners(facts, SCALE)
-    norms, scales = _runs(facts, norm), _runs(facts, scale)
-    if not len(norms[0]) or not len(scales[0]):
+    norm = _owners(facts, NORM)
+    norms = _runs(facts, norm)
+    if not len(norms[0]):
+        return found
+    scale = _owners(facts, SCALE)
+    scales = _runs(facts, scale)
+    if not len(scales[0]):
         return found
     after = np.minimum(np.searchsorted(scales[0], norms[1]), len(scales[0]) - 1)
     distance = scales[0][after] - norms[1]

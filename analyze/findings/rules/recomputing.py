@@ -54,9 +54,9 @@ def _again(facts: Facts) -> Bools:
     """Which kernels a checkpoint launches to compute its part of the forward again."""
     trace = facts.trace
     found = np.zeros(len(facts.work), dtype=np.bool_)
-    matches = trace.strings_of(trace.operators, CHECKPOINT.match)
+    matches = trace.operators_that(CHECKPOINT.match)
     if matches.any():
-        is_node = np.append(trace.strings_of(trace.operators, NODE.match)[trace.events["name"]], False)
+        is_node = np.append(trace.operators_that(NODE.match)[trace.events["name"]], False)
         parent, around = parents(trace), facts.work["operator"].copy()
         while (outer := (around >= 0) & ~is_node[around]).any():
             around[outer] = parent[around[outer]]
