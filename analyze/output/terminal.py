@@ -146,6 +146,7 @@ def _host_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
         f" (self time) in a span of {duration(host.span_ns)}: {counted(host.operators, 'operator')} "
         f"on {counted(host.threads, 'thread')}",
     )
+    yield from _findings(analysis.findings)
     yield _operators(analysis.operators, host.operator_self_ns, width)
     yield _layers(analysis, width)
     yield from _phases(analysis.phases, on_gpu=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from ...trace.arrays import Bools, Floats, Int64s
 from ...trace.group import group
 from ...trace.intervals import merge
 from ...trace.once import once
-from ...trace.trace import Trace
+from ...trace.trace import Signature, Trace
+from ...work.call import OperatorCall, UnrecordedError
 from ...work.formulas import work_of
 from ..facts import Facts
 from ..finding import Answer, Finding
@@ -129,7 +131,7 @@ def cpu_copies(facts: Facts) -> Answer:
     if facts.gpu is not None:
         return None
     trace, found = facts.trace, _cpu(facts.trace)
-    copies = trace.strings_that(COPIES.match)[trace.events["name"][found.rows]]
+    copies = trace.strings_that(COPIES.match)[trace.events["name"][found.rows]] & ~_of_single_numbers(trace, found.rows)
     time = int(found.self_ns[copies].sum())
     if time < facts.thresholds.cpu_copies * max(found.total_ns, 1):
         return None
@@ -162,7 +164,7 @@ def cpu_float64(facts: Facts) -> Answer:
     if facts.gpu is not None:
         return None
     trace, found = facts.trace, _cpu(facts.trace)
-    wide = _of_types(trace, found.rows, b'"double"')
+    wide = _of_types(trace, found.rows, "fp64")
     time = int(found.self_ns[wide].sum())
     if time < facts.thresholds.cpu_types * max(found.total_ns, 1):
         return None
@@ -192,7 +194,7 @@ def cpu_half(facts: Facts) -> Answer:
         return None
     trace, found = facts.trace, _cpu(facts.trace)
     products = trace.strings_that(PRODUCTS.match)[trace.events["name"][found.rows]] & ~found.has_children
-    half = products & (_of_types(trace, found.rows, b'"c10::BFloat16"') | _of_types(trace, found.rows, b'"c10::Half"'))
+    half = products & _of_types(trace, found.rows, "bf16", "fp16")
     time = int(found.self_ns[half].sum())
     if time < facts.thresholds.cpu_types * max(found.total_ns, 1):
         return None
@@ -258,6 +260,13 @@ def _alone(trace: Trace, ns: int) -> int | None:
     return ns if len(np.unique(trace.events["thread"][trace.operators])) == 1 else None
 
 
+def _of_single_numbers(trace: Trace, rows: Int64s) -> Bools:
+    """Which of these operators have a tensor without a dimension first: PyTorch makes such ones of numbers in Python."""
+    single = np.array([signature[0].startswith(b"[[],") for signature in trace.signatures] + [False], dtype=np.bool_)
+    found: Bools = single[trace.events["signature"][rows]]
+    return found
+
+
 def _asked_by(trace: Trace, rows: Int64s) -> Int64s:
     """For each of these operators, the outermost one around it that PyTorch itself calls for it: `aten::contiguous`."""
     parent = np.full(len(trace) + 1, -1, dtype=np.int64)
@@ -272,11 +281,20 @@ def _asked_by(trace: Trace, rows: Int64s) -> Int64s:
 COPYING = re.compile(r"aten::(?:copy_|clone|contiguous|to|_to_copy|reshape|cat|stack|_reshape_copy|type_as)\Z")
 
 
-def _of_types(trace: Trace, rows: Int64s, written: bytes) -> Bools:
-    """Which of these operators have a tensor of this type among their inputs."""
-    has = np.array([written in signature[1] for signature in trace.signatures] + [False], dtype=np.bool_)
+def _of_types(trace: Trace, rows: Int64s, *types: str) -> Bools:
+    """Which of these operators have a tensor of one of these types among their inputs. A single number is no tensor."""
+    has = np.array([_has_type(signature, types) for signature in trace.signatures] + [False], dtype=np.bool_)
     found: Bools = has[trace.events["signature"][rows]]
     return found
+
+
+@cache
+def _has_type(signature: Signature, types: tuple[str, ...]) -> bool:
+    """Whether a tensor of one of these types, and of at least one dimension, is among these inputs."""
+    try:
+        return any(tensor.dtype.name in types and tensor.shape for tensor in OperatorCall.parse("", signature).tensors())
+    except UnrecordedError:
+        return False
 
 
 def _flops(trace: Trace, rows: Int64s) -> Floats:

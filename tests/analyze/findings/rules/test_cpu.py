@@ -79,6 +79,12 @@ def test_double_precision():
     assert asked(cpu_float64, program(product(100, "double"), *[product(100)] * 10)) is None
 
 
+def test_a_number_in_python_is_no_tensor_of_doubles():
+    scaled = ("aten::mul", 100, (t(100), t(dtype="double")))
+    assert asked(cpu_float64, program(*[scaled] * 10)) is None
+    assert asked(cpu_copies, program(*[("aten::copy_", 100, (t(), t(dtype="double"), False))] * 10)) is None
+
+
 def test_products_of_two_bytes_without_the_processors_help():
     slow = program(*[product(100_000, "c10::BFloat16")] * 5, *[product(2_000)] * 5)  # 2.7 and 134 GFLOP/s
     finding = told(cpu_half, slow)
