@@ -21,6 +21,7 @@ from . import (
     python_stalls,
     recomputing,
     stalls,
+    waves,
 )
 from .needs import Rule
 
@@ -59,7 +60,7 @@ RULES: tuple[Rule, ...] = (
     attention.flash_unavailable,
     recomputing.recomputation,
     busy.below_roof,
-    busy.partial_waves,
+    waves.partial_waves,
     busy.near_roof,
     communication.exposed_communication,
     communication.rank_waits,

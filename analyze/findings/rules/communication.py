@@ -222,9 +222,8 @@ def _finding(facts: Facts, mine: _Collectives) -> Finding | None:
         affected_ns=mine.communication_ns,
         **saved.fields,
         evidence=f"{counted(len(exposed), 'kernel')} of {mine.name} {form(len(exposed), 'runs', 'run')} for "
-        f"{duration(mine.communication_ns)}, {percent(mine.hidden_ns / max(mine.communication_ns, 1))} of it beside other "
-        "work; "
-        f"for {duration(mine.alone_ns)}, {percent(facts.share(mine.alone_ns))} of the span, the device does nothing else{told}",
+        f"{duration(mine.communication_ns)}, {percent(mine.hidden_ns / max(mine.communication_ns, 1))} of it beside other work"
+        f"; for {duration(mine.alone_ns)}, {percent(facts.share(mine.alone_ns))} of the span, the device does nothing else{told}",
         action=WAIT_ACTION if mostly_waits else BUBBLE_ACTION if pipeline else mine.kind.action,
         snippet="" if mostly_waits else BUBBLE_SNIPPET if pipeline else mine.kind.snippet,
         reasoning=_reasoning(pipeline, waited),
@@ -244,8 +243,6 @@ WAIT_ACTION = (
     "Collectives end together, so they wait for the rank that comes last: analyse the traces of all ranks together, and mend "
     "what makes that rank late (an uneven batch, a garbage collection, a slow data loader)."
 )
-
-
 BUBBLE_ACTION = (
     "Cut the batch into more micro-batches, use an interleaved or zero-bubble schedule (ScheduleInterleaved1F1B, "
     "ScheduleInterleavedZeroBubble), and give all stages equal time: the slowest one sets the pace."

@@ -10,7 +10,8 @@ from rule_traces import K, analysed, asked, queued, reason, told
 from synthetic import TraceBuilder
 
 from tracekit.analyze.findings.advice import findings
-from tracekit.analyze.findings.rules.busy import below_roof, near_roof, partial_waves
+from tracekit.analyze.findings.rules.busy import below_roof, near_roof
+from tracekit.analyze.findings.rules.waves import partial_waves
 
 US = 1_000
 HALF = {"dtype": "c10::Half"}
