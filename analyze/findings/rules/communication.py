@@ -214,6 +214,7 @@ def _finding(facts: Facts, mine: _Collectives) -> Finding | None:
     left = 1 - (1 - WAITING_LEFT) * _of_schedule(facts, alone) if pipeline else 0.0
     saved = facts.saved(_without(facts, mine.exposed, pipeline, left))
     how = "measured against the other ranks" if mine.known_waits else "by the shortest of equal size"
+    share = mine.hidden_ns / max(mine.communication_ns, 1)
     told = f"; {duration(waited)} of that is waiting for other ranks, {how}" if waited else ""
     return Finding(
         code="exposed_communication",
@@ -222,8 +223,8 @@ def _finding(facts: Facts, mine: _Collectives) -> Finding | None:
         affected_ns=mine.communication_ns,
         **saved.fields,
         evidence=f"{counted(len(exposed), 'kernel')} of {mine.name} {form(len(exposed), 'runs', 'run')} for "
-        f"{duration(mine.communication_ns)}, {percent(mine.hidden_ns / max(mine.communication_ns, 1))} of it beside other work"
-        f"; for {duration(mine.alone_ns)}, {percent(facts.share(mine.alone_ns))} of the span, the device does nothing else{told}",
+        f"{duration(mine.communication_ns)}, {percent(share)} of it beside other work; for {duration(mine.alone_ns)}, "
+        f"{percent(facts.share(mine.alone_ns))} of the span, the device does nothing else{told}",
         action=WAIT_ACTION if mostly_waits else BUBBLE_ACTION if pipeline else mine.kind.action,
         snippet="" if mostly_waits else BUBBLE_SNIPPET if pipeline else mine.kind.snippet,
         reasoning=_reasoning(pipeline, waited),
