@@ -4,8 +4,8 @@
     python benchmarks/pairs.py predict build/pairs [--keep]       # anywhere: what tracekit says about the traces of "before"
 
 `measure` writes NAME.json.gz, the profiled trace of three steps before the change, and NAME.pair.json, what a step took without
-the profiler before and after it. `predict` prints predicted against measured; `--keep` writes benchmarks/results/pairs.json, from
-which docs/predictions.md is made.
+the profiler before and after it. `predict` prints predicted against measured; `--keep` writes benchmarks/results/pairs.json,
+from which docs/predictions.md is made.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from .needs import CAPABILITY, KERNELS, OPERATORS, needs
 from .wording import kept
 
 BATCHED = re.compile(r"aten::(?:bmm|baddbmm|matmul|einsum)\b")
-SOFTMAX = re.compile(r"aten::_?(?:safe_)?(?:masked_)?softmax\b")
+SOFTMAX = re.compile(r"aten::_?(?:safe_)?(?:masked_)?(?:softmax\b|softmax_backward)")
 FALLBACK = re.compile(r"aten::(?:_efficient_attention_forward|_scaled_dot_product_(?:efficient_attention|attention_math))")
 AMPERE = 8.0
 
@@ -35,7 +35,7 @@ def unfused_attention(facts: Facts) -> Answer:
     if facts.work_share(between) < facts.thresholds.work / 5:
         return None
     faster = np.where(between, facts.work["duration_ns"], 0)
-    saved, each = facts.shorter(faster), int(between.sum()) / max(times, 1)
+    saved, each = facts.fewer(faster, between), int(between.sum()) / max(times, 1)
     return Finding(
         code="unfused_attention",
         title="Attention runs as separate kernels",

@@ -31,7 +31,7 @@ def weight_casts(facts: Facts) -> Answer:
     if facts.work_share(casts) < facts.thresholds.work:
         return None
     faster = np.where(casts, facts.work["duration_ns"], 0)
-    saved, steps = facts.shorter(faster), len(facts.steps.table)
+    saved, steps = facts.fewer(faster, casts), len(facts.steps.table)
     each = f", {counted(int(casts.sum()) / steps, 'cast')} a step" if steps > 1 else ""
     return Finding(
         code="weight_casts",

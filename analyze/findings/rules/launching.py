@@ -12,6 +12,7 @@ import numpy as np
 from tracekit.names import shorten_path
 from tracekit.wording import counted, duration, number, percent
 
+from ...activity.idle import blocking_calls
 from ...activity.launches import graph_kernels, graph_launch_calls
 from ...work.predict import mean_steps
 from ...work.step_time import Change
@@ -26,6 +27,9 @@ NAMED = 3
 
 STEPS = 5
 """How many kinds of steps get a prediction."""
+
+NO_GRAPH_TAKES = (Reason.LOADING, Reason.COMPILING, Reason.COLLECTING, Reason.ALLOCATING, Reason.PINNING)
+"""The host's work that is left if a step becomes a graph."""
 
 LAYERS = Need("no annotation or module tells layers", lambda e: len(e.layers) > 0)
 
@@ -57,12 +61,17 @@ def launch_overhead(facts: Facts) -> Answer:
 
 
 def _as_graphs(facts: Facts) -> Change:
-    """Each step as one graph, with the host's work that no graph takes over: fetching, compiling, collecting garbage."""
-    played, steps = facts.played, facts.steps
-    span = steps.of_moments(facts.trace.start_ns[played.row]) if len(steps.table) else np.zeros(len(played.row), dtype=np.int64)
-    is_graph = np.isin(played.row, graph_launch_calls(facts.trace))
-    kept = facts.shares(Reason.LOADING, Reason.COMPILING, Reason.COLLECTING)
-    return lambda program: program.one_launch(np.where(is_graph, -1, span), kept)
+    """Each step as one graph, or as several where the host waits in between: a graph ends where the host needs a result.
+
+    The host's work that no graph takes over stays.
+    """
+    played, steps, trace = facts.played, facts.steps, facts.trace
+    step = steps.of_moments(trace.start_ns[played.row]) if len(steps.table) else np.zeros(len(played.row), dtype=np.int64)
+    waits = np.isin(played.row, blocking_calls(trace))
+    _, span = np.unique(np.stack((step, np.cumsum(waits))), axis=1, return_inverse=True)
+    is_graph = np.isin(played.row, graph_launch_calls(trace))
+    kept = facts.shares(Reason.ELSE) + sum(facts.work_of(reason) for reason in NO_GRAPH_TAKES)
+    return lambda program: program.one_launch(np.where(is_graph | waits | (step < 0), -1, span), np.minimum(kept, 1.0))
 
 
 @needs(GPU, CALLS)

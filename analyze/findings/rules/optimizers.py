@@ -8,7 +8,8 @@ import numpy as np
 
 from tracekit.wording import counted, duration, percent
 
-from ...activity.whatif import Program, item_work
+from ...activity.program import item_work
+from ...activity.whatif import Program
 from ...trace.arrays import Bools, Int64s
 from ...trace.trace import Category, Trace
 from ...work.step_time import Change
@@ -18,6 +19,7 @@ from .needs import CALLS, KERNELS, needs
 from .wording import kernels
 
 STEP = re.compile(r"Optimizer\.step#(\w+)\.step")
+FOREACH = re.compile(r"aten::_foreach_|aten::_fused_")
 FUSED = re.compile(r"(?i).*fused_?(?:adam|sgd|adagrad)|.*aten::_fused_")
 
 # How often the optimizer's numbers pass the memory: in separate kernels, as foreach runs them, and in one fused kernel.
@@ -58,6 +60,13 @@ def unfused_optimizer(facts: Facts) -> Answer:
         f"Python, and with its kernels as one that passes over memory {PASSES[name][1]} times, not about {PASSES[name][0]}.",
         rows=kernels(facts, mine, np.where(mine, facts.work["duration_ns"], 0)),
     )
+
+
+def of_optimizers(facts: Facts) -> Bools:
+    """Which kernels belong to an optimizer's step: they were launched in one, or by an operator over many tensors."""
+    rows = _steps(facts)
+    inside = _launched_in(facts, rows) if len(rows) else np.zeros(len(facts.work), dtype=np.bool_)
+    return inside | facts.launched_by(FOREACH)
 
 
 def _steps(facts: Facts) -> Int64s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...activity.program import FREES
 from ..facts import Facts
 from ..finding import Answer, Finding
 from ..reasons import Reason
@@ -16,7 +17,7 @@ def allocation_stalls(facts: Facts) -> Answer:
     if not rows:
         return None
     freed = any("Free" in row["name"] or "Unmap" in row["name"] for row in rows)
-    emptied = any("empty_cache" in row["path"] or "emptyCache" in row["path"] for row in rows)
+    emptied = _emptied(facts)
     return _finding(
         facts,
         Reason.ALLOCATING,
@@ -34,6 +35,13 @@ def allocation_stalls(facts: Facts) -> Answer:
             "step, or set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True."
         ),
     )
+
+
+def _emptied(facts: Facts) -> bool:
+    """Whether memory is given back by request, and not because an operator ran short of it."""
+    trace = facts.trace
+    calls = trace.named(trace.calls, FREES.match)
+    return bool((trace.enclosing(trace.operator_forest, calls) < 0).any())
 
 
 @needs(GPU, CALLS)
@@ -126,7 +134,7 @@ def _finding(
         **facts.without(reason).fields,
         evidence=f"{share_of(facts, waited)}, is idle {doing}{spread(facts, rows)}: {named(rows)}{more}",
         action=action,
-        reasoning="Idle time for this reason. The program is played again without this work of the host, as far as the GPU was "
-        "idle in it.",
+        reasoning="Idle time for this reason. The program is played again without this work of the host, whether the GPU was "
+        "idle meanwhile or not, and without waiting for the device in it.",
         rows=rows,
     )
