@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pair_programs import Program, Step
 
 HERE = Path(__file__).resolve().parent
-ROUNDS, ROUND_S, WARM_UP, LONGEST_S = 7, 0.2, 8, 240
+ROUNDS, ROUND_S, WARM_UP, LONGEST_S = 9, 0.2, 8, 240
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "one CUDA graph": ("CUDAGraph", "reduce-overhead"),

@@ -62,6 +62,12 @@ class Program:
         """How long the program takes: from the first item's beginning until host and device are done."""
         return self.played()[2]
 
+    @property
+    def span_ns(self) -> float:
+        """From the start of the first event of the device to the end of its last."""
+        _, ends, _ = self.played()
+        return float(ends.max() - (ends - self.duration_ns).min()) if len(ends) else 0.0
+
     def played(self) -> tuple[Floats, Floats, float]:
         """When each item of the host starts, when each event of the device ends, and when both are done, from the start."""
         cost = self.work_ns + self.call_ns
@@ -195,9 +201,11 @@ class Program:
         `span` is a number for each item, or -1 for those that stay as they are. `keeps` is the share of each item's work that
         the host still has to do. The device goes from one event to the next as in a graph.
         """
-        mine = span >= 0
+        launches = np.zeros(len(span), dtype=np.bool_)
+        launches[self.item[self.item >= 0]] = True
+        mine = (span >= 0) & launches
         first = np.zeros(len(span), dtype=np.bool_)
-        first[np.unique(span, return_index=True)[1]] = True
+        first[np.flatnonzero(mine)[np.unique(span[mine], return_index=True)[1]]] = True
         call = np.where(mine, np.where(first, GRAPH_CALL_NS, 0.0), self.call_ns)
         work = np.where(mine, keeps * (self.work_ns + self.call_ns), self.work_ns)
         node = (self.item >= 0) & mine[self.item] & ~first[self.item]

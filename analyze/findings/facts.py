@@ -53,7 +53,7 @@ class Thresholds:
     optimizer_kernels: int = 8
     transfers: float = 0.02
     communication: float = 0.05
-    severe: float = 0.50
+    severe: float = 0.25
     notable: float = 0.05
     work: float = 0.05
     gemv: float = 0.20
@@ -153,9 +153,16 @@ class Facts:
         """The summed duration of these kernels, in ns."""
         return int(self.work["duration_ns"][mask].sum())
 
-    def severity(self, ns: int) -> str:
-        """How severe a loss of `ns` is: `high` from the limit `severe` on, `medium` from `notable` on, `low` below it."""
-        share = self.share(ns)
+    def severity(self, saved: Saved | int) -> str:
+        """How severe a loss is: `high` from the limit `severe` on, `medium` from `notable` on, `low` below it.
+
+        What counts is what the change saves of a step, or else of the span.
+        """
+        known = isinstance(saved, Saved) and saved.step_saving_ns is not None and saved.step_after_ns is not None
+        if known:
+            share = saved.step_saving_ns / max(saved.step_saving_ns + saved.step_after_ns, 1)
+        else:
+            share = self.share(saved.saving_ns if isinstance(saved, Saved) else saved)
         return "high" if share >= self.thresholds.severe else "medium" if share >= self.thresholds.notable else "low"
 
     # --- Kernels -----------------------------------------------------------------------------------------------

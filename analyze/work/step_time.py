@@ -89,9 +89,9 @@ class Timed:
 
     def saved(self, change: Change) -> Saved:
         """What a change saves."""
-        window = max(round(self.played.total_ns - change(self.played).total_ns), 0)
+        window = max(round(self.played.span_ns - change(self.played).span_ns), 0)
         device = self._device_alone
-        unlimited = max(round(device.total_ns - change(device).total_ns), 0)
+        unlimited = max(round(device.span_ns - change(device).span_ns), 0)
         without = self.unprofiled
         if without is None or self.step_ns is None:
             return Saved(window, unlimited_saving_ns=unlimited)

@@ -39,7 +39,7 @@ def unfused_attention(facts: Facts) -> Answer:
     return Finding(
         code="unfused_attention",
         title="Attention runs as separate kernels",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(between),
         **saved.fields,
         evidence=f"{counted(times, 'time')} {counted(each, 'kernel')} (scale, mask, softmax, copies) "

@@ -36,7 +36,7 @@ def weight_casts(facts: Facts) -> Answer:
     return Finding(
         code="weight_casts",
         title="Weights are cast again at every call",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(casts),
         **saved.fields,
         evidence=f"{counted(int(casts.sum()), 'kernel')} cast weights and biases inside products and convolutions{each}: "

@@ -46,7 +46,7 @@ def elementwise_chains(facts: Facts) -> Answer:
     return Finding(
         code="elementwise_chains",
         title="Elementwise kernels run one after another",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(chains.members),
         **saved.fields,
         evidence=f"{counted(chains.count, 'chain')} of {counted(int(chains.members.sum()), 'elementwise kernel')} "
@@ -121,7 +121,7 @@ def split_k(facts: Facts) -> Answer:
     return Finding(
         code="split_k",
         title="Products of few rows are split, and added up by a second kernel",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(beside),
         **saved.fields,
         evidence=f"{counted(number, 'split-K reduction')} beside products of few rows {form(number, 'takes', 'take')} "
@@ -150,7 +150,7 @@ def layout_conversions(facts: Facts) -> Answer:
     return Finding(
         code="layout_conversions",
         title="Tensors change their layout around convolutions",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(conversions | norms),
         **saved.fields,
         evidence=f"{counted(number, 'conversion')} between NCHW and NHWC {form(number, 'takes', 'take')} "

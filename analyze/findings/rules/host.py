@@ -54,7 +54,7 @@ def host_sync(facts: Facts) -> Answer:
     return Finding(
         code="host_sync",
         title="The host waits for the GPU, then the GPU for the host",
-        severity=facts.severity(holds_up),
+        severity=facts.severity(saved),
         affected_ns=holds_up,
         **saved.fields,
         evidence=f"{percent(facts.share(waited))} of the span is idle inside blocking calls of the launching thread"
@@ -196,13 +196,14 @@ def host_late(facts: Facts) -> Answer:
         return CannotTell("host_late", LOST)
     chosen = of_reasons(facts, Reason.ELSE)
     lines, places = functions(facts, chosen), innermost(facts, chosen)
+    saved = facts.without(Reason.ELSE)
     told = "; ".join(f"{row['function']} {duration(row['idle_ns'])} ({percent(row['idle_ns'] / late)})" for row in lines[:3])
     return Finding(
         code="host_late",
         title="The GPU waits while the host is outside PyTorch",
-        severity=facts.severity(late),
+        severity=facts.severity(saved),
         affected_ns=late,
-        **facts.without(Reason.ELSE).fields,
+        **saved.fields,
         evidence=f"{share_of(facts, late)}, is idle while the launching thread is in no operator"
         + (f": {told}" if lines else f": {named(places)}"),
         action="Take the work of these functions out of the loop: do it in another thread or process, for the step before "
@@ -225,13 +226,13 @@ def data_loader(facts: Facts) -> Answer:
     trace = facts.trace
     rows = _loads(trace)
     host = int(trace.events["duration_ns"][rows].sum())
-    inside = innermost(facts, of_reasons(facts, Reason.LOADING))
+    inside, saved = innermost(facts, of_reasons(facts, Reason.LOADING)), facts.without(Reason.LOADING)
     return Finding(
         code="data_loader",
         title="The GPU waits for the DataLoader",
-        severity=facts.severity(waited),
+        severity=facts.severity(saved),
         affected_ns=waited,
-        **facts.without(Reason.LOADING).fields,
+        **saved.fields,
         evidence=f"{percent(facts.share(waited))} of the span is idle while the launching thread fetches a batch: "
         f"{counted(len(rows), 'fetch', 'fetches')}, {duration(host)} together; most of it in {inside[0]['name']}",
         action="DataLoader(num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4), and "

@@ -43,13 +43,13 @@ def launch_overhead(facts: Facts) -> Answer:
     if facts.explained_by_loss("dispatch", "launch_latency"):
         return CannotTell("launch_overhead", LOST)
     launches, rows = facts.launches.kernel_launches, tuple(_steps(facts))
-    places = innermost(facts, of_reasons(facts, Reason.LAUNCHING))
+    places, saved = innermost(facts, of_reasons(facts, Reason.LAUNCHING)), facts.saved(_as_graphs(facts))
     return Finding(
         code="launch_overhead",
         title="The GPU waits for launches",
-        severity=facts.severity(overhead),
+        severity=facts.severity(saved),
         affected_ns=overhead,
-        **facts.saved(_as_graphs(facts)).fields,
+        **saved.fields,
         evidence=f"{percent(facts.share(overhead))} of the span is idle while the host dispatches operators and launches "
         f"kernels, {duration(overhead)} over {counted(launches, 'launch', 'launches')}: {named(places)}",
         action="Launch a whole step at once: torch.compile(model, mode='reduce-overhead'), or torch.cuda.CUDAGraph with static "
@@ -81,14 +81,14 @@ def graph_launch_cost(facts: Facts) -> Answer:
     if facts.share(waited) < facts.thresholds.graph_launch:
         return None
     trace, rows = facts.trace, innermost(facts, of_reasons(facts, Reason.LAUNCHING_GRAPHS))
-    calls = graph_launch_calls(trace)
+    calls, saved = graph_launch_calls(trace), facts.without(Reason.LAUNCHING_GRAPHS)
     nodes = int(graph_kernels(trace).sum()) / max(len(calls), 1)
     return Finding(
         code="graph_launch_cost",
         title="The GPU waits for the graph's launch",
-        severity=facts.severity(waited),
+        severity=facts.severity(saved),
         affected_ns=waited,
-        **facts.without(Reason.LAUNCHING_GRAPHS).fields,
+        **saved.fields,
         evidence=f"{share_of(facts, waited)}, is idle inside {counted(len(calls), 'graph launch', 'graph launches')} of "
         f"{counted(round(nodes), 'kernel')} each{spread(facts, rows)}: {named(rows)}",
         action="The step is a graph already. Launch the next one before you wait for this one's result (sample or check one "

@@ -53,7 +53,7 @@ def memory_bound_gemv(facts: Facts) -> Answer:
     return Finding(
         code="memory_bound_gemv",
         title="Matrix-vector products wait for memory",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(bound),
         **saved.fields,
         evidence=f"{percent(facts.work_share(bound))} of the kernel time is {counted(int(bound.sum()), 'product')} of few "
@@ -174,12 +174,13 @@ def _copies(
     moved = sum(sizes[row] or 0 for row in rows.tolist())
     time = int(trace.events["duration_ns"][rows].sum())
     made = change(facts, rows)
+    saved = facts.saved(made) if made else None
     return Finding(
         code=code,
         title=title,
-        severity=facts.severity(exposed),
+        severity=facts.severity(saved or exposed),
         affected_ns=time,
-        **(facts.saved(made).fields if made else {"saving_ns": None}),
+        **(saved.fields if saved else {"saving_ns": None}),
         evidence=f"{counted(len(rows), 'copy', 'copies')} {what} {form(len(rows), 'takes', 'take')} {duration(time)}, "
         f"{percent(facts.share(exposed))} of the span while no kernel runs; {size(moved)} at {rate(moved, time)}",
         action=action,

@@ -50,7 +50,7 @@ def unfused_optimizer(facts: Facts) -> Answer:
     return Finding(
         code="unfused_optimizer",
         title=f"{name} runs as many kernels instead of one",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=max(host, facts.time(mine)),
         **saved.fields,
         evidence=f"{counted(len(rows), 'optimizer step')} of {counted(round(each), 'kernel')} each take {duration(host)} on "

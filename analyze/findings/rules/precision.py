@@ -43,7 +43,7 @@ def fp32_gemm(facts: Facts) -> Answer:
     return Finding(
         code="fp32_gemm",
         title="Matrix products run in FP32 on a device with matrix cores",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(wide),
         **saved.fields,
         evidence=f"{percent(facts.work_share(wide))} of the kernel time is {counted(int(wide.sum()), 'matrix product')} of "
@@ -80,7 +80,7 @@ def tf32_off(facts: Facts) -> Answer:
     return Finding(
         code="tf32_off",
         title="FP32 matrix products do not use TF32",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(plain),
         **saved.fields,
         evidence=f"{percent(facts.work_share(plain))} of the kernel time is {counted(int(plain.sum()), 'FP32 product')} "
@@ -114,7 +114,7 @@ def bf16_emulated(facts: Facts) -> Answer:
     return Finding(
         code="bf16_emulated",
         title="BF16 is emulated on this device",
-        severity="medium" if saved is None else facts.severity(saved.saving_ns),
+        severity="medium" if saved is None else facts.severity(saved),
         affected_ns=facts.time(narrow),
         **(saved.fields if saved else {"saving_ns": None}),
         evidence=f"{percent(facts.work_share(narrow))} of the kernel time works on BF16, and compute capability "

@@ -125,13 +125,13 @@ def _finding(
     severity: str | None = None,
 ) -> Finding:
     """The finding on idle time for one reason: `doing` says what the host does, and `more` ends the evidence."""
-    waited = facts.reason_ns(reason)
+    waited, saved = facts.reason_ns(reason), facts.without(reason)
     return Finding(
         code=code,
         title=title,
-        severity=severity or facts.severity(waited),
+        severity=severity or facts.severity(saved),
         affected_ns=waited,
-        **facts.without(reason).fields,
+        **saved.fields,
         evidence=f"{share_of(facts, waited)}, is idle {doing}{spread(facts, rows)}: {named(rows)}{more}",
         action=action,
         reasoning="Idle time for this reason. The program is played again without this work of the host, whether the GPU was "

@@ -63,7 +63,7 @@ def test_without_the_time_of_a_step_only_the_window_is_told():
     one = analysis()
     assert one.timed.told is None
     assert one.timed.saved(lambda program: program.without_work(np.full(len(program.row), 1.0 * US))) == Saved(
-        80 * US, unlimited_saving_ns=0
+        79 * US, unlimited_saving_ns=0
     )
 
 

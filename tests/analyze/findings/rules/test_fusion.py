@@ -89,8 +89,7 @@ CONVOLUTION = K("sm80_xmma_fprop_implicit_gemm_f16", 9_900, "aten::cudnn_convolu
 def test_conversions_around_convolutions(name):
     finding = told(layout_conversions, queued(K(name, 100), CONVOLUTION))
 
-    assert finding.affected_ns == finding.unlimited_saving_ns == 100
-    assert finding.saving_ns == 120  # its launch takes 20
+    assert finding.affected_ns == finding.saving_ns == finding.unlimited_saving_ns == 100
     assert "channels_last" in finding.action
 
 
