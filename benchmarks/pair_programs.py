@@ -641,9 +641,8 @@ def clipped_training_sync(after: bool) -> Step:
     told: list[object] = []
 
     def watch(value: Tensor) -> None:
-        for parameter in model.parameters():
-            if not after and parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                told.append("a gradient is not finite")
+        gradients = [] if after else [one.grad for one in model.parameters() if one.grad is not None]
+        told.extend("a gradient is not finite" for gradient in gradients if not torch.isfinite(gradient).all())
 
     return training(model, lambda: model(x).square().mean(), adamw(model), after_backward=watch)
 
