@@ -26,6 +26,10 @@ CALL_COST = 0.2
 """What the profiler's record of a runtime or driver call costs, if that of an operator costs 1. Estimated from the pairs."""
 FREES = re.compile(r"(?:cuda|hip|musa)Free(?!Host|Async|Array)|(?:cu|hip)Mem(?:Unmap|Release|Free)(?!Host|Async)")
 """Calls that give device memory back. Those of the allocator wait until the device has done all that was launched."""
+FULL_QUEUE = 400
+"""A launch may find the device's queue full from so many events on that were launched and are not done. CUDA's holds 1,024."""
+LONG_CALLS, LONG_CALL_NS = 10, 50_000
+"""A launch waits for the queue if its call takes so many times as long as the median, and at least so many ns."""
 RECORDED = (*CALLS, Category.OPERATOR, Category.ANNOTATION, Category.PYTHON)
 """The events that the profiler records on the host, each at a cost."""
 
@@ -35,7 +39,7 @@ def program(trace: Trace) -> Program:
     """The program of a trace, as recorded: played as it is, it takes as long as it took."""
     order = trace.gpu_order
     event, call = trace.gpu["event"][order], trace.call_of_gpu[order]
-    waits = np.union1d(blocking_calls(trace), trace.named(trace.calls, FREES.match))
+    waits = np.union1d(waiting_calls(trace), trace.named(trace.calls, FREES.match))
     begins = np.where(trace.first_of_launch[order], call, -1)
     rows = np.union1d(begins[begins >= 0], waits)
     rows = rows[np.lexsort((rows, trace.start_ns[rows]))]
@@ -45,7 +49,8 @@ def program(trace: Trace) -> Program:
     place[rows] = np.arange(len(rows))
     item = np.where(begins >= 0, place[begins], -1)
     g_start, g_end = trace.start_ns[event], trace.end_ns[event]
-    waits_for, call_ns = _awaited(np.isin(rows, waits), start, end, g_end, item)
+    waiting = np.isin(rows, waits) | _finds_the_queue_full(start, end, g_end, item)
+    waits_for, call_ns = _awaited(waiting, start, end, g_end, item)
     offset, own, latency, free = _device(trace, order, item, start, end)
     return Program(
         row=rows,
@@ -62,6 +67,26 @@ def program(trace: Trace) -> Program:
         own_ns=own.astype(np.float64),
         free_ns=free.astype(np.float64),
     )
+
+
+@once
+def waiting_calls(trace: Trace) -> Int64s:
+    """The rows of the calls in which the host waits for the device: blocking ones, and copies that return when done."""
+    event, call = trace.gpu["event"], trace.call_of_gpu
+    is_copy = (trace.events["category"][event] == Category.MEMCPY) & (call >= 0)
+    done = is_copy & (trace.end_ns[event] <= trace.end_ns[call])
+    return np.union1d(blocking_calls(trace), call[done])
+
+
+def _finds_the_queue_full(start: Int64s, end: Int64s, g_end: Int64s, item: Int64s) -> Bools:
+    """Which items are launches that take so long because the device's queue is full: it must first do some of its work."""
+    if not len(start) or not len(item):
+        return np.zeros(len(start), dtype=np.bool_)
+    launched = np.searchsorted(np.maximum.accumulate(item), np.arange(len(start)), side="left")
+    pending = launched - np.searchsorted(np.sort(g_end), start, side="right")
+    long = max(LONG_CALLS * float(np.median(end - start)), LONG_CALL_NS)
+    full: Bools = (pending >= FULL_QUEUE) & (end - start > long)
+    return full
 
 
 def _awaited(is_wait: Bools, start: Int64s, end: Int64s, g_end: Int64s, item: Int64s) -> tuple[Int64s, Int64s]:

@@ -263,7 +263,9 @@ class Facts:
         if not len(rows):
             share = self.shares(reason)
             return self.saved(lambda program: program.without_share(share))
-        share, waits = self.work_of(reason), np.isin(self.played.row, rows)
+        waits = np.isin(self.played.row, rows)
+        share = self.work_of(reason)
+        share[1:][waits[1:] & waits[:-1]] = 1.0  # one after the other: what lies between belongs to them
         return self.saved(lambda program: program.without_waits(waits).without_share(share))
 
     def work_of(self, reason: Reason) -> Floats:

@@ -12,6 +12,7 @@ import numpy as np
 from tracekit.wording import counted, duration, percent
 
 from ...activity.idle import blocking_calls
+from ...activity.program import waiting_calls
 from ...trace.arrays import Int64s
 from ...trace.intervals import merge
 from ...trace.trace import Category, Trace
@@ -90,8 +91,8 @@ def _without_waits(facts: Facts) -> Change:
     """
     trace, played = facts.trace, facts.played
     last = int(played.item.max(initial=-1))
-    waits = (played.waits_for >= 0) & (np.arange(len(played.row)) < last)
-    blocking = np.intersect1d(blocking_calls(trace), played.row[:last])
+    blocking = np.intersect1d(waiting_calls(trace), played.row[:last])
+    waits = np.isin(played.row, blocking)
     fetching = _fetches(trace, blocking)
     serving = np.union1d(fetching, _checks(trace, fetching))
     share = facts.share_of(np.concatenate((serving, blocking)))
@@ -182,7 +183,8 @@ def _once_a_step(facts: Facts) -> bool:
 
     Where nothing tells the steps, a graph's launch is taken for one.
     """
-    waits = int((facts.played.waits_for >= 0).sum())
+    played = facts.played
+    waits = int((np.isin(played.row, waiting_calls(facts.trace)) & (played.waits_for >= 0)).sum())
     return 2 * waits <= 3 * (len(facts.steps.table) or facts.launches.graph_launches)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from tracekit.names import shorten_path
 from tracekit.wording import counted, duration, number, percent
 
-from ...activity.idle import blocking_calls
 from ...activity.launches import graph_kernels, graph_launch_calls
+from ...activity.program import waiting_calls
 from ...work.predict import mean_steps
 from ...work.step_time import Change
 from ..facts import Facts
@@ -67,7 +67,7 @@ def _as_graphs(facts: Facts) -> Change:
     """
     played, steps, trace = facts.played, facts.steps, facts.trace
     step = steps.of_moments(trace.start_ns[played.row]) if len(steps.table) else np.zeros(len(played.row), dtype=np.int64)
-    waits = np.isin(played.row, blocking_calls(trace))
+    waits = np.isin(played.row, waiting_calls(trace))
     _, span = np.unique(np.stack((step, np.cumsum(waits))), axis=1, return_inverse=True)
     is_graph = np.isin(played.row, graph_launch_calls(trace))
     kept = facts.shares(Reason.ELSE) + sum(facts.work_of(reason) for reason in NO_GRAPH_TAKES)

@@ -36,7 +36,8 @@ def fp32_gemm(facts: Facts) -> Answer:
     wide = products & facts.at_peak("fp32", "tf32") & facts.work["has_bytes"]
     if unknown is not None or facts.work_share(wide) < facts.thresholds.work:
         return unknown
-    faster, saved = _faster(facts, wide, FP16, casts=CASTS if facts.is_training else 0)
+    attention = facts.of_family("attention") & facts.at_peak("fp32", "tf32") & facts.work["has_bytes"]
+    faster, saved = _faster(facts, wide | attention, FP16, casts=CASTS if facts.is_training else 0)
     sheet = facts.sheet
     assert sheet is not None
     ratio = (peak_tflops(sheet, "fp16") or 0) / (peak_tflops(sheet, "fp32") or 1)

@@ -13,7 +13,7 @@ from properties import examples
 from repository import ROOT
 from synthetic import TraceBuilder, queue
 
-from tracekit.analyze.activity.program import CALL_COST, item_work, program
+from tracekit.analyze.activity.program import CALL_COST, FULL_QUEUE, LONG_CALL_NS, item_work, program, waiting_calls
 from tracekit.analyze.activity.whatif import Program
 from tracekit.analyze.trace.loader import load
 from tracekit.analyze.trace.trace import Trace
@@ -210,3 +210,34 @@ def test_a_call_that_gives_memory_back_waits_for_the_device():
     builder.call(140, 5, "cudaFreeAsync")
     builder.launch(call=(150, 10), kernel=(160, 100))
     assert awaited(builder) == [(-1, 10), (0, 5), (-1, 10)]
+
+
+def test_a_copy_that_returns_when_it_is_done_waits_for_itself():
+    builder = TraceBuilder()
+    builder.call(0, 50, "cudaMemcpyAsync", correlation=71)
+    builder.memcpy(20, 20, "Memcpy DtoH (Device -> Pageable)", correlation=71)
+    builder.call(60, 5, "cudaMemcpyAsync", correlation=72)
+    builder.memcpy(70, 20, "Memcpy DtoH (Device -> Pinned)", correlation=72)
+    assert awaited(builder) == [(0, 10), (-1, 5)]
+    assert waiting_calls(builder.trace()).tolist() == [0]
+
+
+def full(depth: int, stuck: int = 500 * US) -> TraceBuilder:
+    """Kernels of 1,000 µs, so many launched at once; the next launch takes until one of them ends, or so many ns."""
+    builder = TraceBuilder()
+    for number in range(depth):
+        builder.launch(call=(100 * number, 100), kernel=(100 * number + 100 if not number else 1_000 * US * number, 1_000 * US))
+    builder.launch(call=(depth * 100, stuck), kernel=(1_000 * US * depth, 10))
+    return builder
+
+
+@pytest.mark.parametrize(("depth", "waits"), [(FULL_QUEUE, True), (FULL_QUEUE - 1, False)])
+def test_a_launch_that_finds_the_queue_full_waits_for_the_device(depth, waits):
+    played = program(full(depth, stuck=1_500 * US).trace())
+    assert (played.waits_for[-1] >= 0) == waits
+    if waits:  # a device that takes no time has room at once
+        assert played.call_ns[-1] < 600 * US
+
+
+def test_a_quick_launch_onto_a_full_queue_waits_for_nothing():
+    assert program(full(FULL_QUEUE, stuck=LONG_CALL_NS).trace()).waits_for[-1] == -1
