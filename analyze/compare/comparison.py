@@ -13,6 +13,7 @@ from tracekit.table import Table
 from .changes import changes
 from .conditions import Condition, Unprofiled, differing, unknown, unprofiled
 from .fusions import Fusion, fusions
+from .kernel_changes import kernel_changes
 from .per_step import CommonSteps, common_steps, of_a_step
 from .side import Side
 from .waterfall import REST, SpanPart, Waterfall, waterfall
@@ -117,7 +118,7 @@ def compare(a: Side, b: Side) -> Comparison:
         families=changes(a.tables["kernels"], b.tables["kernels"], "family", ("time_ns", "count"), counts),
         operators=changes(operators_a, operators_b, "name", figures, counts),
         layers=changes(a.tables["layers"], b.tables["layers"], "path", (*times, "count", "calls"), counts),
-        kernels=changes(a.tables["kernels"], b.tables["kernels"], "name", ("time_ns", "count"), counts, ("family",)),
+        kernels=kernel_changes(a, b, counts),
         copies=changes(a.tables["copies"], b.tables["copies"], "name", ("time_ns", "count"), counts),
         fused=fusions(a, b),
         unfused=fusions(b, a),
