@@ -172,7 +172,9 @@ TABLES: Mapping[str, TableSchema] = {
             _text("family", "what kind of work it is"),
             _text("operator", "the operator that launched it; null where none did, or a graph replayed it", nullable=True),
             _text("operators", "that operator and those around it, outermost first, joined by `/`; null as `operator`", True),
-            _text("shapes", 'of the operator\'s inputs, `"[1, 768], [768, 2304]"`; null where none are recorded', nullable=True),
+            _text(
+                "shapes", 'of the operator\'s inputs, `"[1, 768], [768, 2304]"`; null where none are recorded', nullable=True
+            ),
             _text("outer_shapes", "of the inputs of the outermost operator; null where none are recorded", nullable=True),
             _text("layer", "the path of the innermost layer; null where it is in none", nullable=True),
             _COUNT,

@@ -29,7 +29,9 @@ def kernel_changes(a: Side, b: Side, steps: tuple[int, int]) -> Table:
     one = _by_key(a, found, lambda pair: (pair.a_name, pair.a_count, pair.a_time_ns))
     other = _by_key(b, found, lambda pair: (pair.b_name, pair.b_count, pair.b_time_ns))
     table = changes(one, other, "key", FIGURES, steps, ("name", "family"))
-    names = [old if old is not None else new for old, new in zip(table["a_name"].tolist(), table["b_name"].tolist(), strict=True)]
+    names = [
+        old if old is not None else new for old, new in zip(table["a_name"].tolist(), table["b_name"].tolist(), strict=True)
+    ]
     paired_by = objects([evidence.get(key) for key in table["name"].tolist()])
     return Table({**table.columns, "name": objects(names), "paired_by": paired_by})
 

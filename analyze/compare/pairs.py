@@ -28,7 +28,7 @@ FLOAT_TYPE = re.compile(
     r"(?:(?:bfloat16|float16|float32|float64|bfloat|float|half|double|bf16|fp?(?:16|32|64)|tf32)(?:_t(?![a-z0-9]))?)+(?![a-z0-9])",
     re.IGNORECASE,
 )
-"""A floating-point type in a kernel's name, as C++, cuBLAS, CUTLASS, cuDNN and Triton write it. There may be several in a row."""
+"""A floating-point type in a kernel's name, as C++, cuBLAS, CUTLASS, cuDNN and Triton write it. Several may stand in a row."""
 
 TEMPLATES = frozenset({Family.GEMM.value, Family.ATTENTION.value, Family.CONVOLUTION.value})
 """The families of generated kernels that do the whole work of the operator in their name: `triton_tem_fused_mm_0`."""

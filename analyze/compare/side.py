@@ -60,9 +60,10 @@ class Side:
     """One side of a comparison.
 
     `figures` have the names of the document, such as `gpu.span_ns` or `idle.dispatch_ns`. Those of `gpu` or `host` are absent
-    if the trace has no such events, and those that an earlier version did not record are absent too. `tables` are those of TABLES; `steps` lacks the row for what lies outside of steps.
-    `step_source` is what told the steps, or None if nothing did. `manifest` is the run manifest as it was written, or empty
-    without one. `missing` says what an incomplete trace lacks.
+    if the trace has no such events, and those that an earlier version did not record are absent too. `tables` are those of
+    TABLES; `steps` lacks the row for what lies outside of steps. `step_source` is what told the steps, or None if nothing did.
+    `manifest` is the run manifest as it was written, or empty without one. `missing` says what an incomplete trace lacks.
+    `rank` is the trace's place in a run of several.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Side:
     tables: Mapping[str, Table]
     step_source: str | None
     manifest: Mapping[str, Any]
+    rank: int | None = None
     knows_origins: bool = True
     """Whether it is recorded what launched each kernel: not in a bundle of an earlier version."""
 
@@ -105,6 +107,7 @@ def analysed(analysis: Analysis) -> Side:
         tables=_inside({name: Table({column: whole[name][column] for column in columns}) for name, columns in TABLES.items()}),
         step_source=analysis.steps.source,
         manifest=raw_manifest(Path(trace.path)) or {},
+        rank=trace.rank,
     )
 
 
@@ -140,6 +143,7 @@ def saved(directory: Path, entry: Mapping[str, Any]) -> Side:
         tables=_inside(tables),
         step_source=steps.get("source") if isinstance(steps := entry.get("steps"), dict) else None,
         manifest=manifest if isinstance(manifest, dict) else {},
+        rank=rank if type(rank := entry.get("rank")) is int else None,
         knows_origins=knows_origins,
     )
 

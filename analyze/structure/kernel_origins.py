@@ -18,7 +18,6 @@ from ..trace.arrays import Int64s, Objects, objects
 from ..trace.group import group
 from ..trace.trace import Trace
 
-
 TEXTS = ("name", "operators", "shapes", "outer_shapes", "layer")
 """The columns that tell one row from another."""
 
@@ -114,7 +113,7 @@ def _launchers(trace: Trace, inner: Int64s) -> _Launchers:
 
 
 def _numbered(path: Int64s, operator: Int64s) -> tuple[Int64s, Int64s]:
-    """For each operator, the number of its path, or -1 where there is no operator; and for each number, one of its operators."""
+    """For each operator the number of its path, or -1 where there is none; and for each number one of its operators."""
     known = operator >= 0
     first, code = np.unique(path[known], return_index=True, return_inverse=True)[1:]
     numbers = np.full(len(path), -1, dtype=np.int64)

@@ -18,6 +18,7 @@ from tracekit.analyze.compare.metrics import METRICS, Metric, value
 from tracekit.analyze.compare.side import Side, analysed
 from tracekit.analyze.output.gate_report import cautions, document, lines
 from tracekit.errors import TracekitError
+from tracekit.schema import CAUSES
 from tracekit.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.default()
@@ -45,7 +46,7 @@ def run(kernel_ns: int = 1000, steps: int = 2, sync_ns: int = 0, name: str = "so
 
 
 def gate(new: Side, old: Side | None, budget: Budget) -> Gate:
-    (found,) = hold(new, old, [budget])
+    (found,) = hold([new], None if old is None else [old], [budget])
     return found
 
 
@@ -72,7 +73,8 @@ def read(tmp_path: Path, text: str) -> tuple[Budget, ...]:
         ("kernels.count", "softmax_kerne?", 2),
         ("kernels.time_ns", "[a-z]*", None),
         ("operators.kernel_time_ns", "aten::softmax", 0),
-        ("copies.time_ns", "*", None),
+        ("copies.time_ns", "*", 0),  # a pattern that cannot be mistyped
+        ("copies.time_ns", "**", None),
         ("layers.calls", "ProfilerStep", 2),
         ("layers.time_ns", "*", 4000),  # blocks and norms lie in steps, whose time holds theirs
         ("layers.calls", "ProfilerStep/b*", 2),
@@ -100,7 +102,8 @@ def test_every_metric_has_a_value():
     builder.operator(0, 50)
     builder.launch(call=(5, 5), kernel=(20, 5))
     builder.memcpy(50, 5)
-    full = side(builder)
+    timings = {"total": {"median_ns": 9, "std_ns": 1}, "decode_token": {"median_ns": 3, "std_ns": 1}}
+    full = replace(side(builder), manifest={"timings": timings})
     tables = ("families.", "kernels.", "operators.", "layers.", "copies.")
 
     for name in METRICS:
@@ -194,13 +197,13 @@ def test_what_cannot_be_held_against_a_budget_is_one_line():
         (run(), bare, nowhere, "trace.json and host.json: no name in kernels is like 'nonsense*'"),
     ):
         with pytest.raises(TracekitError, match=re.escape(words)) as caught:
-            hold(new, old, [budget])
+            hold([new], None if old is None else [old], [budget])
         assert caught.value.mend
 
 
 def test_an_incomplete_trace_does_not_pass():
-    assert complete(run()).passed
-    found = complete(replace(run(), missing=("3 launches have no kernel",)))
+    assert complete([run()]).passed
+    found = complete([replace(run(), missing=("3 launches have no kernel",))])
     assert not found.passed
     assert "3 launches have no kernel" in found.reason
 
@@ -208,8 +211,9 @@ def test_an_incomplete_trace_does_not_pass():
 # --- The default ones -------------------------------------------------------------------------------------------------
 
 
-def failed(new: Side, old: Side) -> list[str]:
-    return [found.metric.name for found in hold(new, old, default_budgets(old, FIVE)) if not found.passed]
+def failed(new: Side, old: Side, idle: bool = False) -> list[str]:
+    budgets = choose_budgets(None, None, [old], [new], idle).budgets
+    return [found.metric.name for found in hold([new], [old], budgets) if not found.passed]
 
 
 def test_a_trace_passes_against_itself_and_a_faster_one_does():
@@ -220,7 +224,8 @@ def test_a_trace_passes_against_itself_and_a_faster_one_does():
 def test_what_got_worse_is_named():
     assert failed(run(2000), run()) == ["gpu.busy_ns", "gpu.kernel_time_ns"]
     # Waiting for the device in place of Python: the span is the same.
-    assert failed(run(sync_ns=9_000), run()) == ["idle.host_sync_ns"]
+    assert failed(run(sync_ns=9_000), run()) == []
+    assert failed(run(sync_ns=9_000), run(), idle=True) == ["idle.host_sync_ns"]
     twice = TraceBuilder()
     for place in range(4):
         twice.launch(call=(50_000 * place, 5), kernel=(50_000 * place + 100, 1000))
@@ -244,21 +249,33 @@ def test_a_trace_that_lost_its_gpu_events_cannot_pass():
     host = TraceBuilder()
     host.operator(0, 10)
     with pytest.raises(TracekitError, match="no GPU events"):
-        hold(side(host), run(), default_budgets(run(), FIVE))
+        hold([side(host)], [run()], default_budgets([run()], [side(host)], FIVE).budgets)
 
 
 def test_which_budgets_apply(tmp_path):
     path = tmp_path / "b.toml"
     path.write_text('[[budget]]\nmetric = "gpu.kernels"\nmax = 9\n')
-    own, old = read_budgets(path), run()
+    own, old = read_budgets(path), [run()]
 
-    assert choose_budgets(path, None, None) == choose_budgets(path, None, old) == own
-    assert choose_budgets(None, None, old) == default_budgets(old, FIVE)
-    assert choose_budgets(None, "10%", old) == default_budgets(old, Fraction(1, 10))
-    assert choose_budgets(path, "10%", old) == own + default_budgets(old, Fraction(1, 10))
+    def chosen(*arguments, idle=False) -> tuple[Budget, ...]:
+        return choose_budgets(*arguments, [run()], idle).budgets
+
+    def defaults(share: Fraction) -> tuple[Budget, ...]:
+        return default_budgets(old, [run()], share).budgets
+
+    span = Metric("gpu.span_ns")
+    idle = (Budget(span, regression=FIVE, of=span), *(Budget(Metric(f"idle.{cause}_ns"), regression=FIVE, of=span) for cause in CAUSES))  # fmt: skip
+    assert chosen(path, None, None) == chosen(path, None, old) == own
+    assert chosen(None, None, old) == defaults(FIVE)
+    assert chosen(None, "10%", old) == defaults(Fraction(1, 10))
+    assert chosen(path, "10%", old) == own + defaults(Fraction(1, 10))
+    assert chosen(path, None, old, idle=True) == own + idle
+    assert chosen(None, None, old, idle=True) == defaults(FIVE) + idle
     for arguments in ((None, None, None), (path, "5%", None), (None, "5%", None)):
         with pytest.raises(TracekitError, match=r"old trace|nothing to check against"):
-            choose_budgets(*arguments)
+            chosen(*arguments)
+    with pytest.raises(TracekitError, match=r"--idle: needs an old trace"):
+        chosen(path, None, None, idle=True)
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -373,7 +390,7 @@ def test_the_page_of_the_docs_is_right(tmp_path):
 
 
 def test_a_line_a_gate_those_that_failed_first():
-    gates = hold(run(2000), run(), default_budgets(run(), FIVE))
+    gates = hold([run(2000)], [run()], default_budgets([run()], [run(2000)], FIVE).budgets)
     told = list(lines(gates))
 
     assert len(told) == len(gates) + 1
@@ -385,9 +402,9 @@ def test_a_line_a_gate_those_that_failed_first():
 def test_the_document():
     old, new = run(2001), run(1000, steps=3)
     (busy, kernels) = hold(
-        new, old, [Budget(Metric("gpu.busy_ns"), Fraction(1)), Budget(Metric("gpu.kernels"), regression=FIVE)]
+        [new], [old], [Budget(Metric("gpu.busy_ns"), Fraction(1)), Budget(Metric("gpu.kernels"), regression=FIVE)]
     )
-    found = document(replace(new, name="new"), replace(old, name="old"), (busy, kernels))
+    found = document([replace(new, name="new")], [replace(old, name="old")], (busy, kernels))
 
     assert (found["new"], found["old"], found["passed"]) == ("new", "old", False)
     assert [{key: one[key] for key in ("metric", "limit", "passed", "old", "new", "allowed")} for one in found["gates"]] == [
@@ -399,11 +416,11 @@ def test_the_document():
 def test_cautions_are_conditions_and_what_the_old_trace_lacks():
     old = replace(run(), device="T4", missing=("some\x1b[1m",))
 
-    assert list(cautions(replace(run(), device="H100"), old)) == [
+    assert list(cautions([replace(run(), device="H100")], [old])) == [
         "conditions differ: device: T4 → H100",
         "the old trace is incomplete: some�[1m",
     ]
-    assert list(cautions(run(), None)) == []
+    assert list(cautions([run()], None)) == []
 
 
 def test_a_decision_imports_no_presentation():
