@@ -222,9 +222,15 @@ def _noise(a: Interval, b: Interval) -> str:
     """Whether two medians differ by more than the noise, and how that is told."""
     if a.median == b.median:
         return "There is no difference"
-    ends = " and ".join(durations(float(one.low), float(one.high), "to") for one in (a, b))
+    ends = " and ".join(_ends(one) for one in (a, b))
     place, overlap = ("within", "overlap") if a.overlaps(b) else ("beyond", "do not overlap")
     return f"The difference is {place} the noise: the medians' intervals, {ends}, {overlap}"
+
+
+def _ends(one: Interval) -> str:
+    """The ends of an interval; one of them if they read the same."""
+    low, high = duration(round(one.low)), duration(round(one.high))
+    return low if low == high else durations(round(one.low), round(one.high), "to")
 
 
 def _stds(told: Unprofiled) -> tuple[float, float]:

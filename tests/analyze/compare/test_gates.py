@@ -8,13 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from repository import ROOT
+from repository import ROOT, TRACES
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.compare.budgets import Budget, choose_budgets, default_budgets, parse_percent, read_budgets
 from tracekit.analyze.compare.gates import Gate, complete, hold
 from tracekit.analyze.compare.metrics import METRICS, Metric, value
+from tracekit.analyze.compare.open_side import open_side
 from tracekit.analyze.compare.side import Side, analysed
 from tracekit.analyze.output.gate_report import cautions, document, lines
 from tracekit.errors import TracekitError
@@ -206,6 +207,162 @@ def test_an_incomplete_trace_does_not_pass():
     found = complete([replace(run(), missing=("3 launches have no kernel",))])
     assert not found.passed
     assert "3 launches have no kernel" in found.reason
+
+
+# --- Noise ------------------------------------------------------------------------------------------------------------
+
+SOFTMAX = Metric("kernels.time_ns", "softmax*")
+
+
+def repeats(*kernel_ns: int) -> list[Side]:
+    return [run(ns) for ns in kernel_ns]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "passed", "noise"),
+    [
+        ((1000, 1010, 1020), (1000, 1010, 1020), True, False),
+        ((1000, 1010, 1020), (1021, 1060, 1100), True, False),  # beyond the noise, and within what is allowed
+        ((1000, 1010, 1020), (1020, 1070, 1100), True, True),  # more than is allowed, but the intervals touch
+        ((1000, 1010, 1020), (1021, 1070, 1100), False, False),
+        ((1000, 1010, 1400), (1300, 1310, 1320), True, True),
+        ((1000,), (1070, 1080, 990), True, True),
+        ((1000,), (1070,), False, False),  # nothing is known of the noise of a single trace
+        ((1000, 1010, 1020), (500, 510, 520), True, False),
+    ],
+)
+def test_a_regression_fails_if_the_noise_does_not_explain_it(old, new, passed, noise):
+    (found,) = hold(repeats(*new), repeats(*old), [Budget(SOFTMAX, regression=FIVE)])
+
+    assert found.passed is passed
+    assert found.reason.endswith("but within the noise") is noise
+
+
+@pytest.mark.parametrize(("allowed", "passed", "noise"), [(2200, True, False), (2100, True, True), (2000, True, True), (1999, False, False)])  # fmt: skip
+def test_a_maximum_fails_if_the_whole_interval_is_above_it(allowed, passed, noise):
+    (found,) = hold(repeats(1000, 1060, 1100), None, [Budget(SOFTMAX, maximum=Fraction(allowed))])
+
+    assert found.passed is passed
+    assert found.reason.endswith("but within the noise") is noise
+    assert found.reason.startswith("kernels.time_ns of softmax*: 2.12 [2.00, 2.20] µs, at most")
+
+
+def test_repeats_of_unequal_steps_are_compared_by_the_step():
+    old, new = [run(1000, steps=2), run(1010, steps=3)], [run(1070, steps=4), run(1080, steps=2)]
+    (found,) = hold(new, old, [Budget(SOFTMAX, regression=FIVE)])
+
+    assert (found.old.low, found.old.high, found.new.low, found.new.high) == (1000, 1010, 1070, 1080)
+    assert not found.passed
+
+
+def test_the_document_has_the_ends_of_the_intervals():
+    old, new = repeats(1000, 1010, 1020), repeats(1100, 1110, 1130)
+    (told,) = document(new, old, hold(new, old, [Budget(SOFTMAX, regression=FIVE)]))["gates"]
+
+    assert [told[key] for key in ("old", "old_low", "old_high", "new", "new_low", "new_high")] == [
+        2020,
+        2000,
+        2040,
+        2220,
+        2200,
+        2260,
+    ]
+
+
+# --- The time without the profiler --------------------------------------------------------------------------------------
+
+
+def timed(kernel_ns: int, *steps_ns: int, **workload: object) -> Side:
+    """A trace whose manifest tells runs with decode steps of so many ns each."""
+    runs = [{"first_token_ns": 0, "total_ns": 10 * ns} for ns in steps_ns]
+    middle = sorted(steps_ns)[len(steps_ns) // 2]
+    told = {"runs": runs, "decode_token": {"median_ns": middle, "std_ns": 1}, "total": {"median_ns": 10 * middle, "std_ns": 1}}
+    return replace(run(kernel_ns), manifest={"workload": {"new_tokens": 11, **workload}, "timings": told})
+
+
+def checked(new: Side, old: Side) -> list[tuple[str, bool]]:
+    budgets = choose_budgets(None, None, [old], [new]).budgets
+    return [(found.metric.name, found.passed) for found in hold([new], [old], budgets)]
+
+
+def test_the_time_without_the_profiler_is_the_gate_where_both_know_it():
+    old = timed(1000, 100, 101, 102)
+
+    assert checked(timed(9000, 100, 101, 102), old) == [("unprofiled.step_ns", True)]
+    assert checked(timed(1000, 110, 111, 112), old) == [("unprofiled.step_ns", False)]
+    assert checked(timed(1000, 102, 111, 112), old) == [("unprofiled.step_ns", True)]
+
+
+def test_without_it_on_one_side_the_profiles_are_checked_and_that_is_said():
+    old, bare = timed(1000, 100), run(9000)
+    by_profile = ["gpu.busy_ns", "gpu.kernel_time_ns", "launches.kernel_launches", "copies.count", "copies.time_ns", "communication.exposed_ns"]  # fmt: skip
+
+    assert [name for name, _ in checked(bare, old)] == by_profile
+    assert choose_budgets(None, None, [old], [bare]).notes == (
+        "times without the profiler are not compared, because trace.json has none: the profiles are",
+    )
+    other = timed(1000, 100, batch=2)
+    assert [name for name, _ in checked(other, old)] == by_profile
+    assert choose_budgets(None, None, [old], [other]).notes == (
+        "times without the profiler are not compared, because the workloads differ: the profiles are",
+    )
+    assert choose_budgets(None, None, [bare], [bare]).notes == ()
+
+
+def test_a_budget_may_name_it(tmp_path):
+    (budget,) = read(tmp_path, '[[budget]]\nmetric = "unprofiled.step_ns"\nmax = "105 ns"\nmax_regression = "2%"')
+    limit, growth = hold([timed(1000, 106, 107)], [timed(1000, 100, 101)], [budget])
+
+    assert (limit.passed, growth.passed) == (False, False)
+    assert growth.reason == "unprofiled.step_ns: 101 [100, 101] ns → 107 [106, 107] ns, +5.9 %, at most +2 %"
+    with pytest.raises(TracekitError, match="has no time without the profiler"):
+        hold([run()], None, [budget])
+    with pytest.raises(TracekitError, match="is of no profiled step"):
+        read(tmp_path, '[[budget]]\nmetric = "unprofiled.run_ns"\nmax = "1 ms"\nper = "step"')
+
+
+def test_the_faster_of_the_shipped_half_precisions_passes_and_the_slower_one_may_be_noise():
+    half, brain, graphs = (open_side(f"{TRACES}:gpt2-{name}-h100", TAXONOMY) for name in ("fp16", "bf16", "graphs"))
+
+    assert checked(half, brain) == checked(brain, half) == checked(graphs, half) == [("unprofiled.step_ns", True)]
+    assert checked(half, graphs) == [("unprofiled.step_ns", False)]
+
+
+# --- Communication and copies -------------------------------------------------------------------------------------------
+
+
+def communicating(exposed_ns: int, copy_ns: int = 100) -> Side:
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(100, 10_000), name="volta_sgemm_64x64_nn")
+    builder.launch(call=(10, 5), kernel=(9_000, 1_100 + exposed_ns), name="ncclDevKernel_AllReduce_Sum_f32_RING_LL", stream=20)
+    builder.memcpy(40_000, copy_ns)
+    return side(builder)
+
+
+def test_exposed_communication_may_grow_by_a_share_of_the_busy_time():
+    old = communicating(1_000)
+    assert old.figures["communication.exposed_ns"] == 1_000
+    assert old.figures["gpu.busy_ns"] == 11_100
+
+    assert failed(communicating(1_555), old) == []
+    assert "communication.exposed_ns" in failed(communicating(1_556), old)
+
+
+def test_the_time_of_copies_may_grow_by_a_share_of_the_busy_time():
+    assert failed(communicating(1_000, 655), communicating(1_000)) == []
+    assert "copies.time_ns" in failed(communicating(1_000, 656), communicating(1_000))
+
+
+def test_what_an_old_bundle_did_not_record_is_left_out_and_never_zero():
+    new = communicating(9_000)
+    old = replace(new, name="old", figures={name: value for name, value in new.figures.items() if "exposed" not in name})
+    chosen = choose_budgets(None, None, [old], [new])
+
+    assert "communication.exposed_ns" not in [budget.metric.name for budget in chosen.budgets]
+    assert chosen.notes == ("communication.exposed_ns is not checked: old did not record it; analyse its trace again",)
+    assert list(cautions([new], [old], chosen.notes)) == list(chosen.notes)
+    with pytest.raises(TracekitError, match=r"old: did not record communication\.exposed_ns"):
+        hold([new], [old], [Budget(Metric("communication.exposed_ns"), regression=FIVE)])
 
 
 # --- The default ones -------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -57,7 +56,11 @@ def unmarked(steps: int) -> TraceBuilder:
 
 
 def failed(new: Side, old: Side) -> list[str]:
-    return [gate.reason for gate in hold([new], [old], choose_budgets(None, None, [old], [new], old.has("gpu")).budgets) if not gate.passed]
+    return [
+        gate.reason
+        for gate in hold([new], [old], choose_budgets(None, None, [old], [new], old.has("gpu")).budgets)
+        if not gate.passed
+    ]
 
 
 @pytest.mark.parametrize(("mark", "kind"), MARKS.items())
