@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tracekit.errors import TracekitError
-from tracekit.wording import Figure, exact_percent, number, signed_percent, with_interval
+from tracekit.wording import exact_percent, number, signed_percent, with_interval
 
 from .budgets import Budget
 from .interval import Interval, interval
@@ -149,15 +149,10 @@ def _unit(kind: str | None) -> str:
 
 def _shown(figure: Interval, metric: Metric) -> str:
     """The median, and its interval if there is one. Times are whole ns, so that they are shown exactly."""
-    ends = (figure.median, figure.low, figure.high)
     if metric.is_time:
-        return with_interval(*map(round, ends))
-    return with_interval(*(float(end) for end in ends), show=_count)
+        return with_interval(round(figure.median), round(figure.low), round(figure.high))
+    return with_interval(float(figure.median), float(figure.low), float(figure.high), number)
 
 
 def _plain(figure: Fraction, metric: Metric) -> str:
     return _shown(Interval(figure, figure, figure), metric)
-
-
-def _count(figure: Figure) -> str:
-    return number(figure)

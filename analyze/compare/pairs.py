@@ -122,7 +122,7 @@ def _only_here(side: Side, other: Side) -> Table:
         {
             **mine.columns,
             "outer": objects([None if path is None else split_path(path)[0] for path in mine["operators"].tolist()]),
-            "only": np.where(only, "only", None).astype(object),
+            "only": objects(["only" if one else None for one in only.tolist()]),
             "source": objects([sources.get(name, operator) for name, operator in zip(names, own, strict=True)]),
             "sorted_shapes": objects([None if one is None else _sorted_shapes(one) for one in shapes]),
             PLAIN: objects([FLOAT_TYPE.sub("T", name) for name in names]),

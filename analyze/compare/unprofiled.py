@@ -118,7 +118,7 @@ def _timing(side: Side, what: str) -> Timing | None:
         # The manifest's median is the one that is shown everywhere. It is rounded, and must not leave its interval for that.
         Interval(Fraction(median), min(noise.low, Fraction(median)), max(noise.high, Fraction(median))),
         Fraction(std),
-        float(inflation) if type(inflation) in (int, float) and 0 < inflation < math.inf else None,
+        float(inflation) if isinstance(inflation, int | float) and 0 < inflation < math.inf else None,
     )
 
 
@@ -126,14 +126,15 @@ def _runs(runs: Any, new_tokens: Any, what: str) -> list[Fraction]:
     """The time of each timed run, or of a decode step in each; empty where they were not recorded one by one."""
     if not isinstance(runs, list):
         return []
-    pairs = [(_mapping(run).get("first_token_ns"), _mapping(run).get("total_ns")) for run in runs]
-    if not all(type(value) is int for pair in pairs for value in pair):
+    times = [(told.get("first_token_ns"), told.get("total_ns")) for told in map(_mapping, runs)]
+    known = [(first, total) for first, total in times if type(first) is int and type(total) is int]
+    if len(known) < len(times):
         return []
     if what != DECODE_STEP:
-        return [Fraction(total) for _, total in pairs]
+        return [Fraction(total) for _, total in known]
     if type(new_tokens) is not int or new_tokens < 2:
         return []
-    return [Fraction(total - first, new_tokens - 1) for first, total in pairs]
+    return [Fraction(total - first, new_tokens - 1) for first, total in known]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
