@@ -340,7 +340,7 @@ SCHEMA = {**TABLES, **DOCUMENT_TABLES}
 _TABLES: Mapping[str, Callable[[Analysis], Table | None]] = {
     "families": lambda one: one.families,
     "kernels": lambda one: one.kernels,
-    "kernel_origins": lambda one: kernel_origins(one.trace, one._family_of, one._layers.of_kernels),
+    "kernel_origins": lambda one: kernel_origins(one.trace, one._family_of, one._layers),
     "operators": lambda one: one.operators,
     "calls": lambda one: host_time.calls(one.trace),
     "copies": lambda one: gpu_time.copies(one.trace),

@@ -17,6 +17,7 @@ from tracekit.table import Table
 from ..trace.arrays import Int64s, Objects, objects
 from ..trace.group import group
 from ..trace.trace import Trace
+from .layers import Layers
 
 TEXTS = ("name", "operators", "shapes", "outer_shapes", "layer")
 """The columns that tell one row from another."""
@@ -36,21 +37,20 @@ class _Launchers:
     paths: Objects
 
 
-def kernel_origins(trace: Trace, family_of: Mapping[str, str], layer: Objects) -> Table:
+def kernel_origins(trace: Trace, family_of: Mapping[str, str], layers: Layers) -> Table:
     """One row for each kernel name, operator, shapes and layer, the most time first.
 
     Columns: `name`, `family`, `operator` (the innermost one), `operators` (the names of all operators around the launch, the
     outermost first), `shapes` and `outer_shapes` (of the inputs of the innermost and of the outermost operator), `layer`,
-    `count` and `time_ns`. `layer` is that of each kernel. A kernel that a graph replayed has no operator: whatever was around
-    the graph's launch is the same for all its kernels and tells nothing of any.
+    `count` and `time_ns`. A kernel that a graph replayed has no operator: whatever was around the graph's launch is the same
+    for all its kernels and tells nothing of any.
     """
     kernels = trace.gpu_kernels
     launchers = _launchers(trace, np.where(trace.is_replayed[kernels], -1, trace.operator_of_gpu[kernels]))
     name = trace.events["name"][trace.gpu["event"][kernels]].astype(np.int64)
-    layers, layer_code = _codes(layer)
     texts, shapes_of = _shapes(trace, np.concatenate((launchers.inner, launchers.outer)))
     shapes, outer_shapes = shapes_of[launchers.inner], shapes_of[launchers.outer]
-    whole = group(_joined(name, launchers.path, shapes, outer_shapes, layer_code))
+    whole = group(_joined(name, launchers.path, shapes, outer_shapes, layers.of_kernels))
     # The first kernel of each group stands for it.
     first = np.unique(whole.code, return_index=True)[1]
     inner, names = launchers.inner[first], trace.strings[name[first]]
@@ -64,7 +64,7 @@ def kernel_origins(trace: Trace, family_of: Mapping[str, str], layer: Objects) -
             "operators": launchers.paths[launchers.path[first]],
             "shapes": texts[shapes[first]],
             "outer_shapes": texts[outer_shapes[first]],
-            "layer": layers[layer_code[first]],
+            "layer": layers.paths[layers.of_kernels[first]],
             "count": whole.count,
             "time_ns": whole.sum(trace.events["duration_ns"][trace.gpu["event"][kernels]]),
         }

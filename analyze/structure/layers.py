@@ -119,12 +119,14 @@ class _Paths:
 class Layers:
     """The layers of a trace, and their sources.
 
-    `of_kernels` has the path of the innermost layer of each kernel (row of `trace.gpu_kernels`); None where it is in no layer.
+    `paths` are the paths of layers, and last None. `of_kernels` has the place in `paths` of the innermost layer of each kernel
+    (row of `trace.gpu_kernels`), or -1 where it is in none.
     """
 
     table: Table
     sources: LayerSources
-    of_kernels: Objects
+    paths: Objects
+    of_kernels: Int64s
 
 
 @dataclass(frozen=True)
@@ -169,13 +171,12 @@ def layers(trace: Trace, parts: Parts, steps: Steps) -> Layers:
     kernels = _kernels(trace, spans)
     named = _named(trace, parts, kernels, _path_of_kernels(trace, spans, kernels, path_of_span, paths), paths)
     sources = _sources(trace, spans, kernels, named)
-    # The last text is that of -1: no path.
     texts = objects([*(join_path(paths.names_of(number)) for number in range(len(paths.names))), None])
     if not paths.names:
-        return Layers(_table([], 0), sources, texts[named.path])
+        return Layers(_table([], 0), sources, texts, named.path)
     figures = _figures(trace, spans, kernels, path_of_span, named, paths)
     kernel_time = int(trace.events["duration_ns"][trace.kernels].sum())
-    return Layers(_table(list(_rows(paths, figures)), kernel_time), sources, texts[named.path])
+    return Layers(_table(list(_rows(paths, figures)), kernel_time), sources, texts, named.path)
 
 
 def _sources(trace: Trace, spans: _Spans, kernels: _Kernels, named: _Named) -> LayerSources:
