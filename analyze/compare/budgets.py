@@ -49,7 +49,7 @@ WATCHED: Mapping[str, tuple[tuple[Metric, Metric | None], ...]] = {
 The profiler changes these figures least. Each metric stands with what its growth is a share of; None is the metric itself.
 Times that may be next to nothing are held against the busy time: twice of next to nothing is no regression.
 """
-IDLE: tuple[tuple[Metric, Metric], ...] = ((SPAN, SPAN), *((Metric(f"idle.{cause}_ns"), SPAN) for cause in CAUSES))
+IDLE: tuple[tuple[Metric, Metric | None], ...] = ((SPAN, None), *((Metric(f"idle.{cause}_ns"), SPAN) for cause in CAUSES))
 """What is watched only if somebody asks: under the profiler, a host that is slower by chance makes more idle time."""
 
 

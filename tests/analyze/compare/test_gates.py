@@ -421,7 +421,7 @@ def test_which_budgets_apply(tmp_path):
         return default_budgets(old, [run()], share).budgets
 
     span = Metric("gpu.span_ns")
-    idle = (Budget(span, regression=FIVE, of=span), *(Budget(Metric(f"idle.{cause}_ns"), regression=FIVE, of=span) for cause in CAUSES))  # fmt: skip
+    idle = (Budget(span, regression=FIVE), *(Budget(Metric(f"idle.{cause}_ns"), regression=FIVE, of=span) for cause in CAUSES))  # fmt: skip
     assert chosen(path, None, None) == chosen(path, None, old) == own
     assert chosen(None, None, old) == defaults(FIVE)
     assert chosen(None, "10%", old) == defaults(Fraction(1, 10))
