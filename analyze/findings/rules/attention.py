@@ -53,7 +53,7 @@ def unfused_attention(facts: Facts) -> Answer:
         "attn_implementation='sdpa' (or 'flash_attention_2'): one kernel, and the scores never reach memory.",
         snippet="y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)",
         reasoning="The kernels between the two products vanish, with their launches. The products no longer write and read the "
-        f"scores: they take as long as {FUSED_SHARE:.0%} of the arithmetic peak allows (assumed), if that is less. "
+        f"scores: they take as long as {percent(FUSED_SHARE)} of the arithmetic peak allows (assumed), if that is less. "
         f"{kept(int(faster.sum()), saved.saving_ns)}",
         rows=(
             {
@@ -126,6 +126,7 @@ def flash_unavailable(facts: Facts) -> Answer:
         "xformers.ops.memory_efficient_attention) rather than the plain one; on compute capability 7.5 tracekit's own "
         "attention kernels (docs/kernels.md), or a FlashAttention made for Turing. It matters for long prompts: a decode step "
         "reads few keys and values beside its weights.",
+        snippet="with torch.nn.attention.sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):\n    y = model(x)",
         reasoning="No estimate: no kernel of such a device was measured against another one here.",
         rows=({"kernels": int(fallback.sum()), "time_ns": facts.time(fallback), "compute_capability": capability},),
     )

@@ -44,6 +44,7 @@ def weight_casts(facts: Facts) -> Answer:
         action="Cast the weights once: model.to(torch.bfloat16) (or .half()) for inference. With autocast, keep its cache: one "
         "`with torch.autocast('cuda', dtype=torch.bfloat16):` around the whole loop, cache_enabled=True, and no "
         "torch.no_grad() entered inside it, which makes it cast every time.",
+        snippet="model = model.to(torch.bfloat16)  # once, for inference",
         reasoning="The time of these kernels. They are casts inside an operator whose weight or bias has the shape of what is "
         f"cast. {kept(int(faster.sum()), saved.saving_ns)}",
         rows=kernels(facts, casts, faster),

@@ -129,6 +129,7 @@ def split_k(facts: Facts) -> Answer:
         action="torch.compile(model, mode='max-autotune') chooses among kernels that need none; from PyTorch 2.10 on "
         "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = (False, False) (for bfloat16 allow_bf16_...) "
         "forbids cuBLAS to split. Measure: a product that is not split may take longer.",
+        snippet="model = torch.compile(model, mode='max-autotune')",
         reasoning=f"The time of these reductions. {kept(facts.time(beside), saved.saving_ns)} An upper bound, as if the "
         "products took no longer without.",
         rows=kernels(facts, beside, faster),
@@ -161,7 +162,7 @@ def layout_conversions(facts: Facts) -> Answer:
         snippet="model = model.to(memory_format=torch.channels_last)\n"
         "images = images.to(memory_format=torch.channels_last)  # each batch",
         reasoning=f"The conversions vanish, with their launches. Batch norms and pooling in NCHW take as long as "
-        f"{CHANNELS_LAST_SHARE:.0%} of the memory's bandwidth allows, which such kernels reach in channels_last (seen on "
+        f"{percent(CHANNELS_LAST_SHARE)} of the memory's bandwidth allows, which such kernels reach in channels_last (seen on "
         f"H200s). {kept(int(faster.sum()), saved.saving_ns)}",
         rows=kernels(facts, conversions | norms, faster),
     )

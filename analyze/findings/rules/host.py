@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tracekit.wording import counted, duration, percent
+from tracekit.wording import counted, duration, number, percent
 
 from ...activity.idle import blocking_calls
 from ...activity.program import waiting_calls
@@ -58,10 +58,7 @@ def host_sync(facts: Facts) -> Answer:
         severity=facts.severity(saved),
         affected_ns=holds_up,
         **saved.fields,
-        evidence=f"{percent(facts.share(waited))} of the span is idle inside blocking calls of the launching thread"
-        + worst_place(facts, "host_sync")
-        + _longest(rows)
-        + (f", at {line}" if line else ""),
+        evidence=_told(facts, waited) + worst_place(facts, "host_sync") + _longest(rows) + (f", at {line}" if line else ""),
         action="Take .item(), .cpu(), print(tensor), boolean masks and torch.cuda.synchronize() out of the loop; keep flags "
         "and positions on the device and copy with non_blocking=True from pinned memory.",
         snippet="history.append(loss.detach())  # on the device, not loss.item()\n"
@@ -131,6 +128,16 @@ def _checks(trace: Trace, fetches: Int64s) -> Int64s:
         if not more.any():
             return rows[serves & ~np.isin(rows, fetches)]
         serves |= more
+
+
+def _told(facts: Facts, waited: int) -> str:
+    """How often the host waits, and how much of the GPU's idle time lies in the waits themselves."""
+    waits, steps = len(np.intersect1d(waiting_calls(facts.trace), facts.played.row)), len(facts.steps.table)
+    each = f", {number(waits / steps)} a step" if steps > 1 else ""
+    return (
+        f"the host waits for the GPU {counted(waits, 'time')}{each}, and each time the GPU's queue runs dry; "
+        f"{percent(facts.share(waited))} of the span is idle in the waits themselves"
+    )
 
 
 def _longest(rows: tuple[Mapping[str, Any], ...]) -> str:
@@ -239,6 +246,7 @@ def data_loader(facts: Facts) -> Answer:
         f"{counted(len(rows), 'fetch', 'fetches')}, {duration(host)} together; most of it in {inside[0]['name']}",
         action="DataLoader(num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4), and "
         "batch.to(device, non_blocking=True); then move heavy transforms to the device or cache their results.",
+        snippet="loader = DataLoader(data, batch, num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4)",
         reasoning="The idle time that lies inside a fetch on the thread that launched what ended the gap, whatever operators "
         "run there. The program is played again as if every batch had been ready.",
         rows=({"fetches": len(rows), "host_ns": host, "idle_ns": waited}, *inside),

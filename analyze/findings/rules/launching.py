@@ -54,6 +54,7 @@ def launch_overhead(facts: Facts) -> Answer:
         f"kernels, {duration(overhead)} over {counted(launches, 'launch', 'launches')}: {named(places)}",
         action="Launch a whole step at once: torch.compile(model, mode='reduce-overhead'), or torch.cuda.CUDAGraph with static "
         "shapes and buffers; else fuse small operators (torch.compile) or give each launch more work (a larger batch).",
+        snippet="model = torch.compile(model, mode='reduce-overhead')",
         reasoning="The program is played again with one launch for all of a step, one of its GPU events following "
         f"the other after 500 ns (quoted: NVIDIA, V100), and the host's other work as it was.{_predicted(rows)}",
         rows=(*rows, *places),

@@ -61,6 +61,7 @@ def memory_bound_gemv(facts: Facts) -> Answer:
         action="Only fewer bytes help: quantise the weights (torchao.quantization.quantize_(model, Int8WeightOnlyConfig()) "
         "with torch.compile), use half precision if it is not yet, or batch requests, so that one reading of the weights "
         "serves them all. A faster arithmetic does not.",
+        snippet="quantize_(model, Int8WeightOnlyConfig())  # of torchao.quantization\nmodel = torch.compile(model)",
         reasoning="Weights of one byte each: the time of these products over the shortest kernel's shrinks as the bytes of an "
         f"element do. {kept(int(faster.sum()), saved.saving_ns)} Scales and the cost of dequantising are not counted.",
         rows=kernels(facts, bound, faster),
@@ -81,7 +82,7 @@ def pageable_copies(facts: Facts) -> Answer:
         snippet="loader = DataLoader(dataset, batch_size, pin_memory=True)\nbatch = batch.to(device, non_blocking=True)",
         change=_pinned,
         reasoning="The program is played again with copies as fast as the largest pinned copy of this trace, or else at "
-        f"{BUS_SHARE:.0%} of the bus that the datasheet states (assumed), and with a host that does not wait for them.",
+        f"{percent(BUS_SHARE)} of the bus that the datasheet states (assumed), and with a host that does not wait for them.",
     )
 
 

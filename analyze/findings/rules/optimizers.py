@@ -56,9 +56,10 @@ def unfused_optimizer(facts: Facts) -> Answer:
         evidence=f"{counted(len(rows), 'optimizer step')} of {counted(round(each), 'kernel')} each take {duration(host)} on "
         f"the host and {duration(facts.time(mine))} on the GPU, {percent(facts.work_share(mine))} of the kernel time",
         action=f"torch.optim.{name}(params, fused=True): one kernel for all parameters, which reads and writes them once.",
+        snippet=f"optimizer = torch.optim.{name}(model.parameters(), fused=True)",
         reasoning="The program is played again without the operators and calls inside the optimizer's step, with "
-        f"{PYTHON_LEFT:.0%} of its Python ({LOOP_LEFT:.0%} if it is a loop), and its kernels as one that passes over memory "
-        f"{PASSES[name][1]} times, not about {PASSES[name][0]}.",
+        f"{percent(PYTHON_LEFT)} of its Python ({percent(LOOP_LEFT)} if it is a loop), and its kernels as one that passes over "
+        f"memory {PASSES[name][1]} times, not about {PASSES[name][0]}.",
         rows=kernels(facts, mine, np.where(mine, facts.work["duration_ns"], 0)),
     )
 

@@ -122,6 +122,7 @@ def bf16_emulated(facts: Facts) -> Answer:
         f"{capability:g} has no BF16 arithmetic (from 8.0 on)",
         action="Use torch.float16 here (torch.autocast('cuda', dtype=torch.float16), with torch.amp.GradScaler to train); it "
         "takes as many bytes and has matrix cores from compute capability 7.0 on.",
+        snippet="with torch.autocast('cuda', dtype=torch.float16):\n    loss = model(batch)",
         reasoning=(
             "By the roofline, products that arithmetic binds change as the peaks do, FP32's, in which BF16 is emulated, to "
             f"FP16's. {kept(int(faster.sum()), saved.saving_ns)}"
