@@ -31,7 +31,7 @@ MATRIX_CORES = Need(
 @needs(KERNELS, DATASHEET, SHAPES, MATRIX_CORES)
 def fp32_gemm(facts: Facts) -> Answer:
     """Matrix products run in FP32: they read twice the bytes that they need, and leave the matrix cores unused."""
-    products = facts.of_family("gemm")
+    products = facts.of_family("gemm", "convolution")
     unknown = _mostly_unknown(facts, products, "fp32_gemm")
     wide = products & facts.at_peak("fp32", "tf32") & facts.work["has_bytes"]
     if unknown is not None or facts.work_share(wide) < facts.thresholds.work:
