@@ -12,8 +12,10 @@ import numpy as np
 from tracekit.names import shorten_path
 from tracekit.wording import counted, duration, number, percent
 
+from ...activity.idle_activity import idle_pieces
 from ...activity.launches import graph_kernels, graph_launch_calls
 from ...activity.program import waiting_calls
+from ...trace.group import group
 from ...work.predict import mean_steps
 from ...work.step_time import Change
 from ..facts import Facts
@@ -79,7 +81,7 @@ def _as_graphs(facts: Facts) -> Change:
 def graph_launch_cost(facts: Facts) -> Answer:
     """The GPU waits while the host launches a graph: it is one already, and launching so many nodes takes long."""
     waited = facts.reason_ns(Reason.LAUNCHING_GRAPHS)
-    if facts.share(waited) < facts.thresholds.graph_launch:
+    if facts.share(waited - _longest_ns(facts)) < facts.thresholds.graph_launch:
         return None
     trace, rows = facts.trace, innermost(facts, of_reasons(facts, Reason.LAUNCHING_GRAPHS))
     calls, saved = graph_launch_calls(trace), facts.without(Reason.LAUNCHING_GRAPHS)
@@ -98,6 +100,13 @@ def graph_launch_cost(facts: Facts) -> Answer:
         reasoning="Idle time inside these calls. The program is played again as if they took no time: an upper bound.",
         rows=rows,
     )
+
+
+def _longest_ns(facts: Facts) -> int:
+    """The most idle time inside one launch of a graph: the first one uploads it, which happens once."""
+    pieces, chosen = idle_pieces(facts.trace), of_reasons(facts, Reason.LAUNCHING_GRAPHS)
+    by_gap = group(pieces["gap"][chosen])
+    return int(by_gap.sum((pieces["end_ns"] - pieces["start_ns"])[chosen]).max(initial=0))
 
 
 def _steps(facts: Facts) -> Iterator[Mapping[str, Any]]:
