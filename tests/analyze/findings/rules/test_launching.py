@@ -81,7 +81,7 @@ def replayed(first: int, others: int) -> TraceBuilder:
 
 def test_each_launch_of_a_graph_that_the_device_waits_for():
     finding = told(graph_launch_cost, replayed(50, 50))
-    assert finding.saving_ns == pytest.approx(5 * 50_000, rel=0.01)
+    assert finding.saving_ns == pytest.approx(5 * 50_000, rel=0.03)
     assert asked(graph_launch_cost, replayed(5, 5)) is None
 
 
