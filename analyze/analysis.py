@@ -34,6 +34,7 @@ from .structure import layers as layering
 from .structure import phases as phasing
 from .structure.completeness import is_complete, warnings
 from .structure.graph_nodes import graph_nodes
+from .structure.kernel_origins import kernel_origins
 from .structure.selection import Selection
 from .structure.steps import Steps, find_steps
 from .trace.trace import Trace, TraceWarning
@@ -343,6 +344,7 @@ SCHEMA = {**TABLES, **DOCUMENT_TABLES}
 _TABLES: Mapping[str, Callable[[Analysis], Table | None]] = {
     "families": lambda one: one.families,
     "kernels": lambda one: one.kernels,
+    "kernel_origins": lambda one: kernel_origins(one.trace, one._family_of, one._layers),
     "operators": lambda one: one.operators,
     "calls": lambda one: host_time.calls(one.trace),
     "copies": lambda one: gpu_time.copies(one.trace),

@@ -1,11 +1,11 @@
 """Do the savings that tracekit predicts come true? Programs are measured before and after one change each.
 
-    python benchmarks/pairs.py measure build/pairs [NAME ...]     # on a machine with a GPU: traces and timings
-    python benchmarks/pairs.py predict build/pairs [--keep]       # anywhere: what tracekit says about the traces of "before"
+    python benchmarks/pairs.py measure build/pairs [NAME ...]     # on a machine with a GPU: traces and timings; or --round 3
+    python benchmarks/pairs.py predict build/pairs [--keep FILE]  # anywhere: what tracekit says about the traces of "before"
 
 `measure` writes NAME.json.gz, the profiled trace of three steps before the change, and NAME.pair.json, what a step took without
-the profiler before and after it. `predict` prints predicted against measured; `--keep` writes benchmarks/results/pairs.json, from
-which docs/predictions.md is made.
+the profiler before and after it. `predict` prints predicted against measured, as in docs/predictions.md; `--keep FILE` writes
+it as JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pair_programs import Program, Step
 
 HERE = Path(__file__).resolve().parent
-ROUNDS, ROUND_S, WARM_UP, LONGEST_S = 7, 0.2, 8, 240
+ROUNDS, ROUND_S, WARM_UP, LONGEST_S = 9, 0.2, 8, 240
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "one CUDA graph": ("CUDAGraph", "reduce-overhead"),
@@ -135,7 +136,8 @@ class Predicted:
     """What tracekit says about a program before its change, and what the change brought. Times in ns a step, unprofiled.
 
     `first` are the codes of its two findings of largest saving. `named` is the code of the one of these that names the change,
-    and `predicted_ns` its saving; both are None if none does.
+    and `predicted_ns` its saving; both are None if none does. `noise` is how far the rounds of the two programs spread (the sum
+    of their interquartile ranges) as a share of what the change saved.
     """
 
     pair: str
@@ -147,6 +149,12 @@ class Predicted:
     named: str | None
     predicted_ns: int | None
     error: float | None
+    noise: float
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether what the change saved is more than the noise."""
+        return self.noise < 1
 
     @property
     def saved_ns(self) -> float:
@@ -185,16 +193,49 @@ def predictions(directory: Path) -> Iterator[Predicted]:
             named=named.code if named else None,
             predicted_ns=saving,
             error=None if saving is None else (saving - (before - after)) / (before - after),
+            noise=sum(_spread(pair.get(runs, [])) for runs in ("before_runs_ns", "after_runs_ns"))
+            / max(abs(before - after), 1.0),
         )
+
+
+def _spread(runs: list[float]) -> float:
+    """The interquartile range; 0 of runs that were not kept."""
+    if len(runs) < 2:
+        return 0.0
+    quarters = statistics.quantiles(runs, n=4)
+    return quarters[2] - quarters[0]
+
+
+def totals(table: list[Predicted]) -> Iterator[str]:
+    """How many pairs are named and predicted within 25 %, of each round and of all."""
+    rounds = sorted({pair.made for pair in table})
+    for text, mine in [*((f"round {made}", [one for one in table if one.made == made]) for made in rounds), ("all", table)]:
+        graded = [one for one in mine if one.is_measured]
+        named, close = sum(one.named is not None for one in graded), sum(one.is_close for one in graded)
+        lost = len(mine) - len(graded)
+        left = f"; {lost} not graded, as the noise is larger than the saving" if lost else ""
+        yield f"{text}: {named} of {len(graded)} named, {close} of {len(graded)} within 25 %{left}"
 
 
 def line(one: Predicted) -> str:
     """A pair as a row of the table in docs/predictions.md."""
     told = f"{one.predicted_ns / 1e6:.3f} | {one.error:+.0%}" if one.predicted_ns is not None else "– | –"
     code = f"`{one.named}`" if one.named else f"not named: {', '.join(one.first) or 'nothing'}"
-    return (
-        f"| `{one.pair}` | {one.change} | {one.made} | {one.before_ns / 1e6:.3f} | {one.saved_ns / 1e6:.3f} | {told} | {code} |"
-    )
+    saved = f"{one.saved_ns / 1e6:.3f}{'' if one.is_measured else ' (noise)'}"
+    return f"| `{one.pair}` | {one.change} | {one.made} | {one.before_ns / 1e6:.3f} | {saved} | {told} | {code} |"
+
+
+def _keep(path: Path, directory: Path, table: list[Predicted]) -> None:
+    """Write the predictions with the device, the versions and the commit of the rules that made them."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+    measured = [json.loads(one.read_text()) for one in sorted(directory.glob("*.pair.json"))]
+    kept = {
+        "devices": sorted({one["device"] for one in measured if "device" in one}),
+        "versions": next((one["versions"] for one in measured if "versions" in one), {}),
+        "commit": commit,
+        "pairs": [asdict(pair) for pair in table],
+    }
+    path.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def main() -> None:
@@ -203,21 +244,23 @@ def main() -> None:
     parser.add_argument("what", choices=("measure", "predict"))
     parser.add_argument("directory", type=Path)
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--round", type=int, help="only the programs of this round")
+    parser.add_argument("--keep", type=Path, help="write the predictions to this file as JSON")
     asked = parser.parse_args()
     if asked.what == "measure":
-        measure(asked.directory, asked.names)
+        from pair_programs import PROGRAMS
+
+        of_round = [name for name, program in PROGRAMS.items() if program.made == asked.round]
+        measure(asked.directory, asked.names or of_round)
     else:
         table = list(predictions(asked.directory))
         print("| pair | change | round | a step before, ms | saved, ms | predicted, ms | error | by |")
         print("|---|---|---:|---:|---:|---:|---:|---|")
         for pair in table:
             print(line(pair))
-        named, close = sum(pair.named is not None for pair in table), sum(pair.is_close for pair in table)
-        print(f"\n{named} of {len(table)} named, {close} of {len(table)} within 25 %")
+        print("", *totals(table), sep="\n")
         if asked.keep:
-            kept = {"pairs": [asdict(pair) for pair in table]}
-            (HERE / "results" / "pairs.json").write_text(json.dumps(kept, indent=1) + "\n")
+            _keep(asked.keep, asked.directory, table)
 
 
 if __name__ == "__main__":

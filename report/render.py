@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -18,6 +18,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from tracekit.files import write_atomic
+from tracekit.savings import grouped
 from tracekit.vocabulary import WITHOUT_OPERATOR
 from tracekit.wording import counted, number, ratio
 
@@ -73,7 +74,7 @@ class TraceView:
     budget: Budget | None
     charts: dict[str, Chart]
     tables: dict[str, tables.TableView]
-    findings: list[dict[str, Any]]
+    findings: dict[str, list[tuple[Mapping[str, Any], str]]]
     undecided: list[tuple[str, list[str]]]
     layers: LayersView
     roofline: RooflineView | None
@@ -131,7 +132,7 @@ def view(key: str, label: str, trace: TraceBundle) -> TraceView:
         budget=parts,
         charts={chart.key: chart for chart in _charts(trace, parts)},
         tables={table.key: table for table in _tables(trace, parts) if table.rows},
-        findings=trace.documents("findings"),
+        findings=grouped(trace.documents("findings"), parts.span_ns if parts else 0),
         undecided=_undecided(trace),
         layers=layers_view(trace),
         roofline=roofline_view(trace),

@@ -43,7 +43,8 @@ class Measured:
 class Datasheet:
     """A GPU's peaks as its maker states them: memory in 1e9 bytes a second, arithmetic in 1e12 operations a second.
 
-    `cache_mb` is the size of the last cache before the memory, in units of 2^20 bytes.
+    `cache_mb` is the size of the last cache before the memory, in units of 2^20 bytes. `bus_gb_s` is what the bus to the host
+    moves one way, in 1e9 bytes a second.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Datasheet:
     memory_gb_s: float
     source: str
     cache_mb: float | None = None
+    bus_gb_s: float | None = None
     tflops: Mapping[str, float] = field(default_factory=dict)
     measured: Measured = Measured()
 
@@ -127,7 +129,7 @@ def _datasheet(entry: Any, where: str) -> Datasheet:
         raise TracekitError(f"may have tflops of {', '.join(PEAKS)} only", where=where, mend=_MEND)
     measured = sheet.measured
     given = (sheet.memory_gb_s, *sheet.tflops.values())
-    optional = (sheet.cache_mb, measured.memory_gb_s, measured.gap_ns, measured.launch_ns)
+    optional = (sheet.cache_mb, sheet.bus_gb_s, measured.memory_gb_s, measured.gap_ns, measured.launch_ns)
     numbers = (*given, *(value for value in optional if value is not None))
     if not all(type(value) in (int, float) and 0 < value < float("inf") for value in numbers):
         raise TracekitError("has a figure that is no number above 0", where=where, mend=_MEND)

@@ -16,6 +16,7 @@ _EMPTY = re.compile(
 _GENERIC = re.compile(r"elementwise|reduce_kernel|index_kernel|multi_tensor|trampoline|DeviceFor|distribution", re.IGNORECASE)
 _TOKEN = re.compile(r"\\.|/|[^/\\]+|\\", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_WORD = re.compile(r"\w+")
 _NOISE = re.compile(r"\(anonymous namespace\)::|\{anonymous\}::|<unnamed>::")
 _RETURN_TYPE = re.compile(r"^(?:(?:static|inline|__global__)\s+)*(?:void|auto|int)\s+(?=\S)")
 _CUTLASS = re.compile(r"^(?:cutlass::)?(Kernel2?)<([\w:]+)>")
@@ -39,6 +40,20 @@ def shorten(name: str, limit: int = LIMIT) -> str:
         inner = elide(inner, limit // 2)
         return f"{elide(head, limit - len(inner) - 3)}<{inner}{ELLIPSIS}>"
     return elide(head or name, limit)
+
+
+def renamed(old: str, new: str, limit: int = LIMIT) -> tuple[str, str, str]:
+    """How a name that became another one is shown: the old name, the new one and a word of the old one.
+
+    Each is of at most `limit` characters. If both names would read the same, the new one is replaced by the first word in which
+    they differ, and the last text is the old one's word in that place: `BFloat16` and `Half`. Else the last text is empty.
+    """
+    short = shorten(old, limit), shorten(new, limit)
+    if short[0] != short[1]:
+        return *short, ""
+    words = [_WORD.findall(name) for name in (old, new)]
+    before, after = next((pair for pair in zip(*words, strict=False) if pair[0] != pair[1]), (old, new))
+    return short[0], elide(after, limit), elide(before, limit)
 
 
 def elide(text: str, limit: int) -> str:

@@ -165,6 +165,22 @@ TABLES: Mapping[str, TableSchema] = {
             _real("occupancy_percent", "estimated, of the longest run; null where not recorded", "%", nullable=True),
         ),
     ),
+    "kernel_origins": TableSchema(
+        "a kernel name from one operator, with inputs of one shape, in one layer, by time",
+        (
+            _text("name", "the kernel's name as recorded"),
+            _text("family", "what kind of work it is"),
+            _text("operator", "the operator that launched it; null where none did, or a graph replayed it", nullable=True),
+            _text("operators", "that operator and those around it, outermost first, joined by `/`; null as `operator`", True),
+            _text(
+                "shapes", 'of the operator\'s inputs, `"[1, 768], [768, 2304]"`; null where none are recorded', nullable=True
+            ),
+            _text("outer_shapes", "of the inputs of the outermost operator; null where none are recorded", nullable=True),
+            _text("layer", "the path of the innermost layer; null where it is in none", nullable=True),
+            _COUNT,
+            _TIME,
+        ),
+    ),
     "operators": TableSchema(
         "a host operator (`cpu_op`), by self time",
         (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -45,6 +45,20 @@ def durations(low: Figure, high: Figure, between: str) -> str:
     first, second = duration(low), duration(high)
     figure, _, unit = first.partition(" ")
     return f"{figure if unit and second.endswith(f' {unit}') else first} {between} {second}"
+
+
+def with_interval(median: Figure, low: Figure, high: Figure, show: Callable[[Figure], str] = duration) -> str:
+    """A median and its interval: `4.61 [4.54, 4.95] ms`. If both ends read like the median, it stands alone.
+
+    `show` writes one figure. The unit stands once if all three have the same.
+    """
+    texts = [show(median), show(low), show(high)]
+    if len(set(texts)) == 1:
+        return texts[0]
+    figures, units = zip(*((text.partition(" ")[0], text.partition(" ")[2]) for text in texts), strict=True)
+    if len(set(units)) > 1:
+        return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+    return f"{figures[0]} [{figures[1]}, {figures[2]}] {units[0]}".rstrip()
 
 
 def duration_unit(nanoseconds: float) -> tuple[float, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 from tracekit.errors import TracekitError
 from tracekit.schema import CAUSES
 
-from .metrics import Metric, checked_metric
-from .side import Side
+from .metrics import ALL, UNPROFILED, Metric, checked_metric, value
+from .side import EXPOSED, Side
+from .unprofiled import STEP_METRIC, same_workload
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,17 +31,26 @@ TIME = re.compile(rf"{NUMBER}\s*(?P<unit>{'|'.join(UNITS)})")
 PERCENT = re.compile(rf"{NUMBER}\s*%")
 KEYS = ("metric", "match", "max", "max_regression", "of", "per")
 REGRESSION = "5%"
-WATCHED: Mapping[str, tuple[str, ...]] = {
+BUSY, SPAN = Metric("gpu.busy_ns"), Metric("gpu.span_ns")
+STEP = Metric(STEP_METRIC)
+WATCHED: Mapping[str, tuple[tuple[Metric, Metric | None], ...]] = {
     "gpu": (
-        "gpu.span_ns",
-        "gpu.busy_ns",
-        "gpu.kernel_time_ns",
-        "launches.kernel_launches",
-        *(f"idle.{cause}_ns" for cause in CAUSES),
+        (BUSY, None),
+        (Metric("gpu.kernel_time_ns"), None),
+        (Metric("launches.kernel_launches"), None),
+        (Metric("copies.count", ALL), None),
+        (Metric("copies.time_ns", ALL), BUSY),
+        (Metric(EXPOSED), BUSY),
     ),
-    "host": ("host.span_ns", "host.operator_self_ns", "host.operators"),
+    "host": ((Metric("host.span_ns"), None), (Metric("host.operator_self_ns"), None), (Metric("host.operators"), None)),
 }
-"""The metrics that the default budgets watch: for a trace with GPU events, and for one without."""
+"""What the default budgets watch where no time without the profiler is known, with and without GPU events.
+
+The profiler changes these figures least. Each metric stands with what its growth is a share of; None is the metric itself.
+Times that may be next to nothing are held against the busy time: twice of next to nothing is no regression.
+"""
+IDLE: tuple[tuple[Metric, Metric | None], ...] = ((SPAN, None), *((Metric(f"idle.{cause}_ns"), SPAN) for cause in CAUSES))
+"""What is watched only if somebody asks: under the profiler, a host that is slower by chance makes more idle time."""
 
 
 @dataclass(frozen=True)
@@ -58,31 +68,59 @@ class Budget:
     per_step: bool = False
 
 
-def choose_budgets(path: Path | None, regression: str | None, old: Side | None) -> tuple[Budget, ...]:
+@dataclass(frozen=True)
+class Chosen:
+    """The budgets that a check uses, and notes on what it leaves out, a line each."""
+
+    budgets: tuple[Budget, ...]
+    notes: tuple[str, ...] = ()
+
+
+def choose_budgets(
+    path: Path | None, regression: str | None, old: Sequence[Side] | None, new: Sequence[Side], idle: bool = False
+) -> Chosen:
     """The budgets that a check uses: those of the file, if there is one, and perhaps the default ones.
 
-    The default budgets apply if no file is given, or if a regression is. They need an old trace. Raises TracekitError if they
-    apply and there is none, or if the file or the regression cannot be read.
+    The default budgets apply if no file is given, or if a regression is. With `idle` the span and the causes of idle time have
+    budgets too. These need an old trace. Raises TracekitError if they apply and there is none, or if the file or the regression
+    cannot be read.
     """
     budgets = read_budgets(path) if path is not None else ()
-    if path is not None and regression is None:
-        return budgets
+    defaults = path is None or regression is not None
+    if not defaults and not idle:
+        return Chosen(budgets)
     if old is None:
-        where, what = ("--max-regression", "needs an old trace") if regression else (None, "there is nothing to check against")
-        raise TracekitError(what, where=where, mend="give --against OLD, or --budget FILE alone")
-    return budgets + default_budgets(old, parse_percent(REGRESSION if regression is None else regression, "--max-regression"))
+        asked = "--max-regression" if regression else "--idle" if idle else None
+        what = "needs an old trace" if asked else "there is nothing to check against"
+        raise TracekitError(what, where=asked, mend="give --against OLD, or --budget FILE alone")
+    share = parse_percent(REGRESSION if regression is None else regression, "--max-regression")
+    chosen = default_budgets(old, new, share) if defaults else Chosen(())
+    more = tuple(Budget(metric, regression=share, of=of) for metric, of in IDLE) if idle else ()
+    return Chosen(budgets + chosen.budgets + more, chosen.notes)
 
 
-def default_budgets(old: Side, regression: Fraction) -> tuple[Budget, ...]:
+def default_budgets(old: Sequence[Side], new: Sequence[Side], regression: Fraction) -> Chosen:
     """The default budgets: no watched metric may grow by more than the share `regression`.
 
-    For a cause of idle time that is a share of the old trace's whole span; for any other metric, of its own old value.
+    If all traces know their time without the profiler for the same workload, that alone is watched: it is what a user waits
+    for. Else it is what the profiler changes least. What a bundle of an earlier version did not record is left out.
     """
-    section = "gpu" if old.has("gpu") else "host"
-    span = Metric(f"{section}.span_ns")
-    return tuple(
-        Budget(Metric(name), regression=regression, of=span if name.startswith("idle.") else None) for name in WATCHED[section]
-    )
+    both = (*old, *new)
+    timed = [value(side, STEP) is not None for side in both]
+    if all(timed) and same_workload(both):
+        return Chosen((Budget(STEP, regression=regression),))
+    notes = []
+    if any(timed):
+        why = "the workloads differ" if all(timed) else f"{both[timed.index(False)].name} has none"
+        notes.append(f"times without the profiler are not compared, because {why}: the profiles are")
+    budgets = []
+    for metric, of in WATCHED["gpu" if old[0].has("gpu") else "host"]:
+        lacking = [side.name for side in both if side.has("gpu") and metric.name == EXPOSED and value(side, metric) is None]
+        if lacking:
+            notes.append(f"{metric} is not checked: {lacking[0]} did not record it; analyse its trace again")
+        else:
+            budgets.append(Budget(metric, regression=regression, of=of))
+    return Chosen(tuple(budgets), tuple(notes))
 
 
 def read_budgets(path: Path) -> tuple[Budget, ...]:
@@ -126,6 +164,8 @@ def _budget(entry: Any, where: str) -> Budget:
         raise TracekitError("limits nothing", where=where, mend="give it max or max_regression")
     if of is not None and "max_regression" not in entry:
         raise TracekitError("`of` is what max_regression is a share of", where=where, mend="give it max_regression as well")
+    if texts["per"] is not None and metric.name in UNPROFILED:
+        raise TracekitError(f"{metric} is of no profiled step", where=where, mend="leave out `per`")
     if texts["per"] is not None and (texts["per"] != "step" or "max" not in entry):
         raise TracekitError("`per` says that `max` is a step's", where=where, mend='write per = "step" beside max')
     return Budget(

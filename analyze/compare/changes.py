@@ -18,16 +18,19 @@ def changes(
 ) -> Table:
     """The rows of two tables that differ, matched by the text in the column `key`, the largest difference first.
 
-    The columns are `name` (the key) and `change`, then `a_…` and `b_…` for each label (None where a table lacks the row). For
-    each figure, an int64 column of the tables that adds up, there are `a_…`, `b_…` and `delta_…`. `change` is `vanished` or
-    `appeared` for a row that only one table has; else the first figure decides between `faster` and `slower`. The first figure
-    also decides the order. Where the traces have different numbers of `steps`, it is compared per step.
+    The columns are `name` (the key) and `change`, then `a_…` and `b_…` for each label (None where a table lacks the row). A row
+    whose labels differ is a row that differs. For each figure, an int64 column of the tables that adds up, there are `a_…`,
+    `b_…` and `delta_…`. `change` is `vanished` or `appeared` for a row that only one table has; else the first figure decides
+    between `faster` and `slower`. The first figure also decides the order. Where the traces have different numbers of `steps`,
+    it is compared per step.
     """
     names, place = np.unique(np.concatenate((a[key], b[key])), return_inverse=True)
     of_a, of_b = np.split(place.reshape(-1), [len(a)])
     columns: dict[str, Objects | Int64s] = {"name": names, "change": _change(names, of_a, of_b)}
+    relabelled = np.zeros(len(names), dtype=np.bool_)
     for label in labels:
         columns |= {f"a_{label}": _spread(a[label], of_a, names), f"b_{label}": _spread(b[label], of_b, names)}
+        relabelled |= columns[f"a_{label}"] != columns[f"b_{label}"]
     for figure in figures:
         before, after = _sums(a[figure], of_a, names), _sums(b[figure], of_b, names)
         columns |= {f"a_{figure}": before, f"b_{figure}": after, f"delta_{figure}": after - before}
@@ -36,7 +39,7 @@ def changes(
     both = columns["change"] == SAME
     columns["change"][both & (weighed < 0)] = FASTER
     columns["change"][both & (weighed > 0)] = SLOWER
-    differs = ~both | np.any([columns[f"delta_{figure}"] != 0 for figure in figures], axis=0)
+    differs = ~both | relabelled | np.any([columns[f"delta_{figure}"] != 0 for figure in figures], axis=0)
     order = np.argsort(-np.abs(weighed), kind="stable")
     return Table(columns).take(order[differs[order]])
 

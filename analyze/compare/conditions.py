@@ -1,4 +1,4 @@
-"""What do the run manifests of two traces say: were the conditions the same, and how long did the runs take unprofiled?"""
+"""Were the conditions of two traces the same, as far as their run manifests tell?"""
 
 from __future__ import annotations
 
@@ -73,30 +73,3 @@ def _text(manifest: Mapping[str, Any], key: str) -> str | None:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value if value is None or isinstance(value, str) else json.dumps(value)
-
-
-@dataclass(frozen=True)
-class Unprofiled:
-    """The median and the standard deviation of the wall-clock time of each run without the profiler, in ns."""
-
-    a_ns: int
-    a_std_ns: int
-    b_ns: int
-    b_std_ns: int
-
-
-def unprofiled(a: Side, b: Side) -> Unprofiled | None:
-    """The timings of two runs. None unless both have a manifest with timings and they ran the same workload."""
-    of_a, of_b = _total(a), _total(b)
-    if of_a is None or of_b is None or a.manifest.get("workload") != b.manifest.get("workload"):
-        return None
-    return Unprofiled(*of_a, *of_b)
-
-
-def _total(side: Side) -> tuple[int, int] | None:
-    timings = side.manifest.get("timings")
-    total = timings.get("total") if isinstance(timings, dict) else None
-    if not isinstance(total, dict):
-        return None
-    median, std = total.get("median_ns"), total.get("std_ns")
-    return (median, std) if type(median) is int and type(std) is int and median > 0 else None

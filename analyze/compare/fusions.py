@@ -63,7 +63,7 @@ def _fusions(a: Side, b: Side) -> Iterator[Fusion]:
         launched[row["operator"]].append(row)
     for operator in a.tables["operators"].records():
         name, own = operator["name"], launched[operator["name"]]
-        into = listing.get(_in_names(name), [])
+        into = listing.get(name_in_kernels(name), [])
         families = {row["family"] for row in own}
         if (
             own
@@ -108,7 +108,7 @@ def _has_no_others(operator: _Row, own: list[_Row]) -> bool:
     return bool((counted, timed) == (operator["kernels"], operator["kernel_time_ns"]))
 
 
-def _in_names(operator: str) -> str:
+def name_in_kernels(operator: str) -> str:
     """How the names of generated kernels write an operator: `add` for `aten::add_`."""
     plain = operator.removeprefix(ATEN)
     return plain[:-1] if plain.endswith("_") and not plain.endswith("__") else plain

@@ -1,7 +1,8 @@
 """What is a metric's value in a trace?
 
 A metric is a figure of the document that `analyze --json` prints, such as `gpu.busy_ns`. Or it is a column of one of its
-tables, added up over the rows whose name matches a pattern: `kernels.time_ns` of `*softmax*`.
+tables, added up over the rows whose name matches a pattern: `kernels.time_ns` of `*softmax*`. Or it is a time without the
+profiler, which the run manifest tells.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ from tracekit.table import Table
 
 from ..trace.arrays import Bools
 from .side import FIGURES, TABLES, Side
+from .unprofiled import RUN_METRIC, STEP_METRIC, unprofiled_value
 
 FAMILIES = "families"
 KEYS: Mapping[str, str] = {FAMILIES: "family", "kernels": "name", "operators": "name", "layers": "path", "copies": "name"}
 """The column of each table that a pattern is compared with."""
 NO_SUMS = frozenset({"unique_kernels", "threads"})
 """Figures that do not grow with the number of steps."""
+UNPROFILED = (STEP_METRIC, RUN_METRIC)
+"""The times without the profiler. They are of a step, or of the run that was timed, however many steps were profiled."""
+ALL = "*"
+"""The pattern that every name matches. It cannot be mistyped, so where a table has no rows the value is 0."""
 METRICS = (
+    *UNPROFILED,
     *(f"{section}.{figure}" for section, figures in FIGURES.items() for figure in figures if figure not in NO_SUMS),
     *(f"{FAMILIES}.{column}" for column in ("time_ns", "count")),
     *(
@@ -78,6 +85,9 @@ def checked_metric(name: str, match: str | None, where: object) -> Metric:
 
 def value(side: Side, metric: Metric) -> int | None:
     """The metric's value. None if the trace has no such figure, or no row whose name matches the pattern."""
+    if metric.name in UNPROFILED:
+        told = unprofiled_value(side, metric.name)
+        return round(told.median) if told else None
     if metric.match is None:
         # Without GPU events, idle time is stored as 0. But then it is not known, so it has no value.
         section = metric.name.split(".")[0]
@@ -87,7 +97,8 @@ def value(side: Side, metric: Metric) -> int | None:
     found = _matches(table, key, metric.match)
     if key == "path":
         found &= ~_inside(table, found)
-    return int(table[column][found].sum()) if found.any() else None
+    is_told = found.any() or (metric.match == ALL and side.has("gpu"))
+    return int(table[column][found].sum()) if is_told else None
 
 
 def _matches(table: Table, key: str, pattern: str) -> Bools:

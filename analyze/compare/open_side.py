@@ -1,9 +1,10 @@
-"""Which analysed trace does an argument such as `run.json.gz`, `traces/`, `analysis/` or `analysis/:NAME` mean?"""
+"""Which analysed traces does an argument such as `run.json.gz`, `traces/`, `analysis/` or `analysis/:NAME` mean?"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tracekit.taxonomy import Taxonomy
 from ..analysis import Analysis
 from ..trace.inputs import find
 from ..trace.loader import load
+from .repeats import checked_repeats
 from .side import Side, analysed, saved
 
 NAMED = 8
@@ -28,27 +30,58 @@ def open_side(argument: str, taxonomy: Taxonomy) -> Side:
     cannot be read, or if nothing chooses one of several.
     """
     path, name = _split(argument)
+    found = _found(path, taxonomy)
+    return found.read(found.only if name is None and found.only is not None else _choose(found, name, path))
+
+
+def open_sides(argument: str, taxonomy: Taxonomy, repeat: bool) -> tuple[Side, ...]:
+    """Read the trace that the argument means, or with `repeat` all of them. Raises TracekitError as these functions do."""
+    return open_repeats(argument, taxonomy) if repeat else (open_side(argument, taxonomy),)
+
+
+def open_repeats(argument: str, taxonomy: Taxonomy) -> tuple[Side, ...]:
+    """Read all traces that the argument means, which are repeats of one program.
+
+    They are all traces of a directory or a bundle; with `DIRECTORY:NAME` those whose names begin with NAME. Raises
+    TracekitError as `open_side` does, and if something tells that the traces are not of one program.
+    """
+    path, name = _split(argument)
+    found = _found(path, taxonomy)
+    wanted = [label for label, own in found.names.items() if not name or label.startswith(name) or own.startswith(name)]
+    if not wanted:
+        raise _no_choice(found, name, path)
+    return checked_repeats([found.read(label) for label in wanted], argument)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The traces at a path: the name of each by its label, how one is read, and the error for a wrong choice."""
+
+    names: Mapping[str, str]
+    read: Callable[[str], Side]
+    error: type[TracekitError]
+
+    @property
+    def only(self) -> str | None:
+        """The label of the trace, if there is a single one."""
+        return next(iter(self.names)) if len(self.names) == 1 else None
+
+
+def _found(path: Path, taxonomy: Taxonomy) -> _Found:
     if (path / DOCUMENT).is_file():
-        return _of_bundle(path, name)
-    candidates = {_label(candidate.path, path): candidate.path for candidate in find([path])}
-    if name is None and len(candidates) == 1:
-        (chosen,) = candidates
-    else:
-        chosen = _choose({label: file.name for label, file in candidates.items()}, name, path, TraceError)
-    return analysed(Analysis(load(candidates[chosen]), taxonomy))
+        return _of_bundle(path)
+    files = {_label(candidate.path, path): candidate.path for candidate in find([path])}
+    names = {label: file.name for label, file in files.items()}
+    return _Found(names, lambda label: analysed(Analysis(load(files[label]), taxonomy)), TraceError)
 
 
-def _of_bundle(directory: Path, name: str | None) -> Side:
+def _of_bundle(directory: Path) -> _Found:
     # Imported here because only bundles need it and importing it takes a while.
     from tracekit.saved import read_document
 
     entries: dict[str, Mapping[str, Any]] = {str(entry.get("folder")): entry for entry in read_document(directory)["traces"]}
-    if name is None and len(entries) == 1:
-        (chosen,) = entries
-    else:
-        names = {folder: str(entry.get("name") or "trace") for folder, entry in entries.items()}
-        chosen = _choose(names, name, directory, BundleError)
-    return saved(directory, entries[chosen])
+    names = {folder: str(entry.get("name") or "trace") for folder, entry in entries.items()}
+    return _Found(names, lambda folder: saved(directory, entries[folder]), BundleError)
 
 
 def _split(argument: str) -> tuple[Path, str | None]:
@@ -66,21 +99,29 @@ def _label(file: Path, directory: Path) -> str:
     return str(file.relative_to(directory)) if directory.is_dir() else file.name
 
 
-def _choose(names: Mapping[str, str], wanted: str | None, directory: Path, error: type[TracekitError]) -> str:
-    """The label of the trace that is wanted. Raises `error` if none or several are meant.
+def _choose(traces: _Found, wanted: str | None, directory: Path) -> str:
+    """The label of the trace that is wanted. Raises TracekitError if none or several are meant.
 
     `wanted` may be the label or the trace's name, with or without its ending; else it may be the beginning of a single name.
     """
+    names = traces.names
     if wanted:
         exact = [label for label, name in names.items() if wanted in (label, name, _run(name))]
         found = exact or [label for label, name in names.items() if name.startswith(wanted)]
         if len(found) == 1:
             return found[0]
+    raise _no_choice(traces, wanted, directory)
+
+
+def _no_choice(traces: _Found, wanted: str | None, directory: Path) -> TracekitError:
+    """The error that lists the traces, because none or several of them are meant."""
+    names = traces.names
     often = Counter(names.values())
     choices = [name if often[name] == 1 else label for label, name in names.items()]
     listed = ", ".join(choices[:NAMED]) + (f" and {len(choices) - NAMED} more" if len(choices) > NAMED else "")
     what = f"holds {len(names)} traces" if not wanted else f"{wanted!r} does not choose one of its {len(names)} traces"
-    raise error(f"{what}: {listed}", where=directory, mend=f"choose one, as in {directory}:{choices[0]}")
+    repeats = "" if wanted else ", or compare all of them with --repeat if they are repeats of one program"
+    return traces.error(f"{what}: {listed}", where=directory, mend=f"choose one, as in {directory}:{choices[0]}{repeats}")
 
 
 def _run(name: str) -> str:

@@ -8,6 +8,7 @@ whole trace divided by its number of steps; it includes what ran outside of step
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -46,6 +47,16 @@ def common_steps(a: Side, b: Side) -> CommonSteps | None:
 def steps_of(side: Side) -> tuple[str, int] | None:
     """The kind of steps that a trace has most of, and how many; None if the trace has no steps."""
     return max(side.step_counts.items(), key=lambda found: (found[1], found[0]), default=None)
+
+
+def step_kind(old: Sequence[Side], new: Sequence[Side]) -> str | None:
+    """The kind of steps by which figures must be divided before these traces can be compared.
+
+    None if all traces have the same number of steps, or none in common. Then the whole traces are compared.
+    """
+    steps = common_steps(old[0], new[0])
+    counts = {side.step_counts[steps.kind] for side in (*old, *new)} if steps else set()
+    return steps.kind if steps and len(counts) > 1 else None
 
 
 def of_a_step(side: Side, figure: str, kind: str) -> Fraction:

@@ -30,12 +30,14 @@ FIGURES: Mapping[str, tuple[str, ...]] = {
     "gpu": tuple(field.name for field in fields(GpuSummary)),
     "idle": tuple(f"{cause}_ns" for cause in CAUSES),
     "launches": ("kernel_launches", "graph_launches"),
+    "communication": ("exposed_ns",),
     "host": tuple(field.name for field in fields(HostSummary)),
 }
 """The figures that are compared, by the sections of the document that `analyze --json` prints."""
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "kernels": ("name", "family", "operator", "count", "time_ns"),
+    "kernel_origins": ("name", "family", "operator", "operators", "shapes", "outer_shapes", "layer", "count", "time_ns"),
     "generated_kernels": ("name", "source"),
     "operators": ("name", "count", "host_self_ns", "kernel_time_ns", "kernels"),
     "layers": ("path", "depth", "count", "calls", "time_ns", "host_ns"),
@@ -43,6 +45,11 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "steps": ("number", "name", "phase", "host_ns", *(f"{cause}_ns" for cause in CAUSES)),
 }
 """The tables that are compared, and the columns that are used of each."""
+
+ORIGINS = "kernel_origins"
+"""The table that bundles of earlier versions lack. Without it kernels are compared by their names alone."""
+EXPOSED = "communication.exposed_ns"
+"""The figure that is 0 where a trace has GPU events and nothing communicates, but absent where nobody recorded it."""
 
 LARGEST = 2**62
 AGAIN = "run `tracekit analyze` again"
@@ -53,9 +60,10 @@ class Side:
     """One side of a comparison.
 
     `figures` have the names of the document, such as `gpu.span_ns` or `idle.dispatch_ns`. Those of `gpu` or `host` are absent
-    if the trace has no such events. `tables` are those of TABLES; `steps` lacks the row for what lies outside of steps.
-    `step_source` is what told the steps, or None if nothing did. `manifest` is the run manifest as it was written, or empty
-    without one. `missing` says what an incomplete trace lacks.
+    if the trace has no such events, and those that an earlier version did not record are absent too. `tables` are those of
+    TABLES; `steps` lacks the row for what lies outside of steps. `step_source` is what told the steps, or None if nothing did.
+    `manifest` is the run manifest as it was written, or empty without one. `missing` says what an incomplete trace lacks.
+    `rank` is the trace's place in a run of several.
     """
 
     name: str
@@ -65,6 +73,9 @@ class Side:
     tables: Mapping[str, Table]
     step_source: str | None
     manifest: Mapping[str, Any]
+    rank: int | None = None
+    knows_origins: bool = True
+    """Whether it is recorded what launched each kernel: not in a bundle of an earlier version."""
 
     def has(self, section: str) -> bool:
         """Whether the trace has the figures of a section, `gpu` or `host`."""
@@ -86,15 +97,17 @@ def analysed(analysis: Analysis) -> Side:
     """A trace that was analysed just now, as a side of a comparison."""
     trace = analysis.trace
     sections = {"gpu": analysis.gpu, "idle": analysis.idle, "launches": analysis.launches, "host": analysis.host}
+    exposed = {EXPOSED: analysis.communication.exposed_ns} if analysis.communication else {}
     whole = {name: analysis.whole(name) for name in TABLES}
     return Side(
         name=trace.name,
         device=trace.device.name if trace.device else None,
         missing=tuple(warning.message for warning in analysis.warnings if warning.code in MISSING),
-        figures=_flat({name: asdict(section) for name, section in sections.items() if section is not None}),
+        figures=_flat({name: asdict(section) for name, section in sections.items() if section is not None}) | exposed,
         tables=_inside({name: Table({column: whole[name][column] for column in columns}) for name, columns in TABLES.items()}),
         step_source=analysis.steps.source,
         manifest=raw_manifest(Path(trace.path)) or {},
+        rank=trace.rank,
     )
 
 
@@ -104,21 +117,51 @@ def saved(directory: Path, entry: Mapping[str, Any]) -> Side:
     Raises BundleError if the entry or a table breaks the contract, or if its times do not add up.
     """
     # Imported here because only bundles need it and importing it takes a while.
-    from tracekit.saved import read_tables
+    from tracekit.saved import folder_of, read_tables
 
     device, manifest = entry.get("device"), entry.get("manifest")
     figures = _flat({name: section for name in FIGURES if isinstance(section := entry.get(name), dict)})
+    # The document has null where nothing communicates. A bundle of an earlier version may lack the key: nobody knows.
+    if "gpu.span_ns" in figures and entry.get("communication", "absent") is None:
+        figures[EXPOSED] = 0
     if wrong := _wrong(figures):
         raise BundleError(wrong, where=directory / DOCUMENT, mend=AGAIN)
+    columns = dict(TABLES)
+    knows_origins = (directory / folder_of(directory, entry) / f"{ORIGINS}.parquet").is_file()
+    if not knows_origins:
+        del columns[ORIGINS]
+    tables = {name: _table(name, table, directory) for name, table in read_tables(directory, entry, columns).items()}
+    if not knows_origins:
+        tables[ORIGINS] = _no_rows(ORIGINS)
+    elif not _adds_up(tables):
+        raise BundleError("kernels and their origins do not add up", where=directory, mend=AGAIN)
     return Side(
         name=str(entry.get("name") or "trace"),
         device=str(device.get("name")) if isinstance(device, dict) else None,
         missing=tuple(_missing(entry.get("warnings"))),
         figures=figures,
-        tables=_inside({name: _table(name, table, directory) for name, table in read_tables(directory, entry, TABLES).items()}),
+        tables=_inside(tables),
         step_source=steps.get("source") if isinstance(steps := entry.get("steps"), dict) else None,
         manifest=manifest if isinstance(manifest, dict) else {},
+        rank=rank if type(rank := entry.get("rank")) is int else None,
+        knows_origins=knows_origins,
     )
+
+
+def _no_rows(name: str) -> Table:
+    return Table.empty([SCHEMA[name][column] for column in TABLES[name]])
+
+
+def _adds_up(tables: Mapping[str, Table]) -> bool:
+    """Whether the origins of each kernel hold all of its runs and time. Pairs of kernels are made of these parts."""
+    return all(_by_name(tables["kernels"], figure) == _by_name(tables[ORIGINS], figure) for figure in ("count", "time_ns"))
+
+
+def _by_name(table: Table, figure: str) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for name, value in zip(table["name"].tolist(), table[figure].tolist(), strict=True):
+        total[name] += value
+    return total
 
 
 def _inside(tables: dict[str, Table]) -> dict[str, Table]:

@@ -16,14 +16,15 @@ from ..activity.gpu import GpuSummary
 from ..activity.idle import IdleCauses, gaps
 from ..activity.launches import Launches, launching_calls
 from ..activity.lost import lost_within
-from ..activity.whatif import Program, item_shares
+from ..activity.program import item_shares, item_work
+from ..activity.whatif import Program
 from ..ranks.communication import Communication
 from ..structure.steps import Steps
 from ..trace.arrays import Bools, Floats, Int64s, Objects
 from ..trace.trace import Category, Trace, TraceWarning
 from ..work.roofline import Roofline
 from ..work.step_time import Change, Saved, Timed
-from .reasons import Reason, reason_ns, reasons
+from .reasons import Reason, reason_ns, reasons, rows_of
 
 if TYPE_CHECKING:
     from tracekit.manifest import RunManifest
@@ -65,7 +66,7 @@ class Thresholds:
     optimizer_kernels: int = 8
     transfers: float = 0.02
     communication: float = 0.05
-    severe: float = 0.50
+    severe: float = 0.25
     notable: float = 0.05
     work: float = 0.05
     gemv: float = 0.20
@@ -90,6 +91,8 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
+BACKWARD = re.compile(r"autograd::engine::evaluate_function|CompiledFunctionBackward")
+"""The start of the names of operators that only a backward pass runs."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,11 @@ class Facts:
         return int(found[f"{cause}_ns"][inside].sum())
 
     @property
+    def is_training(self) -> bool:
+        """Whether the trace records a backward pass."""
+        return bool(self.trace.strings_that(BACKWARD.match)[self.trace.events["name"][self.trace.operators]].any())
+
+    @property
     def has_host(self) -> bool:
         """Whether the trace records anything of the host besides its runtime calls: operators or annotations."""
         return bool(len(self.trace.operators) or len(self.trace.where(Category.ANNOTATION)))
@@ -178,9 +186,16 @@ class Facts:
         """The summed duration of these kernels, in ns."""
         return int(self.work["duration_ns"][mask].sum())
 
-    def severity(self, ns: int) -> str:
-        """How severe a loss of `ns` is: `high` from the limit `severe` on, `medium` from `notable` on, `low` below it."""
-        share = self.share(ns)
+    def severity(self, saved: Saved | int) -> str:
+        """How severe a loss is: `high` from the limit `severe` on, `medium` from `notable` on, `low` below it.
+
+        What counts is what the change saves of a step, or else of the span.
+        """
+        known = isinstance(saved, Saved) and saved.step_saving_ns is not None and saved.step_after_ns is not None
+        if known:
+            share = saved.step_saving_ns / max(saved.step_saving_ns + saved.step_after_ns, 1)
+        else:
+            share = self.share(saved.saving_ns if isinstance(saved, Saved) else saved)
         return "high" if share >= self.thresholds.severe else "medium" if share >= self.thresholds.notable else "low"
 
     # --- Kernels -----------------------------------------------------------------------------------------------
@@ -282,10 +297,28 @@ class Facts:
         """All idle time for these reasons, in ns."""
         return reason_ns(self.trace, *wanted)
 
-    def without(self, *wanted: Reason) -> Saved:
-        """What it saves if the host did nothing for these reasons in the time in which the GPU was idle."""
-        share = self.shares(*wanted)
-        return self.saved(lambda program: program.without_share(share))
+    def without(self, reason: Reason) -> Saved:
+        """What it saves if the host did nothing for this reason.
+
+        Where events tell the reason, it is their whole time, and the waiting in them; else the time in which the GPU was idle.
+        """
+        rows = rows_of(self.trace, reason)
+        if not len(rows):
+            share = self.shares(reason)
+            return self.saved(lambda program: program.without_share(share))
+        waits = np.isin(self.played.row, rows)
+        share = self.work_of(reason)
+        share[1:][waits[1:] & waits[:-1]] = 1.0  # one after the other: what lies between belongs to them
+        return self.saved(lambda program: program.without_waits(waits).without_share(share))
+
+    def work_of(self, reason: Reason) -> Floats:
+        """For each item of the program, the share of the host's work that the events are that tell this reason by name."""
+        return self.share_of(rows_of(self.trace, reason))
+
+    def share_of(self, rows: Int64s) -> Floats:
+        """For each item of the program, the share of the host's work before and in it that these events are."""
+        whole = np.maximum(self.played.work_ns + self.played.call_ns, 1.0)
+        return np.minimum(item_work(self.trace, self.played, rows) / whole, 1.0)
 
     def shares(self, *wanted: Reason) -> Floats:
         """For each item of the program, the share of the host's work for these reasons, as far as the GPU was idle."""
@@ -296,6 +329,27 @@ class Facts:
 
         The host is assumed to launch as it did in the trace.
         """
+        events = self.of_events(saving)
+        return self.saved(lambda program: program.faster(events))
+
+    def fewer(self, saving: Int64s, gone: Bools) -> Saved:
+        """The same, where the kernels that are `gone` (one entry for each row of `work`) are not launched any more either."""
+        events, items = self.of_events(saving), self.items_of(gone)
+        return self.saved(lambda program: program.faster(events).without_items(items))
+
+    def items_of(self, kernels: Bools) -> Bools:
+        """Which items of the program launch these kernels and no other GPU event."""
+        mine = np.zeros(len(self.trace.gpu) + 1, dtype=np.bool_)
+        mine[self.work["gpu"][kernels]] = True
+        launched = self.played.item >= 0
+        item = self.played.item[launched]
+        all_of_them = np.bincount(item, minlength=len(self.played.row))
+        these = np.bincount(item[mine[self.played.gpu[launched]]], minlength=len(self.played.row))
+        found: Bools = (these > 0) & (these == all_of_them)
+        return found
+
+    def of_events(self, saving: Int64s) -> Floats:
+        """What is told of each kernel, one entry for each row of `work`, as one entry for each row of `trace.gpu`."""
         events = np.zeros(len(self.trace.gpu))
         events[self.work["gpu"]] = saving
-        return self.saved(lambda program: program.faster(events))
+        return events

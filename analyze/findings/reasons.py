@@ -14,9 +14,10 @@ from enum import IntEnum
 import numpy as np
 
 from tracekit.schema import CAUSES
+from tracekit.table import Table
 
 from ..activity.idle_activity import HOST, around, idle_forest, idle_pieces
-from ..trace.arrays import Int64s
+from ..trace.arrays import Bools, Int64s
 from ..trace.calls import BLOCKING_CALL, GRAPH_LAUNCH
 from ..trace.once import once
 from ..trace.trace import Category, Trace
@@ -41,11 +42,16 @@ class Reason(IntEnum):
     """The launch of a graph."""
     LAUNCHING = 7
     """Dispatching operators and launching kernels one by one."""
-    ELSE = 8
-    """Anything else on the host: Python between the operators, or nothing that is recorded."""
-    NOT_HOST = 9
+    BETWEEN = 8
+    """Python between two operators, for less than `BETWEEN_NS` at a time: what eager execution costs besides dispatch."""
+    ELSE = 9
+    """Anything else on the host: other Python, or nothing that is recorded."""
+    NOT_HOST = 10
     """The device's own waiting, what no launch was recorded for, and the profiler's work."""
 
+
+BETWEEN_NS = 300_000
+"""Python that takes less than this from one operator to the next is part of the model: a module's call, a loop over layers."""
 
 OF_NAMES: Mapping[Reason, re.Pattern[str]] = {
     Reason.LOADING: re.compile(r"enumerate\(DataLoader\)|.*\bdataloader\.py\(\d+\): (?:__next__|_next_data)"),
@@ -82,6 +88,20 @@ def reasons(trace: Trace) -> Int64s:
     is_profiler = (pieces["activity"] >= 0) & (trace.events["category"][pieces["activity"]] == Category.OVERHEAD)
     of_device = np.isin(cause, [CAUSES.index("device_wait"), CAUSES.index("unattributed")])
     found[of_device | is_profiler] = Reason.NOT_HOST
+    found[(found == Reason.ELSE) & (_run_ns(pieces, found == Reason.ELSE) < BETWEEN_NS)] = Reason.BETWEEN
+    return found
+
+
+def _run_ns(pieces: Table, mine: Bools) -> Int64s:
+    """For each piece, how long the pieces that follow each other without a break take together, if they are all `mine`."""
+    order = np.lexsort((pieces["start_ns"], pieces["gap"]))
+    start, end, gap = (pieces[name][order] for name in ("start_ns", "end_ns", "gap"))
+    goes_on = np.zeros(len(order), dtype=np.bool_)
+    goes_on[1:] = mine[order][1:] & mine[order][:-1] & (gap[1:] == gap[:-1]) & (start[1:] == end[:-1])
+    run = np.cumsum(~goes_on) - 1
+    length = np.bincount(run, weights=end - start).astype(np.int64) if len(order) else np.empty(0, dtype=np.int64)
+    found = np.empty(len(order), dtype=np.int64)
+    found[order] = length[run]
     return found
 
 
@@ -108,3 +128,9 @@ def reason_ns(trace: Trace, *wanted: Reason) -> int:
     pieces = idle_pieces(trace)
     mine = np.isin(reasons(trace), wanted)
     return int((pieces["end_ns"] - pieces["start_ns"])[mine].sum())
+
+
+def rows_of(trace: Trace, reason: Reason) -> Int64s:
+    """The rows of the events whose own names tell this reason."""
+    pattern = OF_NAMES.get(reason)
+    return trace.named(trace.where(*HOST), pattern.match) if pattern else np.empty(0, dtype=np.int64)

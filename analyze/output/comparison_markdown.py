@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tracekit.names import shorten
+from tracekit.names import renamed, shorten
 from tracekit.wording import MISSING
 
 from .comparison_view import Cell, Name, Section, View
@@ -36,19 +36,23 @@ def _lines(view: View) -> Iterator[str]:
         yield f"- ⚠ {condition.name} differs: {a} → {b}"
     for caution, quoted in view.cautions:
         yield f"- ⚠ {caution}{code(quoted.text) if quoted else ''}"
+    if view.answer:
+        yield ""
+    for line in view.answer:
+        yield f"- {line}"
     if view.facts:
         yield ""
     for fact, quoted in view.facts:
         yield f"- {fact}{code(quoted.text) if quoted else ''}"
-    for number, section in enumerate(view.sections):
+    for section in view.sections:
         yield ""
-        yield from _section(section, folded=number > 0)
+        yield from _section(section)
     yield ""
 
 
-def _section(section: Section, *, folded: bool) -> Iterator[str]:
-    """A table under its title. All tables but the first are folded, and a reader can unfold them."""
-    if folded:
+def _section(section: Section) -> Iterator[str]:
+    """A table under its title. A table that is not open is folded, and a reader can unfold it."""
+    if not section.open:
         yield f"<details><summary>{section.title}{section.some}</summary>"
     else:
         yield f"**{section.title}{section.some}**"
@@ -57,7 +61,7 @@ def _section(section: Section, *, folded: bool) -> Iterator[str]:
     yield _row(["---" if isinstance(cell, Name) else "---:" for cell in section.rows[0]])
     for row in section.rows:
         yield _row([_cell(cell) for cell in row])
-    if folded:
+    if not section.open:
         yield ""
         yield "</details>"
 
@@ -67,7 +71,12 @@ def _row(cells: Iterator[str] | list[str] | tuple[str, ...]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return code(shorten(cell.text, LIMIT)) if isinstance(cell, Name) else cell
+    if not isinstance(cell, Name):
+        return cell
+    if cell.renamed is not None:
+        old, new, word = (code(text) if text else "" for text in renamed(cell.text, cell.renamed, LIMIT))
+        return f"{old} → {new} for {word}" if word else f"{old} → {new}"
+    return code(shorten(cell.text, LIMIT))
 
 
 def code(text: str) -> str:

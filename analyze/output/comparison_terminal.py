@@ -8,14 +8,15 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tracekit.names import shorten_path
+from tracekit.names import renamed, shorten_path
 
 from ..compare.conditions import Condition
 from .comparison_view import Cell, Name, Section, View
-from .terminal_text import fitted, name_cell, printable
+from .terminal_text import NARROWEST, fitted, name_cell, printable
 
 WIDE = 100
 BAR = 12
+ARROW = "→ "
 PADDING = 3
 """How many cells a column takes in addition to its text."""
 BETTER, WORSE = "green", "red"
@@ -31,6 +32,8 @@ def show_comparison(view: View, console: Console) -> None:
     for caution, quoted in view.cautions:
         console.print(Text(f"! {caution}{printable(quoted.text) if quoted else ''}", style="yellow"), overflow="fold")
     console.print(Text(f"\n{view.headline}", style="bold"))
+    for line in view.answer:
+        console.print(Text(line))
     for fact, quoted in view.facts:
         console.print(Text(f"{fact}{printable(quoted.text) if quoted else ''}", style="dim"))
     for section in view.sections:
@@ -84,6 +87,11 @@ def _plain(cell: Cell) -> str:
 def _cell(cell: Cell, width: int) -> Text:
     if isinstance(cell, str):
         return Text(cell)
+    if cell.renamed is not None:
+        # The new name stands below the old one, after an arrow.
+        room = max(width, NARROWEST) - len(ARROW)
+        old, new, word = renamed(printable(cell.text), printable(cell.renamed), room)
+        return Text.assemble(fitted(old, room), "\n", ARROW, fitted(f"{new} for {word}" if word else new, room))
     if cell.is_path:
         return fitted(shorten_path(printable(cell.text), width), width)
     return name_cell(cell.text, width)

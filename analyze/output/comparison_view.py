@@ -14,13 +14,29 @@ import numpy as np
 
 from tracekit.table import Table
 from tracekit.vocabulary import label
-from tracekit.wording import MISSING, counted, duration, durations, form, number, percent, signed_duration, signed_percent
+from tracekit.wording import (
+    MISSING,
+    counted,
+    duration,
+    durations,
+    form,
+    number,
+    percent,
+    ratio,
+    signed_duration,
+    signed_percent,
+    with_interval,
+)
 
 from ..compare.changes import APPEARED, VANISHED
 from ..compare.comparison import Comparison
 from ..compare.conditions import Condition
 from ..compare.fusions import Fusion
+from ..compare.interval import Interval
 from ..compare.per_step import step_noun
+from ..compare.repeats import Repeated
+from ..compare.side import EXPOSED
+from ..compare.unprofiled import RUN, STEP_METRIC, Unprofiled
 
 ROWS = 8
 COUNTED = {
@@ -28,14 +44,31 @@ COUNTED = {
     "launches.kernel_launches": ("kernel launch", "kernel launches"),
     "launches.graph_launches": ("graph launch", "graph launches"),
 }
+REPEATED = {
+    "gpu.span_ns": "GPU span",
+    "gpu.busy_ns": "busy",
+    "gpu.idle_ns": "idle",
+    "gpu.kernel_time_ns": "kernel time",
+    "launches.kernel_launches": "kernel launches",
+    "copies.count": "copies and fills",
+    "copies.time_ns": "time of copies",
+    EXPOSED: "exposed comm.",
+    "host.span_ns": "host span",
+    "host.operator_self_ns": "operators' self time",
+    "host.operators": "operators",
+}
 
 
 @dataclass(frozen=True)
 class Name:
-    """Text from a trace, which must be escaped. For a path of layers the end tells most, so it is shortened from the front."""
+    """Text from a trace, which must be escaped. For a path of layers the end tells most, so it is shortened from the front.
+
+    `renamed` is the name in B of a kernel that has another name there.
+    """
 
     text: str
     is_path: bool = False
+    renamed: str | None = None
 
 
 Cell = Name | str
@@ -46,7 +79,7 @@ class Section:
     """A table. Each row has its names first, then its numbers.
 
     `shares` are shares of A's span that may be drawn as bars. `left_out` is how many rows are not shown. The columns in `wide`
-    may be left out where space is short.
+    may be left out where space is short. A table that is not `open` may be folded.
     """
 
     title: str
@@ -55,6 +88,7 @@ class Section:
     shares: tuple[float, ...] = ()
     left_out: int = 0
     wide: frozenset[str] = frozenset()
+    open: bool = False
 
     @property
     def some(self) -> str:
@@ -67,7 +101,8 @@ class Section:
 class View:
     """All that is shown: the traces' names, cautions about comparing them, the answer, and tables.
 
-    Each caution and each fact is a text in our own words, with the quoted text from a trace if there is one.
+    The answer is the headline and what a reader must know to understand it right. Each caution and each fact is a text in
+    our own words, with the quoted text from a trace if there is one.
     """
 
     a: Name
@@ -75,6 +110,7 @@ class View:
     conditions: tuple[Condition, ...]
     cautions: tuple[tuple[str, Name | None], ...]
     headline: str
+    answer: tuple[str, ...]
     facts: tuple[tuple[str, Name | None], ...]
     sections: tuple[Section, ...]
 
@@ -113,6 +149,7 @@ def view(comparison: Comparison) -> View:
         conditions=comparison.conditions,
         cautions=tuple(_cautions(comparison)),
         headline=_headline(comparison, scale),
+        answer=tuple(_answer(comparison, scale)),
         facts=tuple(_facts(comparison, scale)),
         sections=tuple(section for section in _sections(comparison, scale) if section.rows),
     )
@@ -138,24 +175,88 @@ def _cautions(comparison: Comparison) -> Iterator[tuple[str, Name | None]]:
     for which, side in sides:
         for missing in side.missing:
             yield f"{which} is incomplete: ", Name(missing)
+        if not side.knows_origins:
+            yield f"{which} is a bundle of an earlier version: kernels that have other names now are not paired", None
     if comparison.section == "host":
         lacking = " and ".join(label for label, side in sides if not side.has("gpu"))
         yield f"{lacking} without GPU events: what the host did is compared", None
 
 
 def _headline(comparison: Comparison, scale: _Scale) -> str:
-    """The answer in one sentence."""
-    if comparison.is_empty:
+    """The answer in one sentence: the time without the profiler where it is known, else the profiled span."""
+    told = comparison.unprofiled
+    if told and not (comparison.is_empty and told.a == told.b):
+        a, b = told.a.median.median, told.b.median.median
+        change = "the same" if a == b else _more(a, b).replace("less", "less time").replace("more", "slower")
+        return f"A {told.what} takes {durations(float(a), float(b), '→')} without the profiler ({change})"
+    if comparison.is_empty and comparison.traces == (1, 1):
         return "No difference."
-    spans = comparison.span
-    (a, b, _), change = times(*spans), _more(*spans)
-    span = "GPU" if comparison.section == "gpu" else "host"
-    return f"B takes {change} {span} span{scale.unit}: {a} → {b}"
+    spans = comparison.typical_span
+    a_text, b_text, _ = times(*spans)
+    return f"B takes {_more(*spans)} {_span(comparison)}{scale.unit}: {a_text} → {b_text}"
+
+
+def _answer(comparison: Comparison, scale: _Scale) -> Iterator[str]:
+    """What belongs to the headline: whether the difference is noise, and whether the profile says the opposite."""
+    told, metric = comparison.unprofiled, f"{comparison.section}.span_ns"
+    span = next((one for one in comparison.repeats if one.metric.name == metric), None)
+    if told is None:
+        if span:
+            yield _noise(span.a, span.b)
+        return
+    if comparison.is_empty and told.a == told.b:
+        return
+    yield f"{_noise(told.a.median, told.b.median)}; standard deviations {durations(*_stds(told), 'and')}"
+    spans = comparison.typical_span
+    a, b, _ = times(*spans)
+    if not comparison.is_contradicted:
+        yield f"Under the profiler, B takes {_more(*spans)} {_span(comparison)}{scale.unit}: {a} → {b}"
+        return
+    yield (
+        f"The profiled {_span(comparison)}{scale.unit} says the opposite: {_more(*spans)}, {a} → {b}. It holds the profiler's "
+        f"own cost{_inflation(told)}, so believe the time without it"
+    )
+
+
+def _noise(a: Interval, b: Interval) -> str:
+    """Whether two medians differ by more than the noise, and how that is told."""
+    if a.median == b.median:
+        return "There is no difference"
+    ends = " and ".join(_ends(one) for one in (a, b))
+    place, overlap = ("within", "overlap") if a.overlaps(b) else ("beyond", "do not overlap")
+    return f"The difference is {place} the noise: the medians' intervals, {ends}, {overlap}"
+
+
+def _ends(one: Interval) -> str:
+    """The ends of an interval; one of them if they read the same."""
+    low, high = duration(round(one.low)), duration(round(one.high))
+    return low if low == high else durations(round(one.low), round(one.high), "to")
+
+
+def _stds(told: Unprofiled) -> tuple[float, float]:
+    return float(told.a.std_ns), float(told.b.std_ns)
+
+
+def _inflation(told: Unprofiled) -> str:
+    """How many times as long a step takes under the profiler, as a clause, where both manifests tell."""
+    a, b = told.a.inflation, told.b.inflation
+    return f" (a step takes {ratio(a)} as long in A, {ratio(b)} in B)" if a and b else ""
+
+
+def _span(comparison: Comparison) -> str:
+    return "GPU span" if comparison.section == "gpu" else "host span"
 
 
 def _facts(comparison: Comparison, scale: _Scale) -> Iterator[tuple[str, Name | None]]:
     """What else a reader should know about the whole trace."""
-    steps, timed = comparison.steps, comparison.unprofiled
+    steps, told = comparison.steps, comparison.unprofiled
+    if comparison.repeats:
+        a, b = comparison.traces
+        counted_a, counted_b = counted(a, "trace"), counted(b, "trace")
+        yield (
+            f"{counted_a} of A, {counted_b} of B; tables without medians compare the two with the median span, named above",
+            None,
+        )
     if steps:
         noun = step_noun(steps.kind)
         quoted = Name(steps.kind) if noun == "step" and steps.kind != noun else None
@@ -169,20 +270,23 @@ def _facts(comparison: Comparison, scale: _Scale) -> Iterator[tuple[str, Name | 
         )
     elif steps:
         yield f"{number(steps.a)} × {noun} in each{which}", quoted
-    if timed:
+    if comparison.runs and told and told.what != RUN:
+        before, after = comparison.runs
+        texts = [durations(float(run.median.median), float(run.std_ns), "±") for run in comparison.runs]
         yield (
-            f"timed without the profiler: {durations(timed.a_ns, timed.a_std_ns, '±')} → "
-            f"{durations(timed.b_ns, timed.b_std_ns, '±')} a run (median ± standard deviation), "
-            f"{_more(Fraction(timed.a_ns), Fraction(timed.b_ns))}",
+            f"the whole run without the profiler: {' → '.join(texts)} (median ± standard deviation), "
+            f"{_more(before.median.median, after.median.median)}",
             None,
         )
     if comparison.section == "gpu" and not comparison.is_empty:
-        a, b = comparison.a.figures, comparison.b.figures
-        yield "; ".join(scale.counted(a[key], b[key], nouns) for key, nouns in COUNTED.items() if a[key] or b[key]), None
+        of_a, of_b = comparison.a.figures, comparison.b.figures
+        shown = [scale.counted(of_a[key], of_b[key], nouns) for key, nouns in COUNTED.items() if of_a[key] or of_b[key]]
+        yield "; ".join(shown), None
 
 
 def _sections(comparison: Comparison, scale: _Scale) -> Iterator[Section]:
-    """The tables, with the waterfall first."""
+    """The tables: the medians of repeats and the waterfall first."""
+    yield _repeats(comparison, scale)
     if not comparison.is_empty:
         yield _waterfall(comparison, scale)
     operators, layers = comparison.operators, comparison.layers
@@ -196,6 +300,33 @@ def _sections(comparison: Comparison, scale: _Scale) -> Iterator[Section]:
     else:
         yield _movers("Operators, by self time", "operator", operators, scale, "host_self_ns", "count")
         yield _movers("Layers, by host time", "layer", layers, scale, "host_ns", "calls")
+
+
+def _repeats(comparison: Comparison, scale: _Scale) -> Section:
+    """The medians of several traces. A change in parentheses may be noise."""
+    rows = tuple(_repeat(one) for one in comparison.repeats)
+    title = f"Medians [intervals]{',' if scale.unit else ''}{scale.unit}; a change in parentheses is within the noise"
+    return Section(title, ("figure", "A", "B", "change"), rows, open=True)
+
+
+def _repeat(one: Repeated) -> tuple[Cell, ...]:
+    show = duration if one.metric.is_time else number
+    a, b = (with_interval(float(of.median), float(of.low), float(of.high), show) for of in (one.a, one.b))
+    if one.a.median:
+        change = signed_percent(float((one.b.median - one.a.median) / one.a.median))
+    else:
+        change = MISSING if one.b.median == 0 else "more"
+    return Name(_figure(one)), a, b, change if one.exceeds_noise or one.a == one.b else f"({change})"
+
+
+def _figure(one: Repeated) -> str:
+    """What a figure of the repeats is called."""
+    section, name = one.metric.name.split(".")
+    if section == "idle":
+        return f"idle: {label(name.removesuffix('_ns'))}"
+    if one.metric.name == STEP_METRIC:
+        return "unprofiled step"
+    return REPEATED[one.metric.name]
 
 
 def _waterfall(comparison: Comparison, scale: _Scale) -> Section:
@@ -216,7 +347,7 @@ def _waterfall(comparison: Comparison, scale: _Scale) -> Section:
     total = float((span_b - span_a) / of)
     rows.append((Name("span"), *times(span_a, span_b), signed_percent(total)))
     title = f"Where the difference comes from{',' if scale.unit else ''}{scale.unit}"
-    return Section(title, ("part", "A", "B", "change", "of A"), tuple(rows), (*shares, total))
+    return Section(title, ("part", "A", "B", "change", "of A"), tuple(rows), (*shares, total), open=True)
 
 
 def _movers(title: str, noun: str, table: Table, scale: _Scale, figure: str, counted: str) -> Section:
@@ -231,8 +362,9 @@ def _movers(title: str, noun: str, table: Table, scale: _Scale, figure: str, cou
 def _mover(row: dict[str, Any], noun: str, scale: _Scale, figure: str, counted: str) -> tuple[Cell, ...]:
     a, b, change = scale.times(row[f"a_{figure}"], row[f"b_{figure}"])
     families = [row[column] for column in ("a_family", "b_family") if row.get(column) is not None]
+    renamed = row["b_name"] if row.get("paired_by") else None
     return (
-        Name(row["name"], is_path=noun == "layer"),
+        Name(row["name"], is_path=noun == "layer", renamed=renamed),
         *((Name(" → ".join(dict.fromkeys(map(label, families)))),) if noun == "kernel" else ()),
         MISSING if row["change"] == APPEARED else a,
         MISSING if row["change"] == VANISHED else b,

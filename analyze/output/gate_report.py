@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import Any
 
 from tracekit import __version__
@@ -11,7 +10,9 @@ from tracekit.wording import counted, number
 
 from ..compare.conditions import differing
 from ..compare.gates import Gate
+from ..compare.interval import Interval
 from ..compare.side import Side
+from .comparison_document import number as json_number
 from .terminal_text import printable
 
 SCHEMA_VERSION = 1
@@ -28,24 +29,26 @@ def lines(gates: Sequence[Gate]) -> Iterator[str]:
     yield f"{number(len(failed))} of {counted(len(gates), 'gate')} failed"
 
 
-def cautions(new: Side, old: Side | None) -> Iterator[str]:
-    """Reasons to trust the check less: different conditions, an incomplete old trace. One line for each."""
+def cautions(new: Sequence[Side], old: Sequence[Side] | None, notes: Sequence[str] = ()) -> Iterator[str]:
+    """Reasons to trust the check less: different conditions, an incomplete old trace, gates left out. One line for each."""
     if old is None:
         return
-    for condition in differing(old, new):
+    for condition in differing(old[0], new[0]):
         before, now = (printable(value) if value is not None else "not said" for value in (condition.a, condition.b))
         yield f"conditions differ: {condition.name}: {before} → {now}"
-    for missing in old.missing:
+    for missing in dict.fromkeys(text for side in old for text in side.missing):
         yield f"the old trace is incomplete: {printable(missing)}"
+    yield from map(printable, notes)
 
 
-def document(new: Side, old: Side | None, gates: Sequence[Gate]) -> dict[str, Any]:
+def document(new: Sequence[Side], old: Sequence[Side] | None, gates: Sequence[Gate]) -> dict[str, Any]:
     """What `check --json` prints, as docs/diff.md describes it."""
     return {
         "schema_version": SCHEMA_VERSION,
         "tracekit_version": __version__,
-        "new": new.name,
-        "old": old.name if old else None,
+        "new": new[0].name,
+        "old": old[0].name if old else None,
+        "traces": {"new": [side.name for side in new], "old": [side.name for side in old or ()]},
         "passed": all(gate.passed for gate in gates),
         "gates": [
             {
@@ -53,9 +56,9 @@ def document(new: Side, old: Side | None, gates: Sequence[Gate]) -> dict[str, An
                 "match": gate.metric.match,
                 "limit": gate.limit,
                 "passed": gate.passed,
-                "old": _number(gate.old),
-                "new": _number(gate.new),
-                "allowed": _number(gate.allowed),
+                **_ends("old", gate.old),
+                **_ends("new", gate.new),
+                "allowed": json_number(gate.allowed),
                 "reason": gate.reason,
             }
             for gate in gates
@@ -63,8 +66,7 @@ def document(new: Side, old: Side | None, gates: Sequence[Gate]) -> dict[str, An
     }
 
 
-def _number(value: Fraction | None) -> int | float | None:
-    """An int if the value is whole; else a float, as for figures of one step."""
-    if value is None:
-        return None
-    return value.numerator if value.denominator == 1 else float(value)
+def _ends(name: str, found: Interval | None) -> dict[str, int | float | None]:
+    """The median and the ends of its interval; null for what a gate has no value of."""
+    ends = (found.median, found.low, found.high) if found else (None, None, None)
+    return {f"{name}{end}": json_number(value) for end, value in zip(("", "_low", "_high"), ends, strict=True)}

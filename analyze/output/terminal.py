@@ -8,7 +8,6 @@ import numpy as np
 from rich import box
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -19,13 +18,13 @@ from tracekit.vocabulary import CAUSES, FLAGS, PATH_SEGMENTS, ROOFS, WITHOUT_OPE
 from tracekit.wording import MISSING, counted, duration, number, percent, quantity, shapes, size, three_digits
 
 from ..analysis import Analysis
-from ..findings.finding import CannotTell, Finding
 from ..path.critical_path import CriticalPath, NoCriticalPath
 from ..ranks.distributed_run import DistributedRun
 from ..structure.layers import OUTSIDE
 from ..structure.phases import Phases
 from ..work.projection import DecodeProjection, Projection
 from ..work.roofline import Roofline
+from .terminal_findings import findings, undecided
 from .terminal_text import name_cell as _name
 from .terminal_text import printable as _printable
 
@@ -44,8 +43,6 @@ OVERLAP = 0.99
 
 Kernels of one stream may seem to overlap by a microsecond only because times were rounded.
 """
-
-SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "low": "cyan"}
 
 
 def show(analysis: Analysis, console: Console) -> None:
@@ -107,8 +104,8 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     yield from _devices(analysis)
     yield from _unattributed(analysis)
     yield from _communication(analysis)
-    yield from _findings(analysis.findings)
-    yield from _undecided(analysis.undecided)
+    yield from findings(analysis.findings, analysis.gpu.span_ns if analysis.gpu else 0)
+    yield from undecided(analysis.undecided)
     yield _families(analysis)
     yield _idle(analysis)
     yield _kernels(analysis, width)
@@ -146,7 +143,7 @@ def _host_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
         f" (self time) in a span of {duration(host.span_ns)}: {counted(host.operators, 'operator')} "
         f"on {counted(host.threads, 'thread')}",
     )
-    yield from _findings(analysis.findings)
+    yield from findings(analysis.findings, host.span_ns)
     yield _operators(analysis.operators, host.operator_self_ns, width)
     yield _layers(analysis, width)
     yield from _phases(analysis.phases, on_gpu=False)
@@ -217,41 +214,6 @@ def _compiled(analysis: Analysis) -> Iterable[RenderableType]:
         f"{counted(len(generated), 'generated kernel')} with {percent(float(generated['share'].sum()))}",
         style="dim",
     )
-
-
-def _findings(findings: tuple[Finding, ...]) -> Iterable[RenderableType]:
-    for finding in findings:
-        if finding.code == "incomplete_trace":  # the warning above says it already
-            continue
-        yield Text.assemble(
-            "\n",
-            (f"[{finding.severity}] ", SEVERITY_STYLE.get(finding.severity, "")),
-            (finding.title, "bold"),
-            _saving(finding),
-        )
-        yield Padding(Text(f"{_printable(finding.evidence)}."), (0, 0, 0, 2))
-        yield Padding(Text(f"→ {finding.action}", style="green"), (0, 0, 0, 2))
-
-
-def _saving(finding: Finding) -> str:
-    """The estimated saving as a clause, of a step without the profiler where that is known; empty if there is no estimate."""
-    ns, less, after = finding.saving_ns, finding.step_saving_ns, finding.step_after_ns
-    if less and after is not None:
-        return f" — {duration(less + after)} → about {duration(after)} a step (−{percent(less / (less + after))})"
-    if ns is None:
-        return ""
-    return f" — saves about {duration(ns)}" if ns else " — saves nothing as the host launches now"
-
-
-def _undecided(undecided: tuple[CannotTell, ...]) -> Iterable[RenderableType]:
-    """The rules that could not decide, one line for each reason."""
-    reasons: dict[str, list[str]] = {}
-    for one in undecided:
-        reasons.setdefault(one.because, []).append(one.code)
-    if reasons:
-        yield Text("")
-    for because, codes in reasons.items():
-        yield Text(f"cannot tell {', '.join(codes)}: {_printable(because)}", style="dim")
 
 
 def _devices(analysis: Analysis) -> Iterable[RenderableType]:

@@ -25,7 +25,7 @@ from tracekit.table import Table
 from ..activity.idle import blocking_calls
 from ..activity.launches import graph_kernels
 from ..activity.overlap import busy_ns
-from ..trace.arrays import Bools, Int64s, objects
+from ..trace.arrays import Bools, Int64s, Objects, objects
 from ..trace.intervals import Forest
 from ..trace.trace import Category, Trace
 from .layers_from_names import Told, common, told_sequences
@@ -117,10 +117,16 @@ class _Paths:
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers of a trace, and their sources."""
+    """The layers of a trace, and their sources.
+
+    `paths` are the paths of layers, and last None. `of_kernels` has the place in `paths` of the innermost layer of each kernel
+    (row of `trace.gpu_kernels`), or -1 where it is in none.
+    """
 
     table: Table
     sources: LayerSources
+    paths: Objects
+    of_kernels: Int64s
 
 
 @dataclass(frozen=True)
@@ -165,11 +171,12 @@ def layers(trace: Trace, parts: Parts, steps: Steps) -> Layers:
     kernels = _kernels(trace, spans)
     named = _named(trace, parts, kernels, _path_of_kernels(trace, spans, kernels, path_of_span, paths), paths)
     sources = _sources(trace, spans, kernels, named)
+    texts = objects([*(join_path(paths.names_of(number)) for number in range(len(paths.names))), None])
     if not paths.names:
-        return Layers(_table([], 0), sources)
+        return Layers(_table([], 0), sources, texts, named.path)
     figures = _figures(trace, spans, kernels, path_of_span, named, paths)
     kernel_time = int(trace.events["duration_ns"][trace.kernels].sum())
-    return Layers(_table(list(_rows(paths, figures)), kernel_time), sources)
+    return Layers(_table(list(_rows(paths, figures)), kernel_time), sources, texts, named.path)
 
 
 def _sources(trace: Trace, spans: _Spans, kernels: _Kernels, named: _Named) -> LayerSources:

@@ -17,7 +17,9 @@ import numpy as np
 from tracekit.errors import TracekitError
 from tracekit.manifest import RunManifest
 
-from ..activity.whatif import Program, fitted, program
+from ..activity.program import program
+from ..activity.unprofiled import fitted
+from ..activity.whatif import Program
 from ..structure.steps import DECODE, Steps
 from ..trace.trace import Trace
 
@@ -81,15 +83,15 @@ class Timed:
         """The program without the profiler's cost. None where the time of a step is not known, or there are no steps."""
         if self.step_ns is None or not len(self.steps.table):
             return None
-        spans = self.steps.table["end_ns"] - self.steps.table["start_ns"]
-        between = max(self._steps_take(self.played) - float(spans.sum()), 0.0)
-        return fitted(self.played, between + self.step_ns * len(spans), self._steps_take)
+        start, end = self.steps.table["start_ns"], self.steps.table["end_ns"]
+        between = max(int(end.max() - start.min() - (end - start).sum()), 0)
+        return fitted(self.played, between + self.step_ns * len(start), self._steps_take)
 
     def saved(self, change: Change) -> Saved:
         """What a change saves."""
-        window = max(round(self.played.total_ns - change(self.played).total_ns), 0)
+        window = max(round(self.played.span_ns - change(self.played).span_ns), 0)
         device = self._device_alone
-        unlimited = max(round(device.total_ns - change(device).total_ns), 0)
+        unlimited = max(round(device.span_ns - change(device).span_ns), 0)
         without = self.unprofiled
         if without is None or self.step_ns is None:
             return Saved(window, unlimited_saving_ns=unlimited)
@@ -103,8 +105,8 @@ class Timed:
         return self.played.host_free()
 
     @cached_property
-    def _span(self) -> tuple[int, int, int]:
-        """The first item of the steps, the one after their last, and how many of the device's events were launched up to it.
+    def _span(self) -> tuple[int, int, int, int]:
+        """The first item of the steps and the one after their last, and the same of the device's events that these launched.
 
         What ran outside the steps, as a prefill or a warm-up, is no part of what a step saves.
         """
@@ -112,18 +114,24 @@ class Timed:
         inside = (began >= self.steps.table["start_ns"].min()) & (began < self.steps.table["end_ns"].max())
         items = np.flatnonzero(inside)
         if not len(items):
-            return 0, 0, 0
-        events = np.searchsorted(np.maximum.accumulate(self.played.item), items[-1], side="right")
-        return int(items[0]), int(items[-1]) + 1, int(events)
+            return 0, 0, 0, 0
+        launched = np.maximum.accumulate(self.played.item)
+        events = np.searchsorted(launched, (items[0], items[-1] + 1), side="left")
+        return int(items[0]), int(items[-1]) + 1, int(events[0]), int(events[1])
 
     def _steps_take(self, program: Program) -> float:
-        """How long the steps take in a program, in ns: from their first item until host and device are done with them."""
-        first, stop, events = self._span
+        """How long the steps take in a program, in ns, if they are done again and again: what a second round adds to a first.
+
+        So neither what the device still had to do when they began counts, nor what it still has to do when the host is done.
+        """
+        first, stop, first_event, stop_event = self._span
         if first == stop:
             return 0.0
-        starts, ends, _ = program.played()
-        host = float(starts[stop - 1] + program.call_ns[stop - 1])
-        return max(host, float(ends[:events].max(initial=0.0))) - float(starts[first])
+        begins = max(int(self.trace.start_ns[self.played.row[first]] - self.steps.table["start_ns"].min()), 0)
+        rounds = program.twice((first, stop), (first_event, stop_event), float(begins))
+        starts, ends, both = rounds.played()
+        last, events = stop - first - 1, stop_event - first_event
+        return both - max(float(starts[last] + rounds.call_ns[last]), float(ends[:events].max(initial=0.0)))
 
 
 def timed(trace: Trace, steps: Steps, asked_ns: int | None, run: RunManifest | None) -> Timed:

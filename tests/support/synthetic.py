@@ -244,3 +244,15 @@ def load_bytes(data: bytes, name: str = "trace.json") -> Trace:
         path = Path(folder, name)
         path.write_bytes(data)
         return load(path)
+
+
+def queue(*items: tuple[int, int, int]) -> TraceBuilder:
+    """Kernels on one stream: how long the host works before, how long the call takes, how long the kernel."""
+    builder, host, device = TraceBuilder(), 0, 0
+    for work, call, kernel in items:
+        host += work
+        start = max(host + call, device)
+        builder.launch(call=(host, call), kernel=(start, kernel))
+        host += call
+        device = start + kernel
+    return builder

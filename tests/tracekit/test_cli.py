@@ -299,6 +299,33 @@ def test_check_exits_1_with_its_reasons_when_a_gate_fails(two: Path) -> None:
     assert [one["metric"] for one in json.loads(lost.stdout)["gates"] if not one["passed"]] == ["complete"]
 
 
+def test_repeats_are_compared_by_their_medians(two: Path) -> None:
+    assert_one_line(tracekit("diff", "traces", "traces", cwd=two), "2 traces", "traces:one.json.gz", "--repeat")
+    assert_one_line(tracekit("check", "traces", "--against", "traces", cwd=two), "--repeat")
+    shown = tracekit("diff", "traces:one", "traces", "--repeat", cwd=two)
+    assert shown.returncode == 0, shown.stderr
+    assert "Medians [intervals]" in shown.stdout
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines())
+    document = json.loads(tracekit("diff", "traces:one", "analysis", "--repeat", "--json", cwd=two).stdout)
+    assert document["traces"] == {"a": 1, "b": 2}
+    # The median of 27 and 30 µs is more than 5 % above 27 µs, but one of the two is not.
+    checked = tracekit("check", "traces", "--against", "analysis:one", "--repeat", "--allow-incomplete", "--json", cwd=two)
+    assert checked.returncode == 0, checked.stderr
+    (busy,) = [gate for gate in json.loads(checked.stdout)["gates"] if gate["metric"] == "gpu.busy_ns"]
+    assert (busy["old"], busy["new"], busy["new_low"], busy["new_high"]) == (27_000, 28_500, 27_000, 30_000)
+    assert busy["reason"].endswith("but within the noise")
+
+
+def test_idle_time_is_checked_only_if_asked(two: Path) -> None:
+    def metrics(*options: str) -> set[str]:
+        checked = tracekit("check", "traces:one", "--against", "traces:one", "--json", *options, cwd=two)
+        return {gate["metric"] for gate in json.loads(checked.stdout)["gates"]}
+
+    assert not {"gpu.span_ns", "idle.dispatch_ns"} & metrics()
+    assert {"gpu.span_ns", "idle.dispatch_ns", "gpu.busy_ns"} <= metrics("--idle")
+    assert_one_line(tracekit("check", "traces:one", "--idle", cwd=two), "--idle", "--against")
+
+
 def test_check_by_budgets_alone(two: Path) -> None:
     (two / "budgets.toml").write_text('[[budget]]\nmetric = "families.time_ns"\nmatch = "gemm"\nmax = "27 us"\n')
     assert tracekit("check", "traces:one", "--budget", "budgets.toml", cwd=two).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracekit.names import LIMIT, join_path, shorten, shorten_path, split_path
+from tracekit.names import LIMIT, join_path, renamed, shorten, shorten_path, split_path
 from tracekit.report.figures import plotly_text
 from tracekit.report.render import breakable
 
@@ -80,3 +80,26 @@ def test_a_slash_within_a_name_separates_nothing() -> None:
     assert join_path(["loss/backward", "mul"]) == "loss\\/backward/mul"
     assert not join_path(["loss/backward"]).startswith(join_path(["loss"]) + "/")
     assert shorten_path("a" * 50 + "/loss\\/backward", 30) == "…/loss\\/backward"
+
+
+ARGUMENTS = f"({', '.join(['int'] * 30)})"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        ("a_fp16", "a_bf16", ("a_fp16", "a_bf16", "")),
+        (f"void k<c10::Half>{ARGUMENTS}", f"void k<c10::BFloat16>{ARGUMENTS}", ("k<…>", "BFloat16", "Half")),
+        (f"void k<__half>{ARGUMENTS}", f"void other<__half>{ARGUMENTS}", ("k<…>", "other<…>", "")),
+    ],
+)
+def test_a_name_that_became_another_one(old: str, new: str, shown: tuple[str, str, str]) -> None:
+    assert renamed(old, new) == shown
+
+
+@given(st.text(max_size=80), st.text(max_size=80), st.integers(8, 60))
+def test_names_that_became_others_fit_and_differ(old: str, new: str, limit: int) -> None:
+    found = renamed(old, new, limit)
+
+    assert all(len(text) <= limit for text in found)
+    assert renamed(new, old, limit)[2] == (found[1] if found[2] else "")

@@ -79,6 +79,20 @@ def test_two_durations_share_a_unit_where_they_can() -> None:
     assert wording.durations(None, None, "to") == "– to –"
 
 
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((4_611_123, 4_539_227, 4_948_172), "4.61 [4.54, 4.95] ms"),
+        ((1_020_000, 998_000, 1_100_000), "1.02 ms [998 µs, 1.10 ms]"),
+        ((5_000, 5_000, 5_000), "5.00 µs"),
+        ((5_000, 4_999.9, 5_000.1), "5.00 µs"),
+    ],
+)
+def test_a_median_with_its_interval(ends: tuple[float, float, float], text: str) -> None:
+    assert wording.with_interval(*ends) == text
+    assert wording.with_interval(1477, 1400, 1500, wording.number) == "1,477 [1,400, 1,500]"
+
+
 @pytest.mark.parametrize(("show", "units"), SCALED)
 @given(value=st.one_of(st.integers(-(10**17), 10**17), st.floats(0.001, 1e17)))
 def test_a_figure_reads_back_within_half_of_its_last_digit(

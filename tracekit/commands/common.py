@@ -17,6 +17,7 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 Rules = Annotated[Path | None, typer.Option(help="A TOML file of your own kernel rules, tried first.")]
+Repeat = Annotated[bool, typer.Option("--repeat", help="Each side is several traces: repeats of one program.")]
 SIDE = "A trace, a directory with one, or a bundle; BUNDLE:NAME of several."
 
 

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from tracekit.commands.common import SIDE, Rules, print_json, stdout
+from tracekit.commands.common import SIDE, Repeat, Rules, print_json, stdout
 from tracekit.errors import TracekitError
 
 EXAMPLES = (
     "[bold]Examples[/]\n\n"
     "tracekit diff before.json.gz after.json.gz\n\n"
     "tracekit diff analysis:gpt2-fp16-h100 analysis:gpt2-graphs\n\n"
+    "tracekit diff main/ branch/ --repeat\n\n"
     "tracekit diff main/ branch/ --markdown > comment.md"
 )
 
@@ -22,17 +23,18 @@ def diff(
     b: Annotated[str, typer.Argument(metavar="B", help="The same, to be compared with A.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a pull request instead.")] = False,
+    repeat: Repeat = False,
     rules: Rules = None,
 ) -> None:
     """Compare two traces: what got faster or slower, and what explains it."""
     if as_json and as_markdown:
         raise TracekitError("cannot be given along with --json", where="--markdown", mend="leave one out")
-    from tracekit.analyze.compare.comparison import compare
-    from tracekit.analyze.compare.open_side import open_side
+    from tracekit.analyze.compare.comparison import compare_repeats
+    from tracekit.analyze.compare.open_side import open_sides
     from tracekit.taxonomy import Taxonomy
 
     taxonomy = Taxonomy.load(rules)
-    comparison = compare(open_side(a, taxonomy), open_side(b, taxonomy))
+    comparison = compare_repeats(open_sides(a, taxonomy, repeat), open_sides(b, taxonomy, repeat))
     if as_json:
         from tracekit.analyze.output.comparison_document import comparison_document
 

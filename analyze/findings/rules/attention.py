@@ -6,18 +6,22 @@ import re
 
 import numpy as np
 
+from tracekit.devices import PEAKS
 from tracekit.wording import counted, form, percent
 
-from ...trace.arrays import Bools
+from ...trace.arrays import Bools, Int64s
+from ...work.roofline import peak_tflops
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from .needs import CAPABILITY, KERNELS, OPERATORS, needs
 from .wording import kept
 
 BATCHED = re.compile(r"aten::(?:bmm|baddbmm|matmul|einsum)\b")
-SOFTMAX = re.compile(r"aten::_?(?:safe_)?(?:masked_)?softmax\b")
+SOFTMAX = re.compile(r"aten::_?(?:safe_)?(?:masked_)?(?:softmax\b|softmax_backward)")
 FALLBACK = re.compile(r"aten::(?:_efficient_attention_forward|_scaled_dot_product_(?:efficient_attention|attention_math))")
 AMPERE = 8.0
+FUSED_SHARE = 0.4
+"""The share of the arithmetic peak that a fused attention kernel reaches on long sequences: assumed."""
 
 
 @needs(KERNELS, OPERATORS)
@@ -31,15 +35,15 @@ def unfused_attention(facts: Facts) -> Answer:
     hidden = softmax & (facts.work["operator"] < 0)
     if softmax.any() and 2 * facts.time(hidden) > facts.time(softmax):
         return CannotTell("unfused_attention", "the operators around the softmax kernels are not known: a graph hides them")
-    between, times = _between_products(facts, softmax)
+    between, products, times = _between_products(facts, softmax)
     if facts.work_share(between) < facts.thresholds.work / 5:
         return None
-    faster = np.where(between, facts.work["duration_ns"], 0)
-    saved, each = facts.shorter(faster), int(between.sum()) / max(times, 1)
+    faster = np.where(between, facts.work["duration_ns"], np.where(products, _products_faster(facts), 0))
+    saved, each = facts.fewer(faster, between), int(between.sum()) / max(times, 1)
     return Finding(
         code="unfused_attention",
         title="Attention runs as separate kernels",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(between),
         **saved.fields,
         evidence=f"{counted(times, 'time')} {counted(each, 'kernel')} (scale, mask, softmax, copies) "
@@ -47,8 +51,10 @@ def unfused_attention(facts: Facts) -> Answer:
         f"{percent(facts.work_share(between))} of the kernel time",
         action="torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), in Transformers "
         "attn_implementation='sdpa' (or 'flash_attention_2'): one kernel, and the scores never reach memory.",
-        reasoning=f"The kernels between the two products. {kept(facts.time(between), saved.saving_ns)} The products are taken "
-        "to last as long inside the fused kernel; launches that vanish are part of the launch overhead, where there is one.",
+        snippet="y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)",
+        reasoning="The kernels between the two products vanish, with their launches. The products no longer write and read the "
+        f"scores: they take as long as {percent(FUSED_SHARE)} of the arithmetic peak allows (assumed), if that is less. "
+        f"{kept(int(faster.sum()), saved.saving_ns)}",
         rows=(
             {
                 "chains": times,
@@ -60,10 +66,23 @@ def unfused_attention(facts: Facts) -> Answer:
     )
 
 
-def _between_products(facts: Facts, softmax: Bools) -> tuple[Bools, int]:
-    """The kernels between two batched products that have a softmax between them, and the number of such pairs.
+def _products_faster(facts: Facts) -> Int64s:
+    """How much less each product would take inside a fused kernel, in ns: where writing or reading the scores binds it."""
+    time, sheet = facts.work["duration_ns"], facts.sheet
+    if sheet is None:
+        return np.zeros(len(time), dtype=np.int64)
+    peaks = [peak_tflops(sheet, peak) or np.inf for peak in PEAKS]
+    peak = np.array([*peaks, np.inf])[facts.work["peak"]]
+    least = facts.work["flops"] / (1e3 * peak * FUSED_SHARE)
+    known = facts.work["has_flops"] & np.isfinite(peak) & (peak > 0)
+    found: Int64s = np.where(known, np.maximum(time - least, 0), 0).astype(np.int64)
+    return found
 
-    The first is a mask with one entry for each row of `work`.
+
+def _between_products(facts: Facts, softmax: Bools) -> tuple[Bools, Bools, int]:
+    """The kernels between two batched products that have a softmax between them, the products, and how many such pairs.
+
+    The first two are masks with one entry for each row of `work`.
     """
     order = facts.in_order
     lane = facts.lane[order]
@@ -79,7 +98,9 @@ def _between_products(facts: Facts, softmax: Bools) -> tuple[Bools, int]:
     opens[right] -= 1
     between = np.zeros(len(order), dtype=np.bool_)
     between[order] = np.cumsum(opens[:-1]) > 0
-    return between, len(left)
+    around = np.zeros(len(order), dtype=np.bool_)
+    around[order[np.concatenate((left, right))]] = True
+    return between, around & ~between, len(left)
 
 
 @needs(KERNELS, OPERATORS, CAPABILITY)
@@ -105,6 +126,7 @@ def flash_unavailable(facts: Facts) -> Answer:
         "xformers.ops.memory_efficient_attention) rather than the plain one; on compute capability 7.5 tracekit's own "
         "attention kernels (docs/kernels.md), or a FlashAttention made for Turing. It matters for long prompts: a decode step "
         "reads few keys and values beside its weights.",
+        snippet="with torch.nn.attention.sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):\n    y = model(x)",
         reasoning="No estimate: no kernel of such a device was measured against another one here.",
         rows=({"kernels": int(fallback.sum()), "time_ns": facts.time(fallback), "compute_capability": capability},),
     )

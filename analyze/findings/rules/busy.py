@@ -76,7 +76,7 @@ def below_roof(facts: Facts) -> Answer:
     return Finding(
         code="below_roof",
         title=f"{_word(worst)} reach little of what the device can do",
-        severity=facts.severity(saved.saving_ns) if saved else "low",
+        severity=facts.severity(saved) if saved else "low",
         affected_ns=facts.time(chosen),
         **(saved.fields if saved else {"saving_ns": None}),
         evidence=f"{percent(facts.work_share(chosen))} of the kernel time is {counted(int(chosen.sum()), 'kernel')} of "

@@ -219,7 +219,7 @@ def _finding(facts: Facts, mine: _Collectives) -> Finding | None:
     return Finding(
         code="exposed_communication",
         title=_title(mine, pipeline, mostly_waits),
-        severity=facts.severity(mine.alone_ns),
+        severity=facts.severity(saved),
         affected_ns=mine.communication_ns,
         **saved.fields,
         evidence=f"{counted(len(exposed), 'kernel')} of {mine.name} {form(len(exposed), 'runs', 'run')} for "

@@ -32,12 +32,12 @@ def weight_casts(facts: Facts) -> Answer:
     if facts.work_share(casts) < facts.thresholds.work:
         return None
     faster = np.where(casts, facts.work["duration_ns"], 0)
-    saved, steps = facts.shorter(faster), len(facts.steps.table)
+    saved, steps = facts.fewer(faster, casts), len(facts.steps.table)
     each = f", {counted(int(casts.sum()) / steps, 'cast')} a step" if steps > 1 else ""
     return Finding(
         code="weight_casts",
         title="Weights are cast again at every call",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(casts),
         **saved.fields,
         evidence=f"{counted(int(casts.sum()), 'kernel')} cast weights and biases inside products and convolutions{each}: "
@@ -45,6 +45,7 @@ def weight_casts(facts: Facts) -> Answer:
         action="Cast the weights once: model.to(torch.bfloat16) (or .half()) for inference. With autocast, keep its cache: one "
         "`with torch.autocast('cuda', dtype=torch.bfloat16):` around the whole loop, cache_enabled=True, and no "
         "torch.no_grad() entered inside it, which makes it cast every time.",
+        snippet="model = model.to(torch.bfloat16)  # once, for inference",
         reasoning="The time of these kernels. They are casts inside an operator whose weight or bias has the shape of what is "
         f"cast. {kept(int(faster.sum()), saved.saving_ns)}",
         rows=kernels(facts, casts, faster),

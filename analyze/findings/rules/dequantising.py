@@ -33,12 +33,12 @@ def dequantising(facts: Facts) -> Answer:
     if not products.any():
         return CannotTell("dequantising", "kernels dequantise, but no product is recorded that they could do it for")
     faster = np.where(mine, facts.work["duration_ns"], 0)
-    saved, number, steps = facts.shorter(faster), int(mine.sum()), len(facts.steps.table)
+    saved, number, steps = facts.fewer(faster, mine), int(mine.sum()), len(facts.steps.table)
     each = f", {counted(round(number / steps), 'kernel')} a step" if steps > 1 else ""
     return Finding(
         code="dequantising",
         title="Weights are dequantised again at every call",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(mine),
         **saved.fields,
         evidence=f"{counted(number, 'kernel')}{each} {form(number, 'dequantises', 'dequantise')} before products: "

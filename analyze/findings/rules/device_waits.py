@@ -14,8 +14,9 @@ from tracekit.wording import counted, duration, percent
 
 from ...activity.idle import gaps
 from ...activity.idle_activity import QUEUED, idle_pieces
+from ...activity.program import DISPATCH_NS
 from ...activity.waits import LONGEST_DISPATCH_NS, STREAM, waits
-from ...activity.whatif import DISPATCH_NS, GRAPH_GAP_NS
+from ...activity.whatif import GRAPH_GAP_NS
 from ...trace.arrays import Bools, Int64s, Objects
 from ...trace.group import group
 from ..facts import Facts
@@ -99,7 +100,7 @@ def device_wait(facts: Facts) -> Answer:
     return Finding(
         code="device_wait",
         title=TITLES[main],
-        severity=facts.severity(by_kind[main]),
+        severity=facts.severity(saved or by_kind[main]),
         affected_ns=by_kind[main],
         **(saved.fields if saved else {"saving_ns": None}),
         evidence=f"{duration(waited)}, {percent(facts.share(waited))} of the span, the device is idle before work that was "

@@ -8,7 +8,7 @@ import numpy as np
 
 from tracekit.wording import counted, duration, percent
 
-from ...activity.whatif import item_work
+from ...activity.program import item_work
 from ...trace.arrays import Bools, Floats, Int64s
 from ...trace.trace import Category
 from ...work.operator_of_kernel import parents
@@ -47,7 +47,7 @@ def gradient_clipping(facts: Facts) -> Answer:
     return Finding(
         code="gradient_clipping",
         title="Gradients are clipped one by one",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=took,
         **saved.fields,
         evidence=f"{counted(number, 'kernel')} take the norm of single gradients and scale them{each}: "
@@ -80,7 +80,7 @@ def gradient_zeroing(facts: Facts) -> Answer:
     return Finding(
         code="gradient_zeroing",
         title="Gradients are filled with zeros",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=took,
         **saved.fields,
         evidence=f"{counted(number, 'fill')} of gradients take {duration(took)} on the GPU, {percent(facts.share(took))} of "

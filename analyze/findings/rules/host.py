@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from tracekit.wording import counted, duration, percent
+from tracekit.wording import counted, duration, number, percent
 
 from ...activity.idle import blocking_calls
-from ...activity.whatif import Program
+from ...activity.program import waiting_calls
 from ...trace.arrays import Int64s
+from ...trace.intervals import merge
 from ...trace.trace import Category, Trace
+from ...work.step_time import Change
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
 from ..reasons import Reason
@@ -27,14 +29,23 @@ LOADER = re.compile(r"enumerate\(DataLoader\)#")
 
 PYTHON_LINE = re.compile(r"(?P<file>.+)\((?P<line>\d+)\): ")
 
+FETCH = re.compile(r"aten::(?:item|_local_scalar_dense|is_nonzero|_to_copy|to|copy_|cpu|equal|allclose|tolist)")
+"""The operators that fetch values from the device."""
+CHECK = re.compile(
+    r"aten::(?:linalg_vector_norm|norm|max|min|amax|amin|any|all|isfinite|isnan|isinf|abs|sign|eq|ne|lt|le|gt|ge|logical_\w+"
+    r"|count_nonzero|argmax|select|index|slice|detach|_is_all_true|_is_any_true|bitwise_\w+)"
+)
+"""The operators that only make a value to look at. One whose result is used otherwise may be among them."""
+
 WORST = 5
 
 
 @needs(GPU, CALLS)
 def host_sync(facts: Facts) -> Answer:
     """The host waited for the device before its next launch, so then the device waited for the host."""
-    waited, saved = facts.idle.host_sync_ns, facts.saved(_without_waits)
-    holds_up = waited if _once_a_step(facts) else max(waited, saved.saving_ns)
+    once, waited = _once_a_step(facts), facts.idle.host_sync_ns
+    saved = facts.saved(_sooner(facts) if once else _without_waits(facts))
+    holds_up = waited if once else max(waited, saved.saving_ns)
     if facts.share(holds_up) < facts.thresholds.host_sync:
         return None
     if facts.explained_by_loss("host_sync"):
@@ -44,22 +55,88 @@ def host_sync(facts: Facts) -> Answer:
     return Finding(
         code="host_sync",
         title="The host waits for the GPU, then the GPU for the host",
-        severity=facts.severity(holds_up),
+        severity=facts.severity(saved),
         affected_ns=holds_up,
-        **(facts.without(Reason.WAITING) if _once_a_step(facts) else saved).fields,
-        evidence=f"{percent(facts.share(waited))} of the span is idle inside blocking calls of the launching thread"
-        + worst_place(facts, "host_sync")
-        + _longest(rows)
-        + (f", at {line}" if line else ""),
+        **saved.fields,
+        evidence=_told(facts, waited) + worst_place(facts, "host_sync") + _longest(rows) + (f", at {line}" if line else ""),
         action="Take .item(), .cpu(), print(tensor), boolean masks and torch.cuda.synchronize() out of the loop; keep flags "
         "and positions on the device and copy with non_blocking=True from pinned memory.",
+        snippet="history.append(loss.detach())  # on the device, not loss.item()\n"
+        "if step % 100 == 0:\n    print(torch.stack(history).mean().item())",
         reasoning=(
             "The host waits once a step, as for its result. The program is played again without the idle time in these waits."
-            if _once_a_step(facts)
-            else "The program is played again without these waits: the host runs ahead as far as its own work lets it."
+            if once
+            else "The program is played again without these waits, and without what only serves them: the operators and copies "
+            "that fetch the values, and the checks (norm, max, comparison) right before them. The host then runs ahead as far "
+            "as its own work lets it."
         )
         + " Rows are the blocking calls by operator and, where stacks are recorded, Python line.",
         rows=rows,
+    )
+
+
+def _sooner(facts: Facts) -> Change:
+    """Without the idle time inside the waits."""
+    share = facts.shares(Reason.WAITING)
+    return lambda program: program.without_share(share)
+
+
+def _without_waits(facts: Facts) -> Change:
+    """Without the waits for the device, and without the operators, kernels and copies that only serve them.
+
+    The last wait, after which nothing is launched, stays.
+    """
+    trace, played = facts.trace, facts.played
+    last = int(played.item.max(initial=-1))
+    blocking = np.intersect1d(waiting_calls(trace), played.row[:last])
+    waits = np.isin(played.row, blocking)
+    fetching = _fetches(trace, blocking)
+    serving = np.union1d(fetching, _checks(trace, fetching))
+    share = facts.share_of(np.concatenate((serving, blocking)))
+    inside = merge(trace.start_ns[serving], trace.end_ns[serving])
+    call = trace.call_of_gpu
+    moment = trace.start_ns[call]
+    gone = (call >= 0) & (inside.within(moment, moment + 1) > 0)
+    saving = np.where(gone, trace.events["duration_ns"][trace.gpu["event"]], 0).astype(np.float64)
+    return lambda program: program.without_waits(waits).without_share(share).faster(saving)
+
+
+def _fetches(trace: Trace, blocking: Int64s) -> Int64s:
+    """The outermost operators around blocking calls that only fetch a value: `aten::item` and the like."""
+    forest, found = trace.operator_forest, trace.enclosing(trace.operator_forest, blocking)
+    fetching = np.append(trace.strings_that(FETCH.fullmatch)[trace.events["name"]], False)
+    current = np.where(fetching[found], found, -1)
+    parent = np.full(len(trace) + 1, -1, dtype=np.int64)
+    parent[forest.rows] = forest.parent
+    while (outer := fetching[parent[current]] & (current >= 0)).any():
+        current = np.where(outer, parent[current], current)
+    return np.unique(current[current >= 0])
+
+
+def _checks(trace: Trace, fetches: Int64s) -> Int64s:
+    """The operators right before these on the same thread that reduce or compare, and so make what is fetched."""
+    forest = trace.operator_forest
+    outermost = forest.rows[forest.parent < 0]
+    thread = trace.events["thread"][outermost]
+    order = np.lexsort((trace.start_ns[outermost], thread))
+    rows, thread = outermost[order], thread[order]
+    is_check = trace.strings_that(CHECK.fullmatch)[trace.events["name"][rows]]
+    serves = np.isin(rows, fetches)
+    following = np.append(thread[1:] == thread[:-1], False)
+    while True:
+        more = is_check & following & np.append(serves[1:], False) & ~serves
+        if not more.any():
+            return rows[serves & ~np.isin(rows, fetches)]
+        serves |= more
+
+
+def _told(facts: Facts, waited: int) -> str:
+    """How often the host waits, and how much of the GPU's idle time lies in the waits themselves."""
+    waits, steps = len(np.intersect1d(waiting_calls(facts.trace), facts.played.row)), len(facts.steps.table)
+    each = f", {number(waits / steps)} a step" if steps > 1 else ""
+    return (
+        f"the host waits for the GPU {counted(waits, 'time')}{each}, and each time the GPU's queue runs dry; "
+        f"{percent(facts.share(waited))} of the span is idle in the waits themselves"
     )
 
 
@@ -113,14 +190,9 @@ def _once_a_step(facts: Facts) -> bool:
 
     Where nothing tells the steps, a graph's launch is taken for one.
     """
-    waits = int((facts.played.waits_for >= 0).sum())
+    played = facts.played
+    waits = int((np.isin(played.row, waiting_calls(facts.trace)) & (played.waits_for >= 0)).sum())
     return 2 * waits <= 3 * (len(facts.steps.table) or facts.launches.graph_launches)
-
-
-def _without_waits(program: Program) -> Program:
-    """The program without its waits for the device, but for the last, after which nothing is launched."""
-    last = int(program.item.max(initial=-1))
-    return program.without_waits((program.waits_for >= 0) & (np.arange(len(program.row)) < last))
 
 
 @needs(GPU, CALLS, DISPATCH)
@@ -133,13 +205,14 @@ def host_late(facts: Facts) -> Answer:
         return CannotTell("host_late", LOST)
     chosen = of_reasons(facts, Reason.ELSE)
     lines, places = functions(facts, chosen), innermost(facts, chosen)
+    saved = facts.without(Reason.ELSE)
     told = "; ".join(f"{row['function']} {duration(row['idle_ns'])} ({percent(row['idle_ns'] / late)})" for row in lines[:3])
     return Finding(
         code="host_late",
         title="The GPU waits while the host is outside PyTorch",
-        severity=facts.severity(late),
+        severity=facts.severity(saved),
         affected_ns=late,
-        **facts.without(Reason.ELSE).fields,
+        **saved.fields,
         evidence=f"{share_of(facts, late)}, is idle while the launching thread is in no operator"
         + (f": {told}" if lines else f": {named(places)}"),
         action="Take the work of these functions out of the loop: do it in another thread or process, for the step before "
@@ -162,17 +235,18 @@ def data_loader(facts: Facts) -> Answer:
     trace = facts.trace
     rows = _loads(trace)
     host = int(trace.events["duration_ns"][rows].sum())
-    inside = innermost(facts, of_reasons(facts, Reason.LOADING))
+    inside, saved = innermost(facts, of_reasons(facts, Reason.LOADING)), facts.without(Reason.LOADING)
     return Finding(
         code="data_loader",
         title="The GPU waits for the DataLoader",
-        severity=facts.severity(waited),
+        severity=facts.severity(saved),
         affected_ns=waited,
-        **facts.without(Reason.LOADING).fields,
+        **saved.fields,
         evidence=f"{percent(facts.share(waited))} of the span is idle while the launching thread fetches a batch: "
         f"{counted(len(rows), 'fetch', 'fetches')}, {duration(host)} together; most of it in {inside[0]['name']}",
         action="DataLoader(num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4), and "
         "batch.to(device, non_blocking=True); then move heavy transforms to the device or cache their results.",
+        snippet="loader = DataLoader(data, batch, num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4)",
         reasoning="The idle time that lies inside a fetch on the thread that launched what ended the gap, whatever operators "
         "run there. The program is played again as if every batch had been ready.",
         rows=({"fetches": len(rows), "host_ns": host, "idle_ns": waited}, *inside),

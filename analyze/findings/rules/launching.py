@@ -12,7 +12,10 @@ import numpy as np
 from tracekit.names import shorten_path
 from tracekit.wording import counted, duration, number, percent
 
+from ...activity.idle_activity import idle_pieces
 from ...activity.launches import graph_kernels, graph_launch_calls
+from ...activity.program import waiting_calls
+from ...trace.group import group
 from ...work.predict import mean_steps
 from ...work.step_time import Change
 from ..facts import Facts
@@ -27,6 +30,9 @@ NAMED = 3
 STEPS = 5
 """How many kinds of steps get a prediction."""
 
+NO_GRAPH_TAKES = (Reason.LOADING, Reason.COMPILING, Reason.COLLECTING, Reason.ALLOCATING, Reason.PINNING)
+"""The host's work that is left if a step becomes a graph."""
+
 LAYERS = Need("no annotation or module tells layers", lambda e: len(e.layers) > 0)
 
 
@@ -39,17 +45,18 @@ def launch_overhead(facts: Facts) -> Answer:
     if facts.explained_by_loss("dispatch", "launch_latency"):
         return CannotTell("launch_overhead", LOST)
     launches, rows = facts.launches.kernel_launches, tuple(_steps(facts))
-    places = innermost(facts, of_reasons(facts, Reason.LAUNCHING))
+    places, saved = innermost(facts, of_reasons(facts, Reason.LAUNCHING)), facts.saved(_as_graphs(facts))
     return Finding(
         code="launch_overhead",
         title="The GPU waits for launches",
-        severity=facts.severity(overhead),
+        severity=facts.severity(saved),
         affected_ns=overhead,
-        **facts.saved(_as_graphs(facts)).fields,
+        **saved.fields,
         evidence=f"{percent(facts.share(overhead))} of the span is idle while the host dispatches operators and launches "
         f"kernels, {duration(overhead)} over {counted(launches, 'launch', 'launches')}: {named(places)}",
         action="Launch a whole step at once: torch.compile(model, mode='reduce-overhead'), or torch.cuda.CUDAGraph with static "
         "shapes and buffers; else fuse small operators (torch.compile) or give each launch more work (a larger batch).",
+        snippet="model = torch.compile(model, mode='reduce-overhead')",
         reasoning="The program is played again with one launch for all of a step, one of its GPU events following "
         f"the other after 500 ns (quoted: NVIDIA, V100), and the host's other work as it was.{_predicted(rows)}",
         rows=(*rows, *places),
@@ -57,29 +64,34 @@ def launch_overhead(facts: Facts) -> Answer:
 
 
 def _as_graphs(facts: Facts) -> Change:
-    """Each step as one graph, with the host's work that no graph takes over: fetching, compiling, collecting garbage."""
-    played, steps = facts.played, facts.steps
-    span = steps.of_moments(facts.trace.start_ns[played.row]) if len(steps.table) else np.zeros(len(played.row), dtype=np.int64)
-    is_graph = np.isin(played.row, graph_launch_calls(facts.trace))
-    kept = facts.shares(Reason.LOADING, Reason.COMPILING, Reason.COLLECTING)
-    return lambda program: program.one_launch(np.where(is_graph, -1, span), kept)
+    """Each step as one graph, or as several where the host waits in between: a graph ends where the host needs a result.
+
+    The host's work that no graph takes over stays.
+    """
+    played, steps, trace = facts.played, facts.steps, facts.trace
+    step = steps.of_moments(trace.start_ns[played.row]) if len(steps.table) else np.zeros(len(played.row), dtype=np.int64)
+    waits = np.isin(played.row, waiting_calls(trace))
+    _, span = np.unique(np.stack((step, np.cumsum(waits))), axis=1, return_inverse=True)
+    is_graph = np.isin(played.row, graph_launch_calls(trace))
+    kept = facts.shares(Reason.ELSE) + sum(facts.work_of(reason) for reason in NO_GRAPH_TAKES)
+    return lambda program: program.one_launch(np.where(is_graph | waits | (step < 0), -1, span), np.minimum(kept, 1.0))
 
 
 @needs(GPU, CALLS)
 def graph_launch_cost(facts: Facts) -> Answer:
     """The GPU waits while the host launches a graph: it is one already, and launching so many nodes takes long."""
     waited = facts.reason_ns(Reason.LAUNCHING_GRAPHS)
-    if facts.share(waited) < facts.thresholds.graph_launch:
+    if facts.share(waited - _longest_ns(facts)) < facts.thresholds.graph_launch:
         return None
     trace, rows = facts.trace, innermost(facts, of_reasons(facts, Reason.LAUNCHING_GRAPHS))
-    calls = graph_launch_calls(trace)
+    calls, saved = graph_launch_calls(trace), facts.without(Reason.LAUNCHING_GRAPHS)
     nodes = int(graph_kernels(trace).sum()) / max(len(calls), 1)
     return Finding(
         code="graph_launch_cost",
         title="The GPU waits for the graph's launch",
-        severity=facts.severity(waited),
+        severity=facts.severity(saved),
         affected_ns=waited,
-        **facts.without(Reason.LAUNCHING_GRAPHS).fields,
+        **saved.fields,
         evidence=f"{share_of(facts, waited)}, is idle inside {counted(len(calls), 'graph launch', 'graph launches')} of "
         f"{counted(round(nodes), 'kernel')} each{spread(facts, rows)}: {named(rows)}",
         action="The step is a graph already. Launch the next one before you wait for this one's result (sample or check one "
@@ -88,6 +100,13 @@ def graph_launch_cost(facts: Facts) -> Answer:
         reasoning="Idle time inside these calls. The program is played again as if they took no time: an upper bound.",
         rows=rows,
     )
+
+
+def _longest_ns(facts: Facts) -> int:
+    """The most idle time inside one launch of a graph: the first one uploads it, which happens once."""
+    pieces, chosen = idle_pieces(facts.trace), of_reasons(facts, Reason.LAUNCHING_GRAPHS)
+    by_gap = group(pieces["gap"][chosen])
+    return int(by_gap.sum((pieces["end_ns"] - pieces["start_ns"])[chosen]).max(initial=0))
 
 
 def _steps(facts: Facts) -> Iterator[Mapping[str, Any]]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from tracekit.wording import counted, duration, percent
 
-from ...activity.whatif import Program, item_work
+from ...activity.program import item_work
+from ...activity.whatif import Program
 from ...trace.arrays import Bools, Int64s
 from ...trace.trace import Category, Trace
 from ...work.step_time import Change
@@ -18,15 +19,16 @@ from .needs import CALLS, KERNELS, needs
 from .wording import kernels
 
 STEP = re.compile(r"Optimizer\.step#(\w+)\.step")
+FOREACH = re.compile(r"aten::_foreach_|aten::_fused_")
 FUSED = re.compile(r"(?i).*fused_?(?:adam|sgd|adagrad)|.*aten::_fused_")
 
 # How often the optimizer's numbers pass the memory: in separate kernels, as foreach runs them, and in one fused kernel.
 PASSES = {"Adam": (22, 7), "AdamW": (22, 7), "SGD": (11, 5), "Adagrad": (13, 5)}
 """Reads and writes of a whole state. Adam: decay 2, first moment 3, second moment 5, bias corrections, root and epsilon 8,
 update 4; fused: parameter, gradient and two moments read, and three of these written."""
-PYTHON_LEFT = 0.5
-"""The share of the step's Python that a fused optimizer still runs: it computes no bias corrections for each parameter.
-Measured on one pair of programs (AdamW on an H200)."""
+PYTHON_LEFT, LOOP_LEFT = 0.5, 0.2
+"""The share of the step's Python that a fused optimizer still runs: after operators over many tensors, and after a loop over
+them. Measured on two pairs each on an H200."""
 
 
 @needs(KERNELS, CALLS)
@@ -48,16 +50,25 @@ def unfused_optimizer(facts: Facts) -> Answer:
     return Finding(
         code="unfused_optimizer",
         title=f"{name} runs as many kernels instead of one",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=max(host, facts.time(mine)),
         **saved.fields,
         evidence=f"{counted(len(rows), 'optimizer step')} of {counted(round(each), 'kernel')} each take {duration(host)} on "
         f"the host and {duration(facts.time(mine))} on the GPU, {percent(facts.work_share(mine))} of the kernel time",
         action=f"torch.optim.{name}(params, fused=True): one kernel for all parameters, which reads and writes them once.",
-        reasoning="The program is played again without the operators and calls inside the optimizer's step, with half of its "
-        f"Python, and with its kernels as one that passes over memory {PASSES[name][1]} times, not about {PASSES[name][0]}.",
+        snippet=f"optimizer = torch.optim.{name}(model.parameters(), fused=True)",
+        reasoning="The program is played again without the operators and calls inside the optimizer's step, with "
+        f"{percent(PYTHON_LEFT)} of its Python ({percent(LOOP_LEFT)} if it is a loop), and its kernels as one that passes over "
+        f"memory {PASSES[name][1]} times, not about {PASSES[name][0]}.",
         rows=kernels(facts, mine, np.where(mine, facts.work["duration_ns"], 0)),
     )
+
+
+def of_optimizers(facts: Facts) -> Bools:
+    """Which kernels belong to an optimizer's step: they were launched in one, or by an operator over many tensors."""
+    rows = _steps(facts)
+    inside = _launched_in(facts, rows) if len(rows) else np.zeros(len(facts.work), dtype=np.bool_)
+    return inside | facts.launched_by(FOREACH)
 
 
 def _steps(facts: Facts) -> Int64s:
@@ -95,7 +106,8 @@ def _fused(facts: Facts, rows: Int64s, mine: Bools, name: str) -> Change:
     inner = inner[begins_in(trace, inner, rows)]
     dispatched = item_work(trace, played, np.setdiff1d(inner, rows))
     python = np.maximum(item_work(trace, played, rows) - dispatched, 0)
-    share = (dispatched + (1 - PYTHON_LEFT) * python) / np.maximum(played.work_ns + played.call_ns, 1.0)
+    left = PYTHON_LEFT if facts.launched_by(FOREACH)[mine].any() else LOOP_LEFT
+    share = (dispatched + (1 - left) * python) / np.maximum(played.work_ns + played.call_ns, 1.0)
 
     def change(program: Program) -> Program:
         return program.faster(events).without_share(share)

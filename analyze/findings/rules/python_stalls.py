@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from ...activity.idle_activity import around, idle_pieces
-from ...activity.whatif import item_shares
+from ...activity.program import item_shares
 from ...trace.arrays import Bools
 from ...trace.trace import Category
 from ..facts import Facts
@@ -110,13 +110,14 @@ def _finding(
             CannotTell(code, "no Python functions were recorded (with_stack=True)") if late and not _has_stacks(facts) else None
         )
     share, rows, lines = item_shares(facts.trace, facts.played, chosen), innermost(facts, chosen), functions(facts, chosen)
+    saved = facts.saved(lambda program: program.without_share(share))
     inside = f"; inside {lines[0]['function']}" if lines else ""
     return Finding(
         code=code,
         title=title,
-        severity=facts.severity(waited),
+        severity=facts.severity(saved),
         affected_ns=waited,
-        **facts.saved(lambda program: program.without_share(share)).fields,
+        **saved.fields,
         evidence=f"{share_of(facts, waited)}, is idle {doing}{spread(facts, rows)}: {named(rows)}{inside}",
         action=action,
         snippet=snippet,

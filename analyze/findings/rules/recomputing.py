@@ -30,11 +30,11 @@ def recomputation(facts: Facts) -> Answer:
     if facts.work_share(again) < facts.thresholds.work:
         return None
     faster = np.where(again, facts.work["duration_ns"], 0)
-    saved = facts.shorter(faster)
+    saved = facts.fewer(faster, again)
     return Finding(
         code="recomputation",
         title="The forward is computed again in the backward",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(again),
         **saved.fields,
         evidence=f"{counted(int(again.sum()), 'kernel')} run in checkpoints of the backward: "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from ...activity.program import FREES
 from ..facts import Facts
 from ..finding import Answer, Finding
 from ..reasons import Reason
 from .activities import Rows, functions, innermost, named, of_reasons, share_of, spread
 from .needs import CALLS, GPU, needs
+
+EXPANDABLE = "os.environ['PYTORCH_CUDA_ALLOC_CONF'] = 'expandable_segments:True'  # before torch is imported"
 
 
 @needs(GPU, CALLS)
@@ -16,7 +19,7 @@ def allocation_stalls(facts: Facts) -> Answer:
     if not rows:
         return None
     freed = any("Free" in row["name"] or "Unmap" in row["name"] for row in rows)
-    emptied = any("empty_cache" in row["path"] or "emptyCache" in row["path"] for row in rows)
+    emptied = _emptied(facts)
     return _finding(
         facts,
         Reason.ALLOCATING,
@@ -24,8 +27,10 @@ def allocation_stalls(facts: Facts) -> Answer:
         code="allocation_stalls",
         title="The GPU waits while the allocator gets memory from the driver",
         doing="in calls that allocate or free device memory",
-        action=("Take torch.cuda.empty_cache() out of the loop. " if emptied else "")
-        + (
+        action="Take torch.cuda.empty_cache() out of the loop: the caching allocator uses memory again by itself. If memory is "
+        "short, set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True instead."
+        if emptied
+        else (
             "Memory is freed to be allocated again, as if it were short or fragmented: set "
             "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, reserve less (a smaller batch, activation checkpointing), keep "
             "shapes equal from step to step."
@@ -33,7 +38,15 @@ def allocation_stalls(facts: Facts) -> Answer:
             else "Warm up before you measure, so that the caching allocator holds its memory; keep shapes equal from step to "
             "step, or set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True."
         ),
+        snippet="# once, before the loop, not in it:\ntorch.cuda.empty_cache()" if emptied else EXPANDABLE,
     )
+
+
+def _emptied(facts: Facts) -> bool:
+    """Whether memory is given back by request, and not because an operator ran short of it."""
+    trace = facts.trace
+    calls = trace.named(trace.calls, FREES.match)
+    return bool((trace.enclosing(trace.operator_forest, calls) < 0).any())
 
 
 @needs(GPU, CALLS)
@@ -51,6 +64,8 @@ def pinned_allocation(facts: Facts) -> Answer:
         doing="in calls that allocate or free pinned memory",
         action="Allocate pinned buffers once and reuse them (torch.empty(..., pin_memory=True), then buffer.copy_(x)); let the "
         "DataLoader pin (pin_memory=True) in its own thread, not .pin_memory() in the loop.",
+        snippet="buffer = torch.empty_like(batch, pin_memory=True)  # once\n"
+        "batch = buffer.copy_(batch).to(device, non_blocking=True)",
     )
 
 
@@ -74,6 +89,9 @@ def compilation(facts: Facts) -> Answer:
         if once
         else "Something is compiled again and again: TORCH_LOGS=recompiles tells why. Mark changing sizes "
         "(torch._dynamo.mark_dynamic, dynamic=True), pad shapes, or autotune before the loop.",
+        snippet="for batch in warm_up:  # before you measure or serve\n    model(batch)"
+        if once
+        else "model = torch.compile(model, dynamic=True)",
     )
 
 
@@ -94,6 +112,7 @@ def garbage_collection(facts: Facts) -> Answer:
         more=f"; inside {inside[0]['function']}" if inside else "",
         action="gc.disable() after gc.freeze(), and gc.collect() at a moment of your own (between epochs, at the same step on "
         "all ranks); make fewer objects with cycles in the loop.",
+        snippet="gc.collect(); gc.freeze(); gc.disable()  # before the loop\nif step % 1000 == 0:\n    gc.collect()",
     )
 
 
@@ -113,20 +132,22 @@ def _finding(
     title: str,
     doing: str,
     action: str,
+    snippet: str,
     more: str = "",
     severity: str | None = None,
 ) -> Finding:
     """The finding on idle time for one reason: `doing` says what the host does, and `more` ends the evidence."""
-    waited = facts.reason_ns(reason)
+    waited, saved = facts.reason_ns(reason), facts.without(reason)
     return Finding(
         code=code,
         title=title,
-        severity=severity or facts.severity(waited),
+        severity=severity or facts.severity(saved),
         affected_ns=waited,
-        **facts.without(reason).fields,
+        **saved.fields,
         evidence=f"{share_of(facts, waited)}, is idle {doing}{spread(facts, rows)}: {named(rows)}{more}",
         action=action,
-        reasoning="Idle time for this reason. The program is played again without this work of the host, as far as the GPU was "
-        "idle in it.",
+        snippet=snippet,
+        reasoning="Idle time for this reason. The program is played again without this work of the host, whether the GPU was "
+        "idle meanwhile or not, and without waiting for the device in it.",
         rows=rows,
     )

@@ -68,7 +68,7 @@ def partial_waves(facts: Facts) -> Answer:
     return Finding(
         code="partial_waves",
         title="Products leave part of the device without work",
-        severity=facts.severity(saved.saving_ns),
+        severity=facts.severity(saved),
         affected_ns=facts.time(chosen),
         **saved.fields,
         evidence=f"{counted(int(chosen.sum()), 'product')}, {percent(facts.work_share(chosen))} of the kernel time, run in few "

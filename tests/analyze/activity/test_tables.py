@@ -18,8 +18,8 @@ from tracekit.analyze.activity.launch_costs import launch_costs
 from tracekit.analyze.activity.launches import launch_latencies, launches
 from tracekit.analyze.activity.operators import calls, host, operators
 from tracekit.analyze.activity.overlap import busy_ns
+from tracekit.analyze.activity.program import program
 from tracekit.analyze.activity.timeline import timeline
-from tracekit.analyze.activity.whatif import program
 from tracekit.analyze.trace.trace import Trace
 from tracekit.schema import DOCUMENT_TABLES, TABLES
 from tracekit.table import Table

@@ -1,71 +1,18 @@
-"""Is a program that is played again what it was, and does a change do what it can and no more?"""
+"""Does a change to a program do what it can, and no more?"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-import shared_data
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
-from repository import ROOT
-from synthetic import TraceBuilder
+from synthetic import TraceBuilder, queue
 
-from tracekit.analyze.activity.whatif import DISPATCH_NS, Program, fitted, item_work, program
-from tracekit.analyze.trace.loader import load
-from tracekit.analyze.trace.trace import Trace
-
-REAL = [*sorted((ROOT / "traces").glob("*h100*.gz")), *shared_data.traces()]
-
-
-def recorded_ns(trace: Trace) -> int:
-    """From the first launch or wait, or GPU event if there is none, until host and device are done."""
-    played, event = program(trace), trace.gpu["event"]
-    ends = [int(trace.end_ns[rows].max()) for rows in (played.row, event) if len(rows)]
-    return max(ends) - int(trace.start_ns[played.row[0]] if len(played.row) else trace.start_ns[event].min())
-
-
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name.split(".")[0])
-def test_a_real_program_takes_as_long_as_it_took(path: Path) -> None:
-    trace = load(path)
-    if len(trace.gpu):
-        assert program(trace).total_ns == pytest.approx(recorded_ns(trace), rel=1e-6)
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 60), st.integers(1, 20), st.integers(0, 90), st.integers(0, 300)), min_size=1, max_size=12
-    ),
-    st.lists(st.integers(0, 11), max_size=3),
-)
-@examples(150)
-def test_whatever_the_host_launches_in_order_is_played_as_it_ran(launches, waits):
-    builder, host, device = TraceBuilder(), 0, 0
-    for number, (pause, call, delay, length) in enumerate(launches):
-        host += pause
-        start = max(host + call + delay, device)
-        builder.launch(call=(host, call), kernel=(start, length))
-        host, device = host + call, start + length
-        if number in waits:
-            builder.call(host, max(device - host, 0) + 7, "cudaDeviceSynchronize")
-            host = max(device, host) + 7
-    trace = builder.trace()
-    assert program(trace).total_ns == pytest.approx(recorded_ns(trace), abs=1e-6)
-
-
-def queue(*items: tuple[int, int, int]) -> TraceBuilder:
-    """Kernels on one stream: how long the host works before, how long the call takes, how long the kernel."""
-    builder, host, device = TraceBuilder(), 0, 0
-    for work, call, kernel in items:
-        host += work
-        start = max(host + call, device)
-        builder.launch(call=(host, call), kernel=(start, kernel))
-        host += call
-        device = start + kernel
-    return builder
+from tracekit.analyze.activity.program import DISPATCH_NS, item_work, program
+from tracekit.analyze.activity.whatif import Program
 
 
 def saved(builder: TraceBuilder, *savings: int) -> float:
@@ -125,11 +72,12 @@ def two_items() -> Program:
         row=np.array([0, 1]),
         work_ns=np.array([100.0, 10.0]),
         call_ns=np.array([20.0, 100.0]),
-        events=np.array([2, 50]),
+        events=np.array([2.0, 50.0]),
         waits_for=np.array([0, 1]),
         gpu=np.array([1, 0]),
         item=np.array([0, 1]),
         latency_ns=np.array([5.0, 5.0]),
+        recorded_ns=np.array([50.0, 60.0]),
         duration_ns=np.array([50.0, 60.0]),
         offset_ns=np.array([0.0, 55.0]),
         own_ns=np.array([40.0, 60.0]),
@@ -205,156 +153,6 @@ def test_no_change_that_takes_time_away_makes_the_program_longer(items, share):
     assert all(change.total_ns <= played.total_ns + 1e-6 for change in changes)
 
 
-def test_the_profilers_cost_is_found_by_the_time_without_it():
-    builder, host = TraceBuilder(), 0
-    for _ in range(50):
-        for number in range(4):
-            builder.operator(host + 2_000 * number, 1_900, "aten::add")
-        builder.launch(call=(host + 8_000, 1_000), kernel=(host + 9_500, 500))
-        host += 10_000
-    played = program(builder.trace())
-    found = fitted(played, 0.7 * played.total_ns)
-    assert found.total_ns == pytest.approx(0.7 * played.total_ns, rel=1e-3)
-    assert fitted(played, 2 * played.total_ns) is played
-    assert fitted(played, 0).total_ns >= 0.1 * played.total_ns * 0.9
-
-
-# --- What is recorded, as a program ------------------------------------------------------------------------------------
-
-US = 1_000
-
-
-def device(played: Program) -> list[tuple[float, ...]]:
-    """Of each device event: item, latency, duration, offset and own time, in µs."""
-    columns = (played.latency_ns, played.duration_ns, played.offset_ns, played.own_ns)
-    return list(zip(played.item.tolist(), *((column / US).tolist() for column in columns), strict=True))
-
-
-def test_what_each_device_event_depends_on():
-    builder = TraceBuilder()
-    builder.launch(call=(0, 10 * US), kernel=(20 * US, 100 * US))
-    builder.launch(call=(30 * US, 10 * US), kernel=(125 * US, 100 * US))  # was queued: starts 5 after the one before
-    builder.launch(call=(300 * US, 10 * US), kernel=(330 * US, 70 * US))  # late: starts 30 after its launch
-    builder.kernel(450 * US, 50 * US)  # nobody knows its launch
-    builder.launch(call=(350 * US, 10 * US), kernel=(480 * US, 120 * US), stream=8)  # beside the one before
-    assert device(program(builder.trace())) == [
-        (0, 20, 100, 0, 100),
-        (1, 30, 100, 105, 100),
-        (2, 30, 70, 105, 70),
-        (-1, -np.inf, 50, 120, 0),
-        (3, 30, 120, 30, 120),
-    ]
-
-
-def test_an_event_inside_another_has_no_time_of_its_own():
-    builder = TraceBuilder()
-    builder.launch(call=(0, US), kernel=(5 * US, 100 * US))
-    builder.launch(call=(2 * US, US), kernel=(20 * US, 30 * US), stream=8)
-    builder.launch(call=(4 * US, US), kernel=(110 * US, 10 * US))
-    assert [row[-1] for row in device(program(builder.trace()))] == [0, 0, 10]
-
-
-def test_a_nanosecond_between_two_events_is_a_dispatch():
-    builder = TraceBuilder()
-    builder.launch(call=(0, 10), kernel=(20, 100))
-    builder.launch(call=(10, 10), kernel=(121, 100))
-    builder.launch(call=(1_000, 10), kernel=(1_020, 100))
-    assert program(builder.trace()).offset_ns.tolist() == [0, 101, 101]
-
-
-def test_an_event_without_a_launch_before_all_others_stays_before_them():
-    builder = TraceBuilder()
-    builder.launch(call=(50 * US, 5 * US), kernel=(80 * US, 10 * US))
-    builder.kernel(0, 10 * US)
-    assert device(program(builder.trace())) == [(-1, -np.inf, 10, -50, 10), (0, 30, 10, 11, 10)]
-    builder.launch(call=(95 * US, 5 * US), kernel=(120 * US, 10 * US))
-    assert program(builder.trace()).total_ns == 80 * US
-
-
-def test_an_event_without_a_launch_after_the_first_launch_stays_there():
-    builder = TraceBuilder()
-    builder.launch(call=(0, 5), kernel=(900, 10))
-    builder.kernel(30, 50)
-    _, ends, total = program(builder.trace()).played()
-    assert (ends.tolist(), total) == ([80, 910], 910)
-
-
-def test_a_program_without_a_host_or_a_device_or_both():
-    builder = TraceBuilder()
-    builder.kernel(50, 10)
-    builder.kernel(100, 30)
-    played = program(builder.trace())
-    assert (played.offset_ns.tolist(), played.total_ns) == ([0, 50], 80)
-
-    builder = TraceBuilder()
-    builder.call(50, 10, "cudaDeviceSynchronize")
-    builder.call(80, 10, "cudaDeviceSynchronize")
-    assert program(builder.trace()).total_ns == 40
-
-    builder = TraceBuilder()
-    builder.operator(0, 10)
-    assert program(builder.trace()).total_ns == 0
-
-
-def awaited(builder: TraceBuilder) -> list[tuple[int, float]]:
-    """For each item, the place of the device event that it waits for, and how long it takes without waiting."""
-    played = program(builder.trace())
-    return list(zip(played.waits_for.tolist(), played.call_ns.tolist(), strict=True))
-
-
-@pytest.mark.parametrize(("returns", "expected"), [(519, (0, 409)), (520, (1, 0)), (530, (1, 10)), (900, (1, 380))])
-def test_a_wait_is_for_the_last_event_that_ended_before_it_returned(returns, expected):
-    builder = TraceBuilder()
-    builder.launch(call=(0, 10), kernel=(10, 100))
-    builder.launch(call=(20, 10), kernel=(500, 20))
-    builder.call(50, returns - 50, "cudaDeviceSynchronize")
-    assert awaited(builder) == [(-1, 10), (-1, 10), expected]
-
-
-@pytest.mark.parametrize(("begins", "expected"), [(109, (0, 11)), (110, (-1, 11)), (111, (-1, 10))])
-def test_a_wait_that_begins_when_all_is_done_is_for_nothing(begins, expected):
-    builder = TraceBuilder()
-    builder.launch(call=(0, 10), kernel=(10, 100))
-    builder.call(begins, 121 - begins, "cudaDeviceSynchronize")
-    builder.launch(call=(200, 10), kernel=(210, 100))
-    builder.call(220, 100, "cudaDeviceSynchronize")
-    assert awaited(builder) == [(-1, 10), expected, (-1, 10), (1, 10)]
-
-
-def test_a_copy_may_wait_for_itself_and_no_wait_is_for_what_was_launched_after_it():
-    builder = TraceBuilder()
-    builder.call(0, 100, "cudaMemcpy", correlation=77)
-    builder.memcpy(20, 60, correlation=77)
-    assert awaited(builder) == [(0, 20)]
-
-    builder = TraceBuilder()
-    builder.call(100, 900, "cudaDeviceSynchronize")
-    builder.graph(call=(200, 10), kernels=[(300, 10), (320, 10)], thread=2)
-    assert awaited(builder) == [(-1, 900), (-1, 10)]
-
-
-def test_an_item_has_the_events_recorded_since_the_one_before():
-    builder = TraceBuilder()
-    builder.operator(0, 100)
-    builder.launch(call=(50, 10), kernel=(100, 10))
-    builder.operator(60, 5)  # begins as the call returns
-    builder.operator(70, 5)
-    builder.overhead(72, 1)  # the profiler records none of its own work
-    builder.launch(call=(80, 10), kernel=(120, 10))
-    builder.operator(200, 5)
-    assert program(builder.trace()).events.tolist() == [3, 2]
-
-
-def test_a_nodes_wait_and_a_launch_after_it():
-    """A graph's later nodes have no item, and are played with their graph."""
-    builder = TraceBuilder()
-    builder.launch(call=(0, 10), kernel=(10, 100))
-    builder.call(20, 100, "cudaDeviceSynchronize")
-    builder.graph(call=(150, 10), kernels=[(200 + 20 * node, 10) for node in range(5)])
-    starts, ends, total = program(builder.trace()).played()
-    assert (starts.tolist(), ends.tolist(), total) == ([0, 20, 150], [110, 210, 230, 250, 270, 290], 290)
-
-
 def test_a_devices_clock_may_be_ahead():
     early = replace(two_items(), work_ns=np.array([0.0, 10.0]), latency_ns=np.array([-5.0, 5.0]))
     assert early.played()[1][0] == 45
@@ -366,16 +164,53 @@ def test_a_wait_for_what_is_done_takes_no_time():
     assert replace(done, work_ns=np.array([100.0, 90.0])).total_ns == 310  # it begins at 210
 
 
-def test_a_program_that_takes_no_longer_than_it_should_is_left_as_it_is():
-    played = program(queue((0, 10, 100)).trace())
-    assert fitted(played, played.total_ns) is played
+def test_all_of_a_slower_program_takes_longer_by_the_same_factor():
+    assert two_items().slower(3).total_ns == 3 * two_items().total_ns
 
 
-def test_work_is_counted_for_the_item_before_which_it_lies():
-    builder = queue((0, 10, 5), (90, 10, 5), (90, 10, 5))  # calls at 0, 100 and 200
-    for start, length in ((20, 30), (40, 20), (95, 40), (300, 50)):
-        builder.operator(start, length)
-    trace = builder.trace()
-    played = program(trace)
-    assert item_work(trace, played, trace.operators).tolist() == [0, 55, 25]
-    assert item_work(trace, played, []).tolist() == [0, 0, 0]
+def test_a_faster_device_lets_the_next_event_start_sooner():
+    found = two_items().device_faster(0.5)
+    assert found.duration_ns.tolist() == [25, 30]
+    assert found.offset_ns.tolist() == [0, 30]  # what the first saves: 25, less than its own 40
+    # A kernel that a change makes shorter is shorter by the same share of what it takes now.
+    assert found.faster(np.array([30.0, 25.0])).duration_ns.tolist() == [12.5, 15]
+
+
+def test_a_host_that_takes_no_time_leaves_the_device_alone():
+    found = two_items().host_free()
+    assert (found.waits_for.tolist(), found.work_ns.tolist(), found.call_ns.tolist()) == ([-1, -1], [0, 0], [0, 0])
+    assert found.total_ns == 115  # the second starts 55 after the first
+
+
+def test_a_share_of_a_call_is_taken_from_the_call_first():
+    found = two_items().without_call_share(np.array([0.5, 0.0]))
+    assert (found.work_ns.tolist(), found.call_ns.tolist()) == ([60, 10], [0, 100])
+
+
+def test_items_that_are_gone_cost_nothing_and_wait_for_nothing():
+    found = two_items().without_items(np.array([True, False]))
+    assert (found.work_ns.tolist(), found.call_ns.tolist(), found.waits_for.tolist()) == ([0, 10], [0, 100], [-1, 1])
+
+
+def test_a_launch_more_costs_what_one_usually_does():
+    found = two_items().with_launches(np.array([0.0, 2.0]))
+    assert found.work_ns.tolist() == [100, 10 + 2 * 115]  # the median of 120 and 110
+
+
+@pytest.mark.parametrize(("kernel", "round_ns"), [(5, 110), (5_000, 10_000)])
+def test_a_second_round_costs_what_limits_a_loop(kernel, round_ns):
+    """The host needs 110 for a round of two launches; the device needs its two kernels, if these take longer."""
+    played = program(queue(*[(45, 10, kernel)] * 5).trace())
+    rounds = played.twice((1, 3), (1, 3), 45.0)
+    assert len(rounds.row) == len(rounds.gpu) == 4
+    starts, ends, total = rounds.played()
+    assert total - max(starts[1] + rounds.call_ns[1], ends[1]) == pytest.approx(round_ns, rel=0.01)
+
+
+def test_a_wait_of_the_round_before_is_one_in_the_second_round_only():
+    builder = queue((0, 10, 100), (0, 10, 100))
+    builder.call(20, 95, "cudaDeviceSynchronize")  # for the first kernel, as the second item of a round
+    builder.launch(call=(300, 10), kernel=(320, 10))
+    played = program(builder.trace())
+    assert played.waits_for.tolist() == [-1, -1, 0, -1]
+    assert played.twice((1, 4), (1, 3), 0.0).waits_for.tolist() == [-1, -1, -1, -1, 1, -1]

@@ -8,16 +8,18 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from repository import ROOT
+from repository import ROOT, TRACES
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
 from tracekit.analyze.compare.budgets import Budget, choose_budgets, default_budgets, parse_percent, read_budgets
 from tracekit.analyze.compare.gates import Gate, complete, hold
 from tracekit.analyze.compare.metrics import METRICS, Metric, value
+from tracekit.analyze.compare.open_side import open_side
 from tracekit.analyze.compare.side import Side, analysed
 from tracekit.analyze.output.gate_report import cautions, document, lines
 from tracekit.errors import TracekitError
+from tracekit.schema import CAUSES
 from tracekit.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.default()
@@ -45,7 +47,7 @@ def run(kernel_ns: int = 1000, steps: int = 2, sync_ns: int = 0, name: str = "so
 
 
 def gate(new: Side, old: Side | None, budget: Budget) -> Gate:
-    (found,) = hold(new, old, [budget])
+    (found,) = hold([new], None if old is None else [old], [budget])
     return found
 
 
@@ -72,7 +74,8 @@ def read(tmp_path: Path, text: str) -> tuple[Budget, ...]:
         ("kernels.count", "softmax_kerne?", 2),
         ("kernels.time_ns", "[a-z]*", None),
         ("operators.kernel_time_ns", "aten::softmax", 0),
-        ("copies.time_ns", "*", None),
+        ("copies.time_ns", "*", 0),  # a pattern that cannot be mistyped
+        ("copies.time_ns", "**", None),
         ("layers.calls", "ProfilerStep", 2),
         ("layers.time_ns", "*", 4000),  # blocks and norms lie in steps, whose time holds theirs
         ("layers.calls", "ProfilerStep/b*", 2),
@@ -100,7 +103,8 @@ def test_every_metric_has_a_value():
     builder.operator(0, 50)
     builder.launch(call=(5, 5), kernel=(20, 5))
     builder.memcpy(50, 5)
-    full = side(builder)
+    timings = {"total": {"median_ns": 9, "std_ns": 1}, "decode_token": {"median_ns": 3, "std_ns": 1}}
+    full = replace(side(builder), manifest={"timings": timings})
     tables = ("families.", "kernels.", "operators.", "layers.", "copies.")
 
     for name in METRICS:
@@ -194,22 +198,179 @@ def test_what_cannot_be_held_against_a_budget_is_one_line():
         (run(), bare, nowhere, "trace.json and host.json: no name in kernels is like 'nonsense*'"),
     ):
         with pytest.raises(TracekitError, match=re.escape(words)) as caught:
-            hold(new, old, [budget])
+            hold([new], None if old is None else [old], [budget])
         assert caught.value.mend
 
 
 def test_an_incomplete_trace_does_not_pass():
-    assert complete(run()).passed
-    found = complete(replace(run(), missing=("3 launches have no kernel",)))
+    assert complete([run()]).passed
+    found = complete([replace(run(), missing=("3 launches have no kernel",))])
     assert not found.passed
     assert "3 launches have no kernel" in found.reason
+
+
+# --- Noise ------------------------------------------------------------------------------------------------------------
+
+SOFTMAX = Metric("kernels.time_ns", "softmax*")
+
+
+def repeats(*kernel_ns: int) -> list[Side]:
+    return [run(ns) for ns in kernel_ns]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "passed", "noise"),
+    [
+        ((1000, 1010, 1020), (1000, 1010, 1020), True, False),
+        ((1000, 1010, 1020), (1021, 1060, 1100), True, False),  # beyond the noise, and within what is allowed
+        ((1000, 1010, 1020), (1020, 1070, 1100), True, True),  # more than is allowed, but the intervals touch
+        ((1000, 1010, 1020), (1021, 1070, 1100), False, False),
+        ((1000, 1010, 1400), (1300, 1310, 1320), True, True),
+        ((1000,), (1070, 1080, 990), True, True),
+        ((1000,), (1070,), False, False),  # nothing is known of the noise of a single trace
+        ((1000, 1010, 1020), (500, 510, 520), True, False),
+    ],
+)
+def test_a_regression_fails_if_the_noise_does_not_explain_it(old, new, passed, noise):
+    (found,) = hold(repeats(*new), repeats(*old), [Budget(SOFTMAX, regression=FIVE)])
+
+    assert found.passed is passed
+    assert found.reason.endswith("but within the noise") is noise
+
+
+@pytest.mark.parametrize(("allowed", "passed", "noise"), [(2200, True, False), (2100, True, True), (2000, True, True), (1999, False, False)])  # fmt: skip
+def test_a_maximum_fails_if_the_whole_interval_is_above_it(allowed, passed, noise):
+    (found,) = hold(repeats(1000, 1060, 1100), None, [Budget(SOFTMAX, maximum=Fraction(allowed))])
+
+    assert found.passed is passed
+    assert found.reason.endswith("but within the noise") is noise
+    assert found.reason.startswith("kernels.time_ns of softmax*: 2.12 [2.00, 2.20] µs, at most")
+
+
+def test_repeats_of_unequal_steps_are_compared_by_the_step():
+    old, new = [run(1000, steps=2), run(1010, steps=3)], [run(1070, steps=4), run(1080, steps=2)]
+    (found,) = hold(new, old, [Budget(SOFTMAX, regression=FIVE)])
+
+    assert (found.old.low, found.old.high, found.new.low, found.new.high) == (1000, 1010, 1070, 1080)
+    assert not found.passed
+
+
+def test_the_document_has_the_ends_of_the_intervals():
+    old, new = repeats(1000, 1010, 1020), repeats(1100, 1110, 1130)
+    (told,) = document(new, old, hold(new, old, [Budget(SOFTMAX, regression=FIVE)]))["gates"]
+
+    assert [told[key] for key in ("old", "old_low", "old_high", "new", "new_low", "new_high")] == [
+        2020,
+        2000,
+        2040,
+        2220,
+        2200,
+        2260,
+    ]
+
+
+# --- The time without the profiler --------------------------------------------------------------------------------------
+
+
+def timed(kernel_ns: int, *steps_ns: int, **workload: object) -> Side:
+    """A trace whose manifest tells runs with decode steps of so many ns each."""
+    runs = [{"first_token_ns": 0, "total_ns": 10 * ns} for ns in steps_ns]
+    middle = sorted(steps_ns)[len(steps_ns) // 2]
+    told = {"runs": runs, "decode_token": {"median_ns": middle, "std_ns": 1}, "total": {"median_ns": 10 * middle, "std_ns": 1}}
+    return replace(run(kernel_ns), manifest={"workload": {"new_tokens": 11, **workload}, "timings": told})
+
+
+def checked(new: Side, old: Side) -> list[tuple[str, bool]]:
+    budgets = choose_budgets(None, None, [old], [new]).budgets
+    return [(found.metric.name, found.passed) for found in hold([new], [old], budgets)]
+
+
+def test_the_time_without_the_profiler_is_the_gate_where_both_know_it():
+    old = timed(1000, 100, 101, 102)
+
+    assert checked(timed(9000, 100, 101, 102), old) == [("unprofiled.step_ns", True)]
+    assert checked(timed(1000, 110, 111, 112), old) == [("unprofiled.step_ns", False)]
+    assert checked(timed(1000, 102, 111, 112), old) == [("unprofiled.step_ns", True)]
+
+
+def test_without_it_on_one_side_the_profiles_are_checked_and_that_is_said():
+    old, bare = timed(1000, 100), run(9000)
+    by_profile = ["gpu.busy_ns", "gpu.kernel_time_ns", "launches.kernel_launches", "copies.count", "copies.time_ns", "communication.exposed_ns"]  # fmt: skip
+
+    assert [name for name, _ in checked(bare, old)] == by_profile
+    assert choose_budgets(None, None, [old], [bare]).notes == (
+        "times without the profiler are not compared, because trace.json has none: the profiles are",
+    )
+    other = timed(1000, 100, batch=2)
+    assert [name for name, _ in checked(other, old)] == by_profile
+    assert choose_budgets(None, None, [old], [other]).notes == (
+        "times without the profiler are not compared, because the workloads differ: the profiles are",
+    )
+    assert choose_budgets(None, None, [bare], [bare]).notes == ()
+
+
+def test_a_budget_may_name_it(tmp_path):
+    (budget,) = read(tmp_path, '[[budget]]\nmetric = "unprofiled.step_ns"\nmax = "105 ns"\nmax_regression = "2%"')
+    limit, growth = hold([timed(1000, 106, 107)], [timed(1000, 100, 101)], [budget])
+
+    assert (limit.passed, growth.passed) == (False, False)
+    assert growth.reason == "unprofiled.step_ns: 101 [100, 101] ns → 107 [106, 107] ns, +5.9 %, at most +2 %"
+    with pytest.raises(TracekitError, match="has no time without the profiler"):
+        hold([run()], None, [budget])
+    with pytest.raises(TracekitError, match="is of no profiled step"):
+        read(tmp_path, '[[budget]]\nmetric = "unprofiled.run_ns"\nmax = "1 ms"\nper = "step"')
+
+
+def test_the_faster_of_the_shipped_half_precisions_passes_and_the_slower_one_may_be_noise():
+    half, brain, graphs = (open_side(f"{TRACES}:gpt2-{name}-h100", TAXONOMY) for name in ("fp16", "bf16", "graphs"))
+
+    assert checked(half, brain) == checked(brain, half) == checked(graphs, half) == [("unprofiled.step_ns", True)]
+    assert checked(half, graphs) == [("unprofiled.step_ns", False)]
+
+
+# --- Communication and copies -------------------------------------------------------------------------------------------
+
+
+def communicating(exposed_ns: int, copy_ns: int = 100) -> Side:
+    builder = TraceBuilder()
+    builder.launch(call=(0, 5), kernel=(100, 10_000), name="volta_sgemm_64x64_nn")
+    builder.launch(call=(10, 5), kernel=(9_000, 1_100 + exposed_ns), name="ncclDevKernel_AllReduce_Sum_f32_RING_LL", stream=20)
+    builder.memcpy(40_000, copy_ns)
+    return side(builder)
+
+
+def test_exposed_communication_may_grow_by_a_share_of_the_busy_time():
+    old = communicating(1_000)
+    assert old.figures["communication.exposed_ns"] == 1_000
+    assert old.figures["gpu.busy_ns"] == 11_100
+
+    assert failed(communicating(1_555), old) == []
+    assert "communication.exposed_ns" in failed(communicating(1_556), old)
+
+
+def test_the_time_of_copies_may_grow_by_a_share_of_the_busy_time():
+    assert failed(communicating(1_000, 655), communicating(1_000)) == []
+    assert "copies.time_ns" in failed(communicating(1_000, 656), communicating(1_000))
+
+
+def test_what_an_old_bundle_did_not_record_is_left_out_and_never_zero():
+    new = communicating(9_000)
+    old = replace(new, name="old", figures={name: value for name, value in new.figures.items() if "exposed" not in name})
+    chosen = choose_budgets(None, None, [old], [new])
+
+    assert "communication.exposed_ns" not in [budget.metric.name for budget in chosen.budgets]
+    assert chosen.notes == ("communication.exposed_ns is not checked: old did not record it; analyse its trace again",)
+    assert list(cautions([new], [old], chosen.notes)) == list(chosen.notes)
+    with pytest.raises(TracekitError, match=r"old: did not record communication\.exposed_ns"):
+        hold([new], [old], [Budget(Metric("communication.exposed_ns"), regression=FIVE)])
 
 
 # --- The default ones -------------------------------------------------------------------------------------------------
 
 
-def failed(new: Side, old: Side) -> list[str]:
-    return [found.metric.name for found in hold(new, old, default_budgets(old, FIVE)) if not found.passed]
+def failed(new: Side, old: Side, idle: bool = False) -> list[str]:
+    budgets = choose_budgets(None, None, [old], [new], idle).budgets
+    return [found.metric.name for found in hold([new], [old], budgets) if not found.passed]
 
 
 def test_a_trace_passes_against_itself_and_a_faster_one_does():
@@ -220,7 +381,8 @@ def test_a_trace_passes_against_itself_and_a_faster_one_does():
 def test_what_got_worse_is_named():
     assert failed(run(2000), run()) == ["gpu.busy_ns", "gpu.kernel_time_ns"]
     # Waiting for the device in place of Python: the span is the same.
-    assert failed(run(sync_ns=9_000), run()) == ["idle.host_sync_ns"]
+    assert failed(run(sync_ns=9_000), run()) == []
+    assert failed(run(sync_ns=9_000), run(), idle=True) == ["idle.host_sync_ns"]
     twice = TraceBuilder()
     for place in range(4):
         twice.launch(call=(50_000 * place, 5), kernel=(50_000 * place + 100, 1000))
@@ -244,21 +406,33 @@ def test_a_trace_that_lost_its_gpu_events_cannot_pass():
     host = TraceBuilder()
     host.operator(0, 10)
     with pytest.raises(TracekitError, match="no GPU events"):
-        hold(side(host), run(), default_budgets(run(), FIVE))
+        hold([side(host)], [run()], default_budgets([run()], [side(host)], FIVE).budgets)
 
 
 def test_which_budgets_apply(tmp_path):
     path = tmp_path / "b.toml"
     path.write_text('[[budget]]\nmetric = "gpu.kernels"\nmax = 9\n')
-    own, old = read_budgets(path), run()
+    own, old = read_budgets(path), [run()]
 
-    assert choose_budgets(path, None, None) == choose_budgets(path, None, old) == own
-    assert choose_budgets(None, None, old) == default_budgets(old, FIVE)
-    assert choose_budgets(None, "10%", old) == default_budgets(old, Fraction(1, 10))
-    assert choose_budgets(path, "10%", old) == own + default_budgets(old, Fraction(1, 10))
+    def chosen(*arguments, idle=False) -> tuple[Budget, ...]:
+        return choose_budgets(*arguments, [run()], idle).budgets
+
+    def defaults(share: Fraction) -> tuple[Budget, ...]:
+        return default_budgets(old, [run()], share).budgets
+
+    span = Metric("gpu.span_ns")
+    idle = (Budget(span, regression=FIVE), *(Budget(Metric(f"idle.{cause}_ns"), regression=FIVE, of=span) for cause in CAUSES))  # fmt: skip
+    assert chosen(path, None, None) == chosen(path, None, old) == own
+    assert chosen(None, None, old) == defaults(FIVE)
+    assert chosen(None, "10%", old) == defaults(Fraction(1, 10))
+    assert chosen(path, "10%", old) == own + defaults(Fraction(1, 10))
+    assert chosen(path, None, old, idle=True) == own + idle
+    assert chosen(None, None, old, idle=True) == defaults(FIVE) + idle
     for arguments in ((None, None, None), (path, "5%", None), (None, "5%", None)):
         with pytest.raises(TracekitError, match=r"old trace|nothing to check against"):
-            choose_budgets(*arguments)
+            chosen(*arguments)
+    with pytest.raises(TracekitError, match=r"--idle: needs an old trace"):
+        chosen(path, None, None, idle=True)
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
@@ -373,7 +547,7 @@ def test_the_page_of_the_docs_is_right(tmp_path):
 
 
 def test_a_line_a_gate_those_that_failed_first():
-    gates = hold(run(2000), run(), default_budgets(run(), FIVE))
+    gates = hold([run(2000)], [run()], default_budgets([run()], [run(2000)], FIVE).budgets)
     told = list(lines(gates))
 
     assert len(told) == len(gates) + 1
@@ -385,9 +559,9 @@ def test_a_line_a_gate_those_that_failed_first():
 def test_the_document():
     old, new = run(2001), run(1000, steps=3)
     (busy, kernels) = hold(
-        new, old, [Budget(Metric("gpu.busy_ns"), Fraction(1)), Budget(Metric("gpu.kernels"), regression=FIVE)]
+        [new], [old], [Budget(Metric("gpu.busy_ns"), Fraction(1)), Budget(Metric("gpu.kernels"), regression=FIVE)]
     )
-    found = document(replace(new, name="new"), replace(old, name="old"), (busy, kernels))
+    found = document([replace(new, name="new")], [replace(old, name="old")], (busy, kernels))
 
     assert (found["new"], found["old"], found["passed"]) == ("new", "old", False)
     assert [{key: one[key] for key in ("metric", "limit", "passed", "old", "new", "allowed")} for one in found["gates"]] == [
@@ -399,11 +573,11 @@ def test_the_document():
 def test_cautions_are_conditions_and_what_the_old_trace_lacks():
     old = replace(run(), device="T4", missing=("some\x1b[1m",))
 
-    assert list(cautions(replace(run(), device="H100"), old)) == [
+    assert list(cautions([replace(run(), device="H100")], [old])) == [
         "conditions differ: device: T4 → H100",
         "the old trace is incomplete: some�[1m",
     ]
-    assert list(cautions(run(), None)) == []
+    assert list(cautions([run()], None)) == []
 
 
 def test_a_decision_imports_no_presentation():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from step_traces import Loop, decode_names
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.compare.budgets import default_budgets
+from tracekit.analyze.compare.budgets import choose_budgets
 from tracekit.analyze.compare.comparison import compare
 from tracekit.analyze.compare.gates import hold
 from tracekit.analyze.compare.per_step import common_steps, of_a_step, steps_of
@@ -22,7 +21,6 @@ from tracekit.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.default()
 PERIOD = 100_000
-FIVE = Fraction(5, 100)
 MARKS = {
     "train_step": "train_step",
     "decode_step": "decode",
@@ -58,7 +56,11 @@ def unmarked(steps: int) -> TraceBuilder:
 
 
 def failed(new: Side, old: Side) -> list[str]:
-    return [gate.reason for gate in hold(new, old, default_budgets(old, FIVE)) if not gate.passed]
+    return [
+        gate.reason
+        for gate in hold([new], [old], choose_budgets(None, None, [old], [new], old.has("gpu")).budgets)
+        if not gate.passed
+    ]
 
 
 @pytest.mark.parametrize(("mark", "kind"), MARKS.items())

@@ -14,8 +14,10 @@ from repository import TRACES
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
+from tracekit.analyze.compare.comparison import compare
 from tracekit.analyze.compare.side import FIGURES, TABLES, Side, analysed, saved
 from tracekit.analyze.output.bundle import write_bundle
+from tracekit.analyze.output.comparison_view import view
 from tracekit.analyze.trace.loader import load
 from tracekit.errors import BundleError
 from tracekit.saved import read_document
@@ -152,6 +154,35 @@ def test_what_else_a_bundle_may_say_is_taken_as_it_is(directory):
     side = from_bundle(changed(directory, name=7, device=[], manifest="x", warnings={"a": 1}))
 
     assert (side.name, side.device, side.manifest, side.missing) == ("7", None, {}, ())
+
+
+def test_a_bundle_of_an_earlier_version_still_opens_and_lacks_what_was_not_recorded(directory):
+    entry = json.loads((directory / DOCUMENT).read_text())["traces"][0]
+    assert entry["communication"] is None
+    assert from_bundle(directory).figures["communication.exposed_ns"] == 0  # nothing communicates, and that is known
+
+    del entry["communication"]
+    (directory / DOCUMENT).write_text(json.dumps(json.loads((directory / DOCUMENT).read_text()) | {"traces": [entry]}))
+    (directory / "00-t" / "kernel_origins.parquet").unlink()
+    side = from_bundle(directory)
+
+    assert "communication.exposed_ns" not in side.figures
+    assert not side.knows_origins
+    assert len(side.tables["kernel_origins"]) == 0
+    text = " ".join(words for words, _ in view(compare(side, side)).cautions)
+    assert "A is a bundle of an earlier version: kernels that have other names now are not paired" in text
+
+
+@pytest.mark.parametrize(
+    ("column", "values"), [("time_ns", pa.array([51])), ("count", pa.array([2])), ("name", pa.array(["x"]))]
+)
+def test_origins_that_are_not_those_of_the_kernels(directory, column, values):
+    path = directory / "00-t" / "kernel_origins.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index(column), column, values), path)
+
+    with pytest.raises(BundleError, match="kernels and their origins do not add up"):
+        from_bundle(directory)
 
 
 def test_only_what_is_compared_is_needed(directory):

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from properties import examples
+from repository import TRACES
 from rich.cells import cell_len
 from rich.console import Console
 from synthetic import TraceBuilder
 
 from tracekit.analyze.analysis import Analysis
-from tracekit.analyze.compare.comparison import compare
+from tracekit.analyze.compare.comparison import compare, compare_repeats
+from tracekit.analyze.compare.open_side import open_side
 from tracekit.analyze.compare.side import Side, analysed
 from tracekit.analyze.output.comparison_markdown import code, markdown
 from tracekit.analyze.output.comparison_terminal import show_comparison
@@ -121,8 +123,83 @@ def test_timings_without_the_profiler_stand_beside_the_traces():
     a, b = pair()
     text = shown(view(compare(replace(a, manifest=timings), replace(b, manifest=faster))), 200)
 
-    assert "timed without the profiler: 400 ± 1.00 ms → 100 ± 2.00 ms a run" in text
-    assert "75.0 % less" in text
+    lines = text.splitlines()
+    place = lines.index("A run takes 400 → 100 ms without the profiler (75.0 % less time)")
+    assert lines[place + 1] == (
+        "The difference is beyond the noise: the medians' intervals, 399 to 401 ms and 98.0 to 102 ms, do not overlap; "
+        "standard deviations 1.00 and 2.00 ms"
+    )
+    assert lines[place + 2] == "Under the profiler, B takes 4.2 % less GPU span: 12.0 ms → 11.5 ms"
+
+
+def test_a_profile_that_says_the_opposite_is_contradicted_at_once():
+    def told(ns: int, inflation: float) -> dict[str, Any]:
+        step = {"median_ns": ns, "std_ns": 1_000}
+        return {"timings": {"decode_token": step, "total": step}, "profile": {"inflation": inflation}}
+
+    a, b = pair()
+    a, b = replace(a, manifest=told(4_000_000, 2.0)), replace(b, manifest=told(5_000_000, 1.5))
+    found = view(compare(a, b))
+
+    assert found.headline == "A decode step takes 4.00 → 5.00 ms without the profiler (25.0 % slower)"
+    assert found.answer[1] == (
+        "The profiled GPU span says the opposite: 4.2 % less, 12.0 ms → 11.5 ms. It holds the profiler's own cost "
+        "(a step takes 2.00× as long in A, 1.50× in B), so believe the time without it"
+    )
+    assert view(compare(b, a)).answer[1].startswith("The profiled GPU span says the opposite: 4.3 % more")
+    text = markdown(found)
+    assert text.index(found.headline) < text.index(found.answer[0]) < text.index(found.answer[1]) < text.index("| part |")
+    agreed = view(compare(a, replace(b, manifest=told(3_000_000, 1.5))))
+    assert agreed.answer[1] == "Under the profiler, B takes 4.2 % less GPU span: 12.0 ms → 11.5 ms"
+    assert view(compare(a, a)).headline == "No difference."
+    assert view(compare(a, a)).answer == ()
+
+
+def test_the_shipped_half_precisions_are_told_apart_by_the_time_without_the_profiler():
+    a, b = (open_side(f"{TRACES}:gpt2-{dtype}-h100", TAXONOMY) for dtype in ("fp16", "bf16"))
+    found = view(compare(a, b))
+
+    assert found.headline == "A decode step takes 4.61 → 4.92 ms without the profiler (6.7 % slower)"
+    assert found.answer[0].startswith("The difference is within the noise: ")
+    assert found.answer[1].startswith("The profiled GPU span says the opposite: 18.8 % less, 84.4 ms → 68.6 ms.")
+
+
+def test_a_kernel_of_another_name_is_one_row():
+    def gemm(kernel: str, ns: int) -> Side:
+        builder = TraceBuilder()
+        builder.operator(0, 50, "aten::mm", **{"Input Dims": [[8, 8], [8, 8]]})
+        builder.launch(call=(5, 5), kernel=(100, ns), name=kernel)
+        return side(builder)
+
+    arguments = f"({', '.join(['int'] * 30)})"
+    half, other = f"void sgemm_kernel<c10::Half, 1>{arguments}", f"void sgemm_kernel<c10::BFloat16, 1>{arguments}"
+    found, library = (
+        view(compare(gemm(half, 10), gemm(other, 12))),
+        view(compare(gemm(half, 10), gemm("volta_sgemm_64x64_nn", 12))),
+    )
+    assert "sgemm_kernel<…> gemm 10 ns 12 ns +2 ns → BFloat16 for Half" in " ".join(shown(found, 80).split())
+    assert ["sgemm_kernel<…> → BFloat16 for Half", "gemm", "10 ns", "12 ns", "+2 ns", "1 → 1"] in [
+        row for table in rectangular(markdown(found)) for row in table
+    ]
+    assert "sgemm_kernel<…> gemm 10 ns 12 ns +2 ns → volta_sgemm_64x64_nn" in " ".join(shown(library, 80).split())
+    assert "| `sgemm_kernel<…>` → `volta_sgemm_64x64_nn` |" in markdown(library)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_repeats_are_medians_with_intervals(width):
+    a = [side(run("x", 1_000_000 + 10_000 * n), f"a{n}") for n in range(3)]
+    b = [side(run("x", 1_015_000 + 40_000 * n), f"b{n}") for n in range(3)]
+    found = view(compare_repeats(a, b))
+    text = shown(found, width)
+
+    assert found.a.text == "a1"
+    assert found.headline == "B takes 0.4 % more GPU span: 12.0 ms → 12.1 ms"
+    assert found.answer == ("The difference is within the noise: the medians' intervals, 12.0 ms and 12.0 to 12.1 ms, overlap",)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+    if width >= 80:
+        assert "kernel time 2.02 [2.00, 2.04] ms 2.11 [2.03, 2.19] ms (+4.5 %)" in " ".join(text.split())
+        assert "3 traces of A, 3 traces of B" in text
+    rectangular(markdown(found))
 
 
 # --- A terminal -------------------------------------------------------------------------------------------------------
@@ -155,16 +232,17 @@ def test_names_do_nothing_to_a_terminal(name):
 def parsed(text: str) -> tuple[list[list[list[str]]], set[str]]:
     """The tables' rows of cells, as texts, and all kinds of tokens, as a Markdown reader sees them."""
     tables: list[list[list[str]]] = []
-    kinds = set()
+    kinds, in_row = set(), False
     for token in MarkdownIt("commonmark").enable("table").parse(text):
         kinds.add(token.type)
+        in_row = token.type == "tr_open" or (in_row and token.type != "tr_close")
         if token.type == "table_open":
             tables.append([])
         elif token.type == "tr_open":
             tables[-1].append([])
         elif token.type == "inline":
             kinds |= {child.type for child in token.children or ()}
-            if token.level and tables and tables[-1] and token.map and kinds & {"tr_open"}:
+            if in_row:
                 tables[-1][-1].append("".join(child.content for child in token.children or ()))
     return tables, kinds
 

@@ -89,7 +89,7 @@ CONVOLUTION = K("sm80_xmma_fprop_implicit_gemm_f16", 9_900, "aten::cudnn_convolu
 def test_conversions_around_convolutions(name):
     finding = told(layout_conversions, queued(K(name, 100), CONVOLUTION))
 
-    assert finding.affected_ns == finding.saving_ns == 100
+    assert finding.affected_ns == finding.saving_ns == finding.unlimited_saving_ns == 100
     assert "channels_last" in finding.action
 
 
@@ -97,3 +97,32 @@ def test_conversions_of_hardly_any_time_or_without_convolutions():
     assert asked(layout_conversions, queued(K("nchwToNhwcKernel", 99), CONVOLUTION)) is None
     assert asked(layout_conversions, queued(K("nchwToNhwcKernel", 100), GEMM)) is None
     assert asked(layout_conversions, queued(K("transpose_readWrite", 1_000), CONVOLUTION)) is None
+
+
+NORM = "void at::native::batch_norm_transform_input_kernel<c10::Half>"
+
+
+def normed(name: str, operator: str, *more: K) -> tuple[K, ...]:
+    """A norm over 1e6 numbers in half precision: 4e6 bytes in and out, 4 µs at the bandwidth of 1,000 GB/s."""
+    inputs = (t(1, 10, 100, 1_000, dtype="c10::Half"), t(10), t(10), t(10), t(10), False, 0.1, 1e-5)
+    return (K("nchwToNhwcKernel", 1_000, "aten::cudnn_convolution"), K(name, 50_000, operator, inputs), *more, CONVOLUTION)
+
+
+def test_a_batch_norm_in_nchw_takes_what_half_the_bandwidth_allows():
+    finding = told(layout_conversions, queued(*normed(NORM, "aten::native_batch_norm")))
+    assert finding.affected_ns == 51_000
+    assert finding.saving_ns == pytest.approx(1_000 + 50_000 - 8_000, rel=0.02)
+    assert "batch norms and pooling in NCHW take" in finding.evidence
+
+
+def test_a_norm_that_is_in_channels_last_already_stays():
+    finding = told(layout_conversions, queued(*normed(f"{NORM}_channels_last", "aten::native_batch_norm")))
+    assert finding.saving_ns == 1_000
+
+
+def test_a_norm_in_training_reads_its_input_twice():
+    inputs = normed(NORM, "aten::native_batch_norm")[1].inputs
+    statistics = K("void at::native::batch_norm_collect_statistics_kernel", 30_000, "aten::native_batch_norm", inputs)
+    plain = told(layout_conversions, queued(*normed(NORM, "aten::native_batch_norm")))
+    both = told(layout_conversions, queued(*normed(NORM, "aten::native_batch_norm", statistics)))
+    assert both.saving_ns > plain.saving_ns

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from rule_traces import asked, reason, told
 from synthetic import TraceBuilder
 
 from tracekit.analyze.findings.rules.host import data_loader, host_late, host_sync
+from tracekit.analyze.findings.rules.launching import launch_overhead
 
 US = 1_000
 
@@ -66,6 +68,68 @@ def test_what_most_of_it_lies_before_is_only_most_from_one_half_on():
     assert "most of it before" not in told(host_sync, builder).evidence
 
 
+def logged(checks: tuple[str, ...] = ("aten::abs", "aten::max"), fetch: str = "aten::item", between: int = 0) -> TraceBuilder:
+    """Eight rounds: a long kernel, checks with a kernel each, and an operator that fetches their result and waits."""
+    builder, now, free = Microseconds(), 0, 0
+    for _ in range(8):
+        builder.operator(now, 20, "aten::mm")
+        start = max(now + 15, free)
+        builder.launch(call=(now + 5, 5), kernel=(start, 100))
+        now, free = now + 20, start + 100
+        for check in checks:
+            builder.operator(now, 20, check)
+            builder.launch(call=(now + 5, 5), kernel=(max(now + 15, free), 2))
+            free = max(now + 15, free) + 2
+            now += 20
+        now += between
+        done = max(now + 15, free) + 3
+        builder.operator(now, done + 5 - now, fetch)
+        builder.call(now + 5, 5, "cudaMemcpyAsync", correlation=(copy := 50_000 + now))
+        builder.memcpy(done - 2, 2, "Memcpy DtoH (Device -> Pinned)", correlation=copy, bytes=4)
+        builder.call(now + 10, done + 2 - now - 10, "cudaStreamSynchronize")
+        now = done + 5
+    builder.launch(call=(now, 5), kernel=(now + 10, 5))
+    return builder
+
+
+def test_what_only_serves_a_wait_goes_with_it():
+    """Without waits, fetches and checks a round is its kernel: 100 µs and a dispatch; the host needs 20."""
+    found = told(host_sync, logged())
+    rounds = logged().trace()
+    whole = int(rounds.end_ns[rounds.gpu["event"]].max())
+    assert whole - found.saving_ns == pytest.approx(8 * 101 * US, rel=0.05)
+    assert found.unlimited_saving_ns == pytest.approx(8 * (2 + 2 + 2) * US)  # the checks' kernels and the copies
+
+
+def test_an_operator_that_does_more_than_fetching_stays():
+    """A `nonzero` has work of its own, and so has what runs before it."""
+    checks, more = told(host_sync, logged()), told(host_sync, logged(fetch="aten::nonzero"))
+    assert more.saving_ns < checks.saving_ns
+    other = told(host_sync, logged(checks=("aten::abs", "aten::mul")))
+    assert other.saving_ns < checks.saving_ns
+
+
+def small(waits: int) -> TraceBuilder:
+    """24 small kernels, 40 µs of the host apart, with so many waits among them that end when the device is done."""
+    builder = Microseconds()
+    for number in range(24):
+        at = 40 * number
+        builder.operator(at, 20, "aten::add")
+        builder.launch(call=(at + 5, 5), kernel=(at + 15, 5))
+        if waits and number % (24 // waits) == 0:
+            builder.call(at + 20, 10, "cudaStreamSynchronize")
+    return builder
+
+
+def test_a_graph_ends_where_the_host_waits():
+    """Without waits all is one launch of 10 µs, and 24 kernels that follow each other after 500 ns."""
+    alone = told(launch_overhead, small(0)).saving_ns
+    assert alone == pytest.approx((23 * 40 + 20 - 5) * US - (10 * US + 24 * 5_500), rel=0.05)
+    several = told(launch_overhead, small(8)).saving_ns
+    # Eight graphs of three kernels, each launched when the one before has ended: a launch and a wait more for each.
+    assert 8 * 10 * US < alone - several < 8 * (10 + 10) * US
+
+
 def test_a_short_wait():
     assert told(host_sync, synced(50))
     assert asked(host_sync, synced(49)) is None
@@ -92,8 +156,12 @@ def test_a_batch_that_comes_late():
 
 def test_what_the_loader_takes_is_not_pythons():
     # The host is late from 110 to 710, in no operator until 700.
-    assert told(host_late, loading(300)).saving_ns == 290 * US
+    assert told(host_late, loading(280)).saving_ns == 310 * US
     assert asked(host_late, loading(400)) is None
+
+
+def test_python_between_two_operators_is_not_late():
+    assert asked(host_late, loading(291)) is None  # 299 µs outside of operators
 
 
 def test_a_fetch_that_the_device_does_not_wait_for():

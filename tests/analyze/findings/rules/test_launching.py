@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from rule_traces import asked, reason, told
 from synthetic import TraceBuilder
 
-from tracekit.analyze.findings.rules.launching import launch_overhead, layer_launch_cost
+from tracekit.analyze.findings.rules.launching import graph_launch_cost, launch_overhead, layer_launch_cost
 from tracekit.analyze.work.predict import GRAPH_GAP_NS
 
 
@@ -66,3 +67,23 @@ def test_what_these_rules_cannot_tell():
     builder.kernel(0, 10)
     assert "no runtime calls" in reason(launch_overhead, builder)
     assert "no annotation" in reason(layer_launch_cost, builder)
+
+
+def replayed(first: int, others: int) -> TraceBuilder:
+    """Six launches of a graph of 100 µs, with so many µs in the first call and in each of the others."""
+    builder, now = TraceBuilder(), 0
+    for number in range(6):
+        call = (first if number == 1 else others) * 1_000
+        builder.graph(call=(now, call), kernels=[(now + call, 50_000), (now + call + 50_000, 50_000)])
+        now += call + 100_000
+    return builder
+
+
+def test_each_launch_of_a_graph_that_the_device_waits_for():
+    finding = told(graph_launch_cost, replayed(50, 50))
+    assert finding.saving_ns == pytest.approx(5 * 50_000, rel=0.03)
+    assert asked(graph_launch_cost, replayed(5, 5)) is None
+
+
+def test_a_graph_that_is_uploaded_once_is_no_habit():
+    assert asked(graph_launch_cost, replayed(500, 5)) is None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from operator_calls import t
-from rule_traces import K, asked, queued, reason, told
+from rule_traces import SHEET, K, asked, device, queued, reason, told
 from synthetic import TraceBuilder
 
 from tracekit.analyze.findings.rules.memory import device_copies, memory_bound_gemv, pageable_copies
 
+US = 1_000
 ADD = K("vectorized_elementwise_kernel", 1_000, "aten::add", (t(10), t(10), 1))
 
 
@@ -66,10 +69,10 @@ def copies(name: str, duration: int, *, beside: int = 0) -> TraceBuilder:
 def test_copies_that_nothing_runs_beside(rule, name):
     finding = told(rule, copies(name, 20))
 
-    assert finding.affected_ns == finding.saving_ns == 20
+    assert finding.affected_ns == 20
     assert finding.rows == ({"name": name, "count": 1, "time_ns": 20, "bytes": 1_000},)
     assert asked(rule, copies(name, 19)) is None
-    assert told(rule, copies(name, 300, beside=200)).saving_ns == 100
+    assert not told(rule, copies(name, 300, beside=200)).saving_ns  # the kernel did not wait for the copy
     assert asked(rule, copies(name, 300, beside=281)) is None
 
 
@@ -85,6 +88,40 @@ def test_copies_that_nothing_runs_beside(rule, name):
 def test_each_copy_has_one_rule_and_copies_within_a_device_none(name, rule):
     for each in (pageable_copies, device_copies):
         assert (asked(each, copies(name, 300)) is not None) == (each is rule)
+
+
+def fed(copy: int, *, moved: int, name: str = PAGEABLE, call: int | None = None) -> TraceBuilder:
+    """Three rounds of a copy and a kernel that needs it. The host is in the copy's call until it is done."""
+    builder, now = TraceBuilder(deviceProperties=device()), 0
+    for _ in range(3):
+        took = 10 * US if call is None else call
+        builder.launch(call=(now, took), kernel=(now + took, 1), name="before")
+        builder.call(now + took, copy, "cudaMemcpyAsync", correlation=(at := 90_000 + now))
+        builder.memcpy(now + took, copy, name, correlation=at, bytes=moved)
+        builder.launch(call=(now + took + copy, 10 * US), kernel=(now + took + copy + 10 * US, 9 * US))
+        now += took + copy + 20 * US
+    return builder
+
+
+def test_a_pinned_copy_takes_what_the_bus_takes_and_the_host_goes_on():
+    sheet = dataclasses.replace(SHEET, bus_gb_s=10)
+    finding = told(pageable_copies, fed(2_000 * US, moved=8_500_000), sheet)  # 1,000 µs at 85 % of the bus
+    assert finding.saving_ns == pytest.approx(3_000 * US, rel=0.1)
+    assert finding.unlimited_saving_ns == pytest.approx(3_000 * US, rel=0.1)
+    assert "pin_memory=True" in finding.snippet
+
+
+def test_a_large_pinned_copy_of_the_trace_tells_the_bus():
+    builder = fed(2_000 * US, moved=20_000_000)
+    builder.memcpy(-3_000 * US, 1_000 * US, PINNED, bytes=20_000_000)
+    slow = told(pageable_copies, builder, dataclasses.replace(SHEET, bus_gb_s=1))
+    assert slow.unlimited_saving_ns == pytest.approx(3_000 * US, rel=0.1)
+
+
+def test_without_the_speed_of_the_bus_there_is_no_estimate():
+    finding = told(pageable_copies, fed(2_000 * US, moved=8_500_000))
+    assert finding.saving_ns is None
+    assert "not known" in finding.reasoning
 
 
 def test_what_rules_of_copies_cannot_tell():

@@ -127,3 +127,22 @@ def test_bf16_from_ampere_on_or_hardly_any():
 def test_what_bf16_emulated_cannot_tell():
     assert "capability" in reason(bf16_emulated, queued(K("void add<c10::BFloat16>"), capability=None))
     assert "capability" in reason(bf16_emulated, queued(K("void add<c10::BFloat16>"), name="AMD Instinct MI300X"))
+
+
+def test_convolutions_and_attention_in_fp32_count_too():
+    attention = K("fmha_cutlassF_f32", 9_000, "aten::_efficient_attention_forward")
+    assert told(fp32_gemm, queued(mm(1, 9_000), attention, add(1_000))).affected_ns == 9_000
+    image, weight = t(8, 64, 56, 56), t(64, 64, 3, 3)
+    convolution = K("implicit_convolve_sgemm", 301_000, "aten::cudnn_convolution", (image, weight, [1, 1], [1, 1], [1, 1], 1))
+    assert told(fp32_gemm, queued(convolution, add(1_000))).affected_ns == 301_000
+
+
+def test_in_training_autocast_casts_and_launches_more():
+    inference = told(fp32_gemm, queued(mm(1_000, 301_000), add(1_000)))
+    builder = queued(mm(1_000, 301_000), add(1_000))
+    builder.operator(5_000, 10, "autograd::engine::evaluate_function: MmBackward0")
+    training = told(fp32_gemm, builder)
+    assert inference.saving_ns - training.saving_ns == pytest.approx(12_000, rel=0.1)  # 12e6 bytes at 1,000 GB/s
+    assert "2 casts for each product" in training.reasoning
+    assert "autocast" in training.snippet
+    assert "half" in inference.snippet

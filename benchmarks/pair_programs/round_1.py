@@ -1,204 +1,39 @@
-"""Programs before and after one change each, for `pairs.py`: models of timm and transformers, random weights, and our own.
-
-A program is a function that returns its step. `after` tells whether the change is made.
-"""
+"""The programs by which the rules were made."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Step = Callable[[], object]
-DEVICE = "cuda"
+from .listed import AUTOCAST, CACHE, CHANNELS_LAST, COMPILE, FUSED, GRAPH, PINNED, REDUCE, SDPA, SYNC, TF32, WORKERS, Step
+from .listed import program as listed_program
+from .parts import (
+    DEVICE,
+    adamw,
+    bert,
+    blocks,
+    captured,
+    copied,
+    gpt2,
+    images,
+    infer,
+    llama,
+    loaded,
+    mlp,
+    rounded,
+    tokens,
+    training,
+    vision,
+)
 
-GRAPH, REDUCE, COMPILE = "one CUDA graph", "torch.compile, reduce-overhead", "torch.compile"
-AUTOCAST, TF32, CHANNELS_LAST = "bfloat16 autocast", "TF32", "channels_last"
-SDPA, SYNC, CACHE = "scaled_dot_product_attention", "no .item() in the loop", "no empty_cache() in the loop"
-WORKERS, PINNED, FUSED = "num_workers=8", "pinned memory, non_blocking", "fused=True"
-
-
-@dataclass(frozen=True)
-class Program:
-    """A program and the change that is made to it. `made` is the round in which it was written (see docs/predictions.md)."""
-
-    change: str
-    build: Callable[[bool], Step]
-    made: int
-
-
-PROGRAMS: dict[str, Program] = {}
-
-
-def program(change: str, made: int = 1) -> Callable[[Callable[[bool], Step]], Callable[[bool], Step]]:
-    """Put a program on the list under its function's name."""
-
-    def listed(build: Callable[[bool], Step]) -> Callable[[bool], Step]:
-        PROGRAMS[build.__name__] = Program(change, build, made)
-        return build
-
-    return listed
-
-
-# --- Parts ------------------------------------------------------------------------------------------------------------------
-
-
-def mlp(width: int, layers: int, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Linear layers with GELU between them."""
-    parts = [part for _ in range(layers) for part in (nn.Linear(width, width), nn.GELU())]
-    return nn.Sequential(*parts).to(DEVICE, dtype)
-
-
-def infer(model: nn.Module, *inputs: Tensor, **named: Tensor) -> Step:
-    """A step of inference."""
-    model.eval()
-
-    @torch.no_grad()
-    def step() -> object:
-        return model(*inputs, **named)
-
-    return step
-
-
-def captured(step: Step) -> Step:
-    """The step as one CUDA graph."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-
-    def replay(_owner: Step = step) -> object:  # the step owns the memory that the graph reads
-        return graph.replay()
-
-    return replay
-
-
-def training(
-    model: nn.Module,
-    loss: Callable[[], Tensor],
-    optimizer: torch.optim.Optimizer,
-    *,
-    autocast: bool = False,
-    after_backward: Callable[[Tensor], object] = lambda _: None,
-) -> Step:
-    """A step of training."""
-    model.train()
-
-    def step() -> object:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", dtype=torch.bfloat16) if autocast else nullcontext():
-            value = loss()
-        value.backward()
-        after_backward(value)
-        optimizer.step()
-        return value
-
-    return step
-
-
-def adamw(model: nn.Module, **options: Any) -> torch.optim.Optimizer:
-    """AdamW, fused unless asked for otherwise."""
-    return torch.optim.AdamW(model.parameters(), lr=1e-4, **(options or {"fused": True}))
-
-
-def gpt2(layers: int, width: int, attention: str = "sdpa", **more: Any) -> nn.Module:
-    """A GPT-2 of transformers with random weights."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    heads = width // 64
-    config = GPT2Config(n_layer=layers, n_embd=width, n_head=heads, attn_implementation=attention, use_cache=False, **more)
-    return GPT2LMHeadModel(config).to(DEVICE)
-
-
-def bert(layers: int, attention: str = "sdpa") -> nn.Module:
-    """A BERT of transformers with random weights."""
-    from transformers import BertConfig, BertForMaskedLM
-
-    return BertForMaskedLM(BertConfig(num_hidden_layers=layers, attn_implementation=attention)).to(DEVICE)
-
-
-def llama(layers: int, width: int) -> nn.Module:
-    """A LLaMA of transformers with random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        hidden_size=width,
-        intermediate_size=width * 3,
-        num_hidden_layers=layers,
-        num_attention_heads=width // 128,
-        vocab_size=8192,
-        use_cache=False,
-    )
-    return LlamaForCausalLM(config).to(DEVICE)
-
-
-def vision(name: str, **options: Any) -> nn.Module:
-    """A model of timm with random weights."""
-    import timm
-
-    model: nn.Module = timm.create_model(name, **options).to(DEVICE)
-    return model
-
-
-def images(batch: int, size: int = 224) -> Tensor:
-    """Random images."""
-    return torch.randn(batch, 3, size, size, device=DEVICE)
-
-
-def tokens(batch: int, length: int, vocabulary: int = 8192) -> Tensor:
-    """Random tokens."""
-    return torch.randint(0, vocabulary, (batch, length), device=DEVICE)
-
-
-class PlainAttention(nn.Module):
-    """Causal attention written out: product, mask, softmax, product."""
-
-    def __init__(self, width: int, heads: int, fused: bool) -> None:
-        super().__init__()
-        self.qkv, self.out, self.heads, self.fused = nn.Linear(width, 3 * width), nn.Linear(width, width), heads, fused
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, length, width = x.shape
-        shape = (batch, length, self.heads, width // self.heads)
-        q, k, v = (part.view(shape).transpose(1, 2) for part in self.qkv(x).split(width, dim=2))
-        if self.fused:
-            y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        else:
-            scores = (q @ k.transpose(-2, -1)) * (width // self.heads) ** -0.5
-            mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
-            y = scores.masked_fill(~mask, float("-inf")).softmax(-1) @ v
-        return self.out(y.transpose(1, 2).reshape(batch, length, width))
-
-
-class Block(nn.Module):
-    """A transformer block around an attention."""
-
-    def __init__(self, width: int, heads: int, fused: bool) -> None:
-        super().__init__()
-        self.attention = PlainAttention(width, heads, fused)
-        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norms[0](x))
-        return x + self.down(functional.gelu(self.up(self.norms[1](x))))
-
-
-def blocks(count: int, width: int, fused: bool) -> nn.Module:
-    """Transformer blocks."""
-    return nn.Sequential(*(Block(width, width // 64, fused) for _ in range(count))).to(DEVICE)
+program = functools.partial(listed_program, made=1)
 
 
 # --- One launch a step ------------------------------------------------------------------------------------------------------
@@ -271,16 +106,6 @@ def vit_base_inference_autocast(after: bool) -> Step:
 def mlp_training_autocast(after: bool) -> Step:
     model, x = mlp(4096, 6), torch.randn(4096, 4096, device=DEVICE)
     return training(model, lambda: model(x).square().mean(), adamw(model), autocast=after)
-
-
-def rounded(step: Step, tf32: bool) -> Step:
-    """The step with its FP32 products in TF32, or not."""
-
-    def own() -> object:
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        return step()
-
-    return own
 
 
 @program(TF32)
@@ -448,13 +273,6 @@ class Words(torch.utils.data.Dataset[Tensor]):
         return torch.tensor([int(word[1:]) for word in text.split()])
 
 
-def loaded(data: torch.utils.data.Dataset[Tensor], batch: int, workers: int, train: Callable[[Tensor], object]) -> Step:
-    """A step that fetches a batch and trains on it."""
-    options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
-    batches = iter(torch.utils.data.DataLoader(data, batch, num_workers=workers, pin_memory=True, **options))
-    return lambda: train(next(batches).to(DEVICE, non_blocking=True))
-
-
 @program(WORKERS)
 def images_training_workers(after: bool) -> Step:
     model = vision("resnet18").to(memory_format=torch.channels_last)
@@ -470,7 +288,7 @@ def images_training_workers(after: bool) -> Step:
 
 @program(WORKERS)
 def words_training_workers(after: bool) -> Step:
-    model = gpt2(2, 512, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
+    model = gpt2(2, 256, vocab_size=8192, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
     held: list[Tensor] = []
     inner = training(model, lambda: model(held[0], labels=held[0]).loss, adamw(model), autocast=True)
 
@@ -479,13 +297,6 @@ def words_training_workers(after: bool) -> Step:
         return inner()
 
     return loaded(Words(), 32, 8 if after else 0, train)
-
-
-def copied(shape: tuple[int, ...], after: bool, use: Callable[[Tensor], object]) -> Step:
-    """A step that copies a batch from the host and uses it."""
-    source = [torch.randn(shape).pin_memory() if after else torch.randn(shape) for _ in range(4)]
-    turns = itertools.cycle(source)
-    return lambda: use(next(turns).to(DEVICE, non_blocking=after))
 
 
 @program(PINNED)
@@ -558,9 +369,3 @@ def resnet_sgd_fused(after: bool) -> Step:
     options: dict[str, Any] = {"fused": True} if after else {"foreach": True}
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, **options)
     return training(model, lambda: model(x).square().mean(), optimizer, autocast=True)
-
-
-def chosen(names: list[str]) -> Iterator[tuple[str, Program]]:
-    """The programs of these names; all of them if there are none."""
-    listed: Mapping[str, Program] = PROGRAMS
-    yield from ((name, listed[name]) for name in (names or listed))
