@@ -13,6 +13,7 @@ from .finding import CannotTell, Finding
 from .rules import RULES
 
 HEALTHY = "near_roof"
+SEVERITIES = ("high", "medium", "low")
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ def findings(facts: Facts) -> Findings:
     """Ask every rule and rank what they find.
 
     A finding that says the trace is incomplete comes first. The others follow by saving, the largest first: by that of a step
-    without the profiler where it is known, then by that of the window. Those without an estimate come last. That the kernels
-    are healthy is told only where nothing else saves much.
+    without the profiler where it is known, then by that of the window. Those without an estimate come last, the most severe
+    first. That the kernels are healthy is told only where nothing else saves much.
     """
     answers = [rule(facts) for rule in RULES]
     each = [one for answer in answers for one in (answer if isinstance(answer, tuple) else (answer,))]
@@ -41,6 +42,10 @@ def findings(facts: Facts) -> Findings:
     )
 
 
-def _rank(finding: Finding) -> tuple[bool, bool, bool, int, int, str]:
+def _rank(finding: Finding) -> tuple[bool, bool, bool, int, int, int, str]:
     step, window = finding.step_saving_ns, finding.saving_ns
-    return (finding.code != "incomplete_trace", window is None, step is None, -(step or 0), -(window or 0), finding.code)
+    least = SEVERITIES.index(finding.severity) if window is None else 0
+    return (
+        *(finding.code != "incomplete_trace", window is None, step is None),
+        *(-(step or 0), -(window or 0), least, finding.code),
+    )

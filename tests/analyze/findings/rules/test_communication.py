@@ -148,6 +148,13 @@ def test_ranks_that_come_together_wait_for_nobody():
     assert asked(rank_waits, reduced(500)) is None
 
 
+def test_what_promises_nothing_but_is_severe_stands_before_what_is_not():
+    job = Job(ranks=2, steps=4)
+    job.late.update({(step, 1): 300_000 for step in range(4)})
+    (first, *_) = of_run(job)[0].findings
+    assert (first.code, first.severity) in {("rank_waits", "high"), ("stragglers", "high")}
+
+
 def test_no_rank_alone_is_late():
     job = Job(ranks=3, steps=4)
     job.late.update({(0, 1): 100_000, (1, 1): 100_000, (2, 2): 100_000, (3, 2): 100_000})
