@@ -34,9 +34,13 @@ class Saving:
     @classmethod
     def of(cls, finding: Mapping[str, Any], span_ns: int) -> Saving:
         """The saving of a finding of the document. Values that are no whole numbers count as not known."""
-        fields = ("saving_ns", "step_saving_ns", "step_after_ns", "unlimited_saving_ns")
-        values = (finding.get(name) for name in fields)
-        return cls(*(value if type(value) is int else None for value in values), span_ns)
+
+        def known(name: str) -> int | None:
+            value = finding.get(name)
+            return value if type(value) is int else None
+
+        window, step, after = known("saving_ns"), known("step_saving_ns"), known("step_after_ns")
+        return cls(window, step, after, known("unlimited_saving_ns"), span_ns)
 
     @property
     def group(self) -> str:

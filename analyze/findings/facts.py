@@ -191,11 +191,8 @@ class Facts:
 
         What counts is what the change saves of a step, or else of the span.
         """
-        known = isinstance(saved, Saved) and saved.step_saving_ns is not None and saved.step_after_ns is not None
-        if known:
-            share = saved.step_saving_ns / max(saved.step_saving_ns + saved.step_after_ns, 1)
-        else:
-            share = self.share(saved.saving_ns if isinstance(saved, Saved) else saved)
+        window, of_step = (saved, None) if isinstance(saved, int) else (saved.saving_ns, saved.step_share)
+        share = self.share(window) if of_step is None else of_step
         return "high" if share >= self.thresholds.severe else "medium" if share >= self.thresholds.notable else "low"
 
     # --- Kernels -----------------------------------------------------------------------------------------------

@@ -56,6 +56,13 @@ class Saved:
     unlimited_saving_ns: int | None = None
 
     @property
+    def step_share(self) -> float | None:
+        """What it saves as a share of a step without the profiler; None where that is not known."""
+        if self.step_saving_ns is None or self.step_after_ns is None:
+            return None
+        return self.step_saving_ns / max(self.step_saving_ns + self.step_after_ns, 1)
+
+    @property
     def fields(self) -> dict[str, Any]:
         """These figures as the fields of a finding."""
         return asdict(self)

@@ -95,17 +95,13 @@ def _reasoning(facts: Facts, gain_ns: int, saved: Saved | None) -> str:
     if saved is None:
         return (
             f"{roof}No estimate: no kernel of this family reaches {percent(limits.reachable)} of it here, so nothing shows "
-            "what "
-            "could be reached."
+            "what could be reached."
         )
     return (
         f"{roof}No kernel is taken to reach more of it than the best of its family here, at least {percent(limits.reachable)} "
-        "and "
-        f"at most {percent(limits.reached_at_most)} (assumed), plus {duration(RAMP_NS)} to fill and empty the device "
-        "(assumed). "
-        f"{kept(gain_ns, saved.saving_ns)} Kernels below {duration(limits.long_kernel_ns)} are not counted: they are too short "
-        "to "
-        "fill the device."
+        f"and at most {percent(limits.reached_at_most)} (assumed), plus {duration(RAMP_NS)} to fill and empty the device "
+        f"(assumed). {kept(gain_ns, saved.saving_ns)} Kernels below {duration(limits.long_kernel_ns)} are not counted: they "
+        "are too short to fill the device."
     )
 
 
@@ -132,8 +128,7 @@ def near_roof(facts: Facts) -> Answer:
         evidence=f"the GPU is busy for {percent(1 - facts.share(facts.idle.total_ns))} of its span; kernels of known work, "
         f"{percent(known / max(whole, 1))} of the kernel time, reach {percent(reached)} of their roof",
         action="No setting makes this much faster. What is left is less work: fewer bytes or FLOPs (narrower types where "
-        "accuracy "
-        "allows, sparsity, a smaller model, no recomputation), or a faster device.",
+        "accuracy allows, sparsity, a smaller model, no recomputation), or a faster device.",
         reasoning="No saving: the roof is the longer of FLOPs over peak and bytes over bandwidth, of each kernel.",
         rows=({"known_ns": known, "roof_ns": round(float(found.roof_ns[found.is_known].sum())), "kernel_time_ns": whole},),
     )
@@ -260,31 +255,29 @@ def _remedy(facts: Facts, family: str, row: Mapping[str, Any]) -> _Remedy:
     if family == "convolution":
         return _Remedy(
             "Let cuDNN choose by measuring (torch.backends.cudnn.benchmark = True, equal shapes from step to step), keep "
-            "tensors in "
-            "channels_last, and channels a multiple of 8.",
+            "tensors in channels_last, and channels a multiple of 8.",
             snippet="torch.backends.cudnn.benchmark = True\nmodel = model.to(memory_format=torch.channels_last)",
         )
     if family == "attention":
         return _Remedy(
             "Try the other backends of scaled_dot_product_attention and keep the fastest; a head's width that is a multiple of "
-            "8, "
-            "no dense mask where is_causal=True says it, and torch.nn.attention.flex_attention for patterns.",
+            "8, no dense mask where is_causal=True says it, and torch.nn.attention.flex_attention for patterns.",
             snippet="with torch.nn.attention.sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]):\n"
             "    out = F.scaled_dot_product_attention(q, k, v, is_causal=True)",
         )
     if family in ("elementwise", "reduction") and scattered:
         return _Remedy(
             "Keep the tensors in one layout, so that neighbours in memory are read together: .contiguous() once before they "
-            "are "
-            "used often (or channels_last throughout), no transpose or slice in between; torch.compile chooses layouts itself.",
+            "are used often (or channels_last throughout), no transpose or slice in between; torch.compile chooses layouts "
+            "itself.",
             because="its inputs do not lie densely in memory",
             snippet="x = x.contiguous()  # once, before it is used often",
         )
     if family == "indexing":
         return _Remedy(
             "Rows that are picked or added at random reach little of the bandwidth: sort or deduplicate the indices, give "
-            "embeddings "
-            "padding_idx where one row repeats, use torch.nn.EmbeddingBag for sums of rows, and sparse=True for large tables.",
+            "embeddings padding_idx where one row repeats, use torch.nn.EmbeddingBag for sums of rows, and sparse=True for "
+            "large tables.",
         )
     return _Remedy("Let the compiler write a kernel for these shapes, and fuse its neighbours into it.", snippet=COMPILE)
 
@@ -301,8 +294,7 @@ def _of_products(tensors: list[Any]) -> _Remedy:
         padded = -(-odd[-1] // unit) * unit
         return _Remedy(
             f"Make the sizes of the matrices a multiple of {unit} elements (16 bytes), 64 or 128 at best: pad vocabulary, "
-            "hidden "
-            "width and batch; rows that are not aligned cannot use the fast loads of the matrix cores.",
+            "hidden width and batch; rows that are not aligned cannot use the fast loads of the matrix cores.",
             because=f"{odd[-1]} is no multiple of {unit}",
             snippet=f"size = -(-size // 64) * 64  # {odd[-1]} becomes {-(-padded // 64) * 64}",
         )

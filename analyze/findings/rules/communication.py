@@ -263,8 +263,8 @@ def _reasoning(pipeline: bool, waited: int) -> str:
         return (
             "What a kernel takes longer than the shortest of its size is taken for waiting, where sizes are recorded. The "
             "program is played again with half of the exposed waiting: twice as many micro-batches halve a pipeline's bubble. "
-            "Where "
-            "the other ranks are known, only as much counts as the busiest of them waits: the rest comes from unequal stages."
+            "Where the other ranks are known, only as much counts as the busiest of them waits: the rest comes from unequal "
+            "stages."
         )
     return (
         "The program is played again without the time in which these kernels run and nothing else does"
@@ -345,11 +345,9 @@ def rank_waits(facts: Facts) -> Answer:
         evidence=f"for {duration(waited)}, {percent(facts.share(waited))} of the span, collectives wait and nothing else runs; "
         f"rank {rank} comes last at {number(times)} of {counted(len(exposed), 'collective')}, with {duration(most)} of it",
         action=f"Look at what rank {rank} does before it comes: its own findings say why it is late (a garbage collection, a "
-        "slow "
-        "data loader, an uneven batch, more to compute). Nothing that this rank does would make it faster.",
+        "slow data loader, an uneven batch, more to compute). Nothing that this rank does would make it faster.",
         reasoning="No saving of its own: the time goes when the late rank comes sooner. All kernels of a collective end "
-        "together, so "
-        "a rank's kernel waits for as long as it is longer than that of the rank that came last.",
+        "together, so a rank's kernel waits for as long as it is longer than that of the rank that came last.",
         rows=tuple({"rank": int(by_rank.keys[at]), "waiting_ns": int(ns[at])} for at in order if by_rank.keys[at] >= 0),
     )
 

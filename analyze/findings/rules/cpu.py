@@ -113,12 +113,10 @@ def cpu_small_operators(facts: Facts) -> Answer:
         saving_ns=None,
         evidence=f"{counted(number, 'operator')} of less than {duration(SHORT_NS)} take {duration(time)}, "
         f"{percent(time / max(outermost, 1))} of all operators' time, {duration(time / max(number, 1))} each: PyTorch "
-        "dispatches "
-        "for as long as it computes",
+        "dispatches for as long as it computes",
         action="Let each operator do more: a larger batch, one operator on a stacked tensor in place of a Python loop, "
         "torch.compile(model), which fuses them and writes C++ (on the CPU as well); torch.inference_mode() where no gradient "
-        "is "
-        "needed.",
+        "is needed.",
         snippet="model = torch.compile(model)",
         reasoning="No estimate: how much of these times is dispatch, and how much the profiler adds to each, is not recorded.",
         rows=_by_name(trace, found.rows[small], length[small]),
@@ -147,8 +145,7 @@ def cpu_copies(facts: Facts) -> Answer:
         f"({duration(rows[0]['time_ns'])})",
         action="Keep one layout and one type: convert weights and inputs once before the loop (.to(dtype), .contiguous(), "
         "memory_format=torch.channels_last), take views (.reshape, .view, narrow) in place of .contiguous() and cat, and write "
-        "into "
-        "buffers that exist (out=).",
+        "into buffers that exist (out=).",
         snippet="model = model.to(memory_format=torch.channels_last)  # and its inputs, once",
         reasoning="The time of these copies. One thread runs the operators, so it ends sooner by what it does not do: an upper "
         "bound."
@@ -241,8 +238,7 @@ def cpu_threads(facts: Facts) -> Answer:
         affected_ns=int(merge(trace.start_ns[rows], trace.end_ns[rows]).total),
         saving_ns=None,
         evidence=f"{counted(number, 'thread')} run operators, {quantity(several, 'at once')} on average{known}; each operator "
-        "may use as "
-        "many threads as there are cores",
+        "may use as many threads as there are cores",
         action="Divide the cores among the threads, so that they do not get in each other's way: "
         "torch.set_num_threads(cores // threads) in each of them, or OMP_NUM_THREADS; DataLoader workers use one each by "
         "default.",

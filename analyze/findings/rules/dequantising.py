@@ -49,8 +49,7 @@ def dequantising(facts: Facts) -> Answer:
         "half precision, dequantise them once. To train, give each call more tokens: one dequantising then serves them all.",
         snippet="model = model.dequantize()  # once, if memory holds the weights in half precision",
         reasoning=f"The program is played again without these kernels. {kept(facts.time(mine), saved.saving_ns)} An upper "
-        "bound: "
-        "weights in half precision take longer to read, and a fused product does the arithmetic as well.",
+        "bound: weights in half precision take longer to read, and a fused product does the arithmetic as well.",
         rows=kernels(facts, mine, faster),
     )
 

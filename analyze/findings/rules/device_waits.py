@@ -53,11 +53,10 @@ TITLES = {
 }
 ACTIONS = {
     Held.STREAM: "Each wait between streams costs the device a few microseconds: run small work on the stream that needs it, "
-    "and "
-    "wait once for a group of kernels (one event after the last), not after each.",
+    "and wait once for a group of kernels (one event after the last), not after each.",
     Held.COPY: "Each change between a copy or fill and a kernel costs the device a few microseconds: copy once what is copied "
-    "in "
-    "parts, keep small values on the device, and fill buffers once (torch.empty in place of torch.zeros where all is written).",
+    "in parts, keep small values on the device, and fill buffers once (torch.empty in place of torch.zeros where all is "
+    "written).",
     Held.COLLECTIVE: "Each wait for a collective costs the device a few microseconds: communicate fewer, larger tensors "
     "(flatten them "
     "into one, torch.distributed.all_reduce_coalesced), and wait as late as possible.",
@@ -104,9 +103,8 @@ def device_wait(facts: Facts) -> Answer:
         affected_ns=by_kind[main],
         **(saved.fields if saved else {"saving_ns": None}),
         evidence=f"{duration(waited)}, {percent(facts.share(waited))} of the span, the device is idle before work that was "
-        "queued "
-        f"in time; {duration(by_kind[main])} of it in {counted(len(lengths), 'gap')} of {duration(float(np.median(lengths)))} "
-        f"(median) {_told(main, rows)}",
+        f"queued in time; {duration(by_kind[main])} of it in {counted(len(lengths), 'gap')} of "
+        f"{duration(float(np.median(lengths)))} (median) {_told(main, rows)}",
         action=(IN_GRAPH if graph else ONE_BY_ONE) if main is Held.DISPATCH else ACTIONS[main],
         snippet=_snippet(main, graph),
         reasoning=_reasoning(main, graph, usual),
@@ -225,6 +223,5 @@ def _unknown(facts: Facts, own: Int64s, held: Int64s) -> CannotTell:
     return CannotTell(
         "device_wait",
         f"for {duration(whole)}, {percent(facts.share(whole))} of the span, work was queued and nothing recorded ran, the "
-        "longest "
-        f"time {duration(int(own[longest]))} before {name}; {why}",
+        f"longest time {duration(int(own[longest]))} before {name}; {why}",
     )

@@ -53,12 +53,10 @@ def gradient_clipping(facts: Facts) -> Answer:
         evidence=f"{counted(number, 'kernel')} take the norm of single gradients and scale them{each}: "
         f"{duration(took)}, {percent(facts.share(took))} of the span, and as many launches",
         action="torch.nn.utils.clip_grad_norm_(params, max_norm, foreach=True): a few kernels for all gradients. Clip only "
-        "what you "
-        "need to, and keep the norm on the device (no .item() on it at every step).",
+        "what you need to, and keep the norm on the device (no .item() on it at every step).",
         snippet="torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm, foreach=True)",
         reasoning=f"The program is played again with {percent(HOST_LEFT)} of the host's work in these operators (assumed), and "
-        "each "
-        "of their kernels shorter by the time of the shortest kernel: the bytes are read as before.",
+        "each of their kernels shorter by the time of the shortest kernel: the bytes are read as before.",
         rows=({"kernels": number, "time_ns": took},),
     )
 
@@ -84,14 +82,12 @@ def gradient_zeroing(facts: Facts) -> Answer:
         affected_ns=took,
         **saved.fields,
         evidence=f"{counted(number, 'fill')} of gradients take {duration(took)} on the GPU, {percent(facts.share(took))} of "
-        "the span, "
-        "and as many launches",
+        "the span, and as many launches",
         action="optimizer.zero_grad(set_to_none=True), the default from PyTorch 2.0 on, in place of set_to_none=False, "
         "p.grad.zero_() or a loop over parameters: gradients are then written new, not zeroed and added to.",
         snippet="optimizer.zero_grad(set_to_none=True)",
         reasoning="The program is played again without these fills and the operators that launch them. The additions to zero "
-        "that "
-        "vanish as well are not counted.",
+        "that vanish as well are not counted.",
         rows=({"fills": number, "time_ns": took},),
     )
 

@@ -61,8 +61,7 @@ def logging(facts: Facts) -> Answer:
         title="The GPU waits while the host writes messages",
         doing="while the launching thread prints, logs or draws a progress bar",
         action="Log once in many steps, hand messages to another thread (logging.handlers.QueueHandler), and keep figures on "
-        "the "
-        "device until they are logged: printing a tensor copies it and launches kernels of its own.",
+        "the device until they are logged: printing a tensor copies it and launches kernels of its own.",
         snippet="if step % 100 == 0:\n    logger.info('loss %s', loss.item())",
     )
 

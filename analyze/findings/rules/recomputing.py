@@ -44,8 +44,7 @@ def recomputation(facts: Facts) -> Answer:
         snippet="contexts = partial(create_selective_checkpoint_contexts, [torch.ops.aten.mm.default])\n"
         "y = checkpoint(block, x, use_reentrant=False, context_fn=contexts)",
         reasoning=f"The program is played again without these kernels. {kept(facts.time(again), saved.saving_ns)} An upper "
-        "bound: "
-        "whether memory holds all activations is not known.",
+        "bound: whether memory holds all activations is not known.",
         rows=kernels(facts, again, faster),
     )
 

@@ -72,21 +72,15 @@ def partial_waves(facts: Facts) -> Answer:
         affected_ns=facts.time(chosen),
         **saved.fields,
         evidence=f"{counted(int(chosen.sum()), 'product')}, {percent(facts.work_share(chosen))} of the kernel time, run in few "
-        "waves "
-        f"whose last is not full: {shorten(worst['kernel'])}, {counted(worst['blocks'], 'block')} on {number} multiprocessors, "
-        "is "
-        f"{quantity(worst['waves'], 'waves')}",
+        f"waves whose last is not full: {shorten(worst['kernel'])}, {counted(worst['blocks'], 'block')} on {number} "
+        f"multiprocessors, is {quantity(worst['waves'], 'waves')}",
         action="Change the number of blocks: another tile shape or split-K (torch.compile(model, mode='max-autotune') tries "
-        "them), a "
-        f"batch or sequence whose blocks fill {number} multiprocessors a whole number of times, or one product in place of "
-        "several "
-        "small ones.",
+        f"them), a batch or sequence whose blocks fill {number} multiprocessors a whole number of times, or one product in "
+        "place of several small ones.",
         snippet=COMPILE,
         reasoning="Blocks are taken to last equally long. So a wave takes as long with one block as with all, and the share of "
-        "the "
-        f"last wave that is empty is lost, at most down to what the roof allows. {kept(int(saving.sum()), saved.saving_ns)} An "
-        "upper "
-        "bound.",
+        "the last wave that is empty is lost, at most down to what the roof allows. "
+        f"{kept(int(saving.sum()), saved.saving_ns)} An upper bound.",
         rows=rows,
     )
 

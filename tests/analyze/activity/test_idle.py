@@ -336,6 +336,7 @@ def reference(scene: Scene) -> dict[str, int]:
         gap_start = max(e.end for e in earlier)
         # 0 is no correlation, unless a call has it.
         is_known = event.correlation is not None and (event.correlation or any(c.correlation == 0 for c in scene.calls))
+        is_known = is_known and not stands_for_none(scene, event.correlation)
         launching = [c for c in scene.calls if is_known and c.correlation == event.correlation]
         launch = min(launching, key=lambda c: c.start, default=None)
         later_node = bool(is_known and event.correlation in {e.correlation for e in earlier})
@@ -344,6 +345,12 @@ def reference(scene: Scene) -> dict[str, int]:
         for moment in range(gap_start, event.start):
             total[_cause(scene, moment, gap_start, launch, later_node)] += 1
     return total
+
+
+def stands_for_none(scene: Scene, number: int | None) -> bool:
+    """Whether calls at more than two moments carry a number, and several GPU events: then it is no id."""
+    begins = {call.start for call in scene.calls if call.correlation == number}
+    return len(begins) > 2 and sum(event.correlation == number for event in scene.gpu) > 1
 
 
 def _cause(scene: Scene, moment: int, gap_start: int, launch: Host | None, later_node: bool) -> str:
