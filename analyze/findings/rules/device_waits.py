@@ -99,7 +99,7 @@ def device_wait(facts: Facts) -> Answer:
     return Finding(
         code="device_wait",
         title=TITLES[main],
-        severity=facts.severity(saved or by_kind[main]),
+        severity=facts.severity(saved) if saved else "low",
         affected_ns=by_kind[main],
         **(saved.fields if saved else {"saving_ns": None}),
         evidence=f"{duration(waited)}, {percent(facts.share(waited))} of the span, the device is idle before work that was "
