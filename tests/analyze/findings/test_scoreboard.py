@@ -1,0 +1,69 @@
+"""Does the page of predictions say what was measured, and do the predictions hold as well as it says?"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from functools import cache
+from types import ModuleType
+
+from repository import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@cache
+def benchmark() -> ModuleType:
+    """The script that holds predictions against measurements."""
+    spec = importlib.util.spec_from_file_location("pairs", ROOT / "benchmarks" / "pairs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pairs"] = module  # its dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def pairs(kept):
+    return [benchmark().Predicted(**{**one, "first": tuple(one["first"])}) for one in kept]
+
+
+@cache
+def measured():
+    return pairs(json.loads((RESULTS / "pairs.json").read_text())["pairs"])
+
+
+def test_the_page_shows_every_pair_as_it_was_kept():
+    page = (ROOT / "docs" / "predictions.md").read_text()
+    for one in measured():
+        assert benchmark().line(one) in page
+
+
+def test_nine_of_ten_changes_are_named_and_four_of_five_savings_come_true():
+    graded = [one for one in measured() if one.is_measured]
+    assert len(graded) >= 24
+    assert sum(one.named is not None for one in graded) >= 0.9 * len(graded)
+    assert sum(one.is_close for one in graded) >= 0.8 * len(graded)
+
+
+def test_a_third_was_made_after_the_rules_and_holds_at_first_sight():
+    rounds = json.loads((RESULTS / "pairs_unseen.json").read_text())["rounds"]
+    last = [one for one in pairs(rounds[-1]["pairs"]) if one.is_measured]
+    after = [one for one in measured() if one.is_measured and one.made > 1]
+    assert 3 * len(after) >= sum(one.is_measured for one in measured())
+    assert sum(one.named is not None for one in last) >= 0.9 * len(last)
+    assert sum(one.is_close for one in last) >= 0.8 * len(last)
+
+
+def test_every_change_has_two_pairs():
+    changes = [one.change for one in measured()]
+    assert set(changes) == set(benchmark().WORDS)
+    assert all(changes.count(change) >= 2 for change in changes)
+
+
+def test_the_totals_on_the_page_are_those_of_the_pairs():
+    page = (ROOT / "docs" / "predictions.md").read_text()
+    graded = [one for one in measured() if one.is_measured]
+    named, close = sum(one.named is not None for one in graded), sum(one.is_close for one in graded)
+    assert f"| all | | {named} of {len(graded)} | {close} of {len(graded)} |" in page
