@@ -40,6 +40,14 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "num_workers=8": ("num_workers",),
     "pinned memory, non_blocking": ("pin_memory",),
     "fused=True": ("fused=True",),
+    "no other work in the loop": ("out of the loop", "Python between the operators"),
+    "no gc.collect() in the loop": ("gc.collect()",),
+    "weights cast once": ("cast the weights once",),
+    "foreach clipping": ("foreach=True",),
+    "set_to_none=True": ("set_to_none=True",),
+    "weights dequantised once": ("dequantise",),
+    "copies on a stream of their own": ("torch.cuda.stream",),
+    "no recomputation": ("checkpoint",),
 }
 """A finding names a change if its action contains one of these."""
 
@@ -76,7 +84,7 @@ def one(out: Path, name: str, program: Program) -> None:
     for _ in range(ROUNDS):
         for side, step in steps.items():
             runs[side].append(_timed(step, rounds[side]))
-    _profiled(steps[False], out / f"{name}.json.gz")
+    _profiled(steps[False], out / f"{name}.json.gz", program.stack)
     before, after = (statistics.median(runs[side]) for side in (False, True))
     record = {
         "pair": name,
@@ -113,7 +121,7 @@ def _timed(step: Step, count: int) -> float:
     return (time.perf_counter_ns() - start) / count
 
 
-def _profiled(step: Step, path: Path) -> None:
+def _profiled(step: Step, path: Path, stack: bool) -> None:
     """Write the trace of three steps."""
     from torch.profiler import ProfilerActivity, profile, schedule
 
@@ -122,6 +130,7 @@ def _profiled(step: Step, path: Path) -> None:
         schedule=schedule(wait=0, warmup=2, active=3, repeat=1),
         on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(path)),
         record_shapes=True,
+        with_stack=stack,
     ) as profiler:
         for _ in range(5):
             step()

@@ -91,8 +91,6 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
-BACKWARD = re.compile(r"autograd::engine::evaluate_function|CompiledFunctionBackward")
-"""The start of the names of operators that only a backward pass runs."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +146,6 @@ class Facts:
         found = gaps(self.trace)
         inside = lost_within(self.trace, found["start_ns"], found["end_ns"])
         return int(found[f"{cause}_ns"][inside].sum())
-
-    @property
-    def is_training(self) -> bool:
-        """Whether the trace records a backward pass."""
-        return bool(self.trace.strings_that(BACKWARD.match)[self.trace.events["name"][self.trace.operators]].any())
 
     @property
     def has_host(self) -> bool:

@@ -37,7 +37,7 @@ def fp32_gemm(facts: Facts) -> Answer:
     if unknown is not None or facts.work_share(wide) < facts.thresholds.work:
         return unknown
     attention = facts.of_family("attention") & facts.at_peak("fp32", "tf32") & facts.work["has_bytes"]
-    faster, saved = _faster(facts, wide | attention, FP16, casts=CASTS if facts.is_training else 0)
+    faster, saved = _faster(facts, wide | attention, FP16, casts=CASTS if facts.trains else 0)
     sheet = facts.sheet
     assert sheet is not None
     ratio = (peak_tflops(sheet, "fp16") or 0) / (peak_tflops(sheet, "fp32") or 1)
@@ -52,12 +52,12 @@ def fp32_gemm(facts: Facts) -> Answer:
         action="model.half() for inference, or torch.autocast('cuda', dtype=torch.float16) (bfloat16 from compute capability "
         "8.0 on), with torch.amp.GradScaler to train in float16. Compare the outputs with FP32's.",
         snippet="with torch.autocast('cuda', dtype=torch.bfloat16):\n    loss = model(batch)"
-        if (facts.capability or 0) >= AMPERE and facts.is_training
+        if (facts.capability or 0) >= AMPERE and facts.trains
         else "model = model.half()  # and its inputs: x = x.half()",
         reasoning="By the roofline, each product's time over the shortest kernel's changes as its roof does: half the bytes "
         "where memory binds it, FP16's peak where arithmetic does, nothing where neither does. "
         f"{kept(int(faster.sum()), saved.saving_ns)} "
-        + (f"In training, {CASTS} casts for each product are added, with their launches." if facts.is_training else ""),
+        + (f"In training, {CASTS} casts for each product are added, with their launches." if facts.trains else ""),
         rows=kernels(facts, wide, faster),
     )
 
