@@ -38,14 +38,14 @@ def fitted(played: Program, target_ns: float, takes: Takes = attrgetter("total_n
 
     The profiler's cost for each recorded event is chosen so. Where the device limits, many costs give the same time: then the
     host takes its usual share. If the program still takes too long, the device is made faster. If it takes less with the
-    profiler than without, all of it is made slower.
+    profiler than without, it is played at the profiler's usual cost and then made slower: what is not recorded took longer.
     """
     usual, least = (_cost_that_leaves(played, share) for share in (USUAL_HOST, LEAST_HOST))
     hidden = played.unprofiled(usual)
     if (1 - CLOSE) * takes(played) <= takes(hidden):  # the device limits with and without the profiler
         return _device_fitted(hidden, target_ns, takes)
     if takes(played) <= target_ns:
-        return played.slower(target_ns / max(takes(played), 1.0))
+        return hidden.slower(target_ns / max(takes(hidden), 1.0))
     cost = _least(0.0, least, lambda one: takes(played.unprofiled(one)) <= (1 + CLOSE) * target_ns)
     if cost is None or (cost < usual and takes(hidden) >= (1 - CLOSE) * target_ns):
         return _device_fitted(hidden, target_ns, takes)

@@ -21,6 +21,7 @@ from .optimizers import begins_in
 ZERO_GRAD = re.compile(r"Optimizer\.zero_grad#")
 NORM = re.compile(r"aten::(?:linalg_vector_norm|norm)\Z")
 SCALE = re.compile(r"aten::mul_\Z")
+ACCUMULATES = re.compile(r"torch::autograd::AccumulateGrad\Z")
 ZERO = re.compile(r"aten::zero_\Z")
 BETWEEN = 24
 """How many kernels lie at most between the norms of the gradients and their scaling: they work on one number."""
@@ -70,8 +71,10 @@ def gradient_zeroing(facts: Facts) -> Answer:
     mine = owner >= 0
     if not mine.any():
         return None
-    saved = facts.saved(_without(facts, owner, np.where(mine, time, 0).astype(np.float64), 1.0))
-    took = int(time[mine].sum())
+    adds, part = _additions(facts, mine)
+    fills = _without(facts, owner, np.where(mine, time, 0).astype(np.float64), 1.0)
+    sums = _without(facts, adds, np.where(adds >= 0, part * time, 0.0), part)
+    saved, took = facts.saved(lambda program: sums(fills(program))), int(time[mine].sum())
     if max(facts.share(saved.saving_ns), facts.share(took)) < facts.thresholds.gradients:
         return None
     number = int(mine.sum())
@@ -86,10 +89,17 @@ def gradient_zeroing(facts: Facts) -> Answer:
         action="optimizer.zero_grad(set_to_none=True), the default from PyTorch 2.0 on, in place of set_to_none=False, "
         "p.grad.zero_() or a loop over parameters: gradients are then written new, not zeroed and added to.",
         snippet="optimizer.zero_grad(set_to_none=True)",
-        reasoning="The program is played again without these fills and the operators that launch them. The additions to zero "
-        "that vanish as well are not counted.",
+        reasoning="The program is played again without these fills and the operators that launch them, and without the "
+        "additions to zero: for each fill one of the backward's additions to a gradient.",
         rows=({"fills": number, "time_ns": took},),
     )
+
+
+def of_gradients(facts: Facts) -> Bools:
+    """Which kernels zero gradients or add to them: they belong to no module that could fuse them."""
+    mine = (_zeroing(facts) >= 0) if facts.trains else np.zeros(len(facts.trace.gpu), dtype=np.bool_)
+    mine[facts.trace.gpu_order] |= _owners(facts, ACCUMULATES) >= 0
+    return mine[facts.work["gpu"]]
 
 
 def _time(facts: Facts) -> Int64s:
@@ -171,9 +181,20 @@ def _zeroing(facts: Facts) -> Int64s:
     return found
 
 
+def _additions(facts: Facts, fills: Bools) -> tuple[Int64s, float]:
+    """For each row of `trace.gpu`, the operator that adds to a gradient in the backward, or -1; and the share that vanishes.
+
+    A gradient that is not zeroed is written where it was added, once for each fill.
+    """
+    trace = facts.trace
+    found = np.full(len(trace.gpu), -1, dtype=np.int64)
+    found[trace.gpu_order] = _owners(facts, ACCUMULATES)
+    adds = int((found >= 0).sum())
+    return found, min(int(fills.sum()) / adds, 1.0) if adds else 0.0
+
+
 def _without(facts: Facts, owner: Int64s, less: Floats, share: float) -> Change:
-    """The program with so much less time of the rows of `trace.gpu`, and without this share of the host's work in the "
-    "owners."""
+    """The program with so much less time of the rows of `trace.gpu`, and without this share of the owners' host time."""
     trace, played = facts.trace, facts.played
     work = item_work(trace, played, np.unique(owner[owner >= 0]))
     host = share * work / np.maximum(played.work_ns + played.call_ns, 1.0)

@@ -88,3 +88,17 @@ def test_what_gradients_need():
     builder.kernel(0, 10)
     for rule in (gradient_clipping, gradient_zeroing):
         assert "no runtime calls" in reason(rule, builder)
+
+
+def test_the_additions_to_zero_vanish_with_the_fills():
+    zeroed = training(*["aten::zero_"] * 20, annotation="Optimizer.zero_grad#SGD.zero_grad")
+    added = training(*["aten::zero_"] * 20, annotation="Optimizer.zero_grad#SGD.zero_grad")
+    begin = 2 * (500 + 12 * 20 + 100) * US
+    for number in range(40):
+        at = begin + 100_000 * number
+        added.operator(at, 50_000, "torch::autograd::AccumulateGrad")
+        added.operator(at + 5_000, 40_000, "aten::add_")
+        added.launch(call=(at + 10_000, 5_000), kernel=(at + 20_000, 10_000))
+    plain, more = told(gradient_zeroing, zeroed), told(gradient_zeroing, added)
+    assert more.saving_ns > plain.saving_ns
+    assert more.rows == plain.rows
