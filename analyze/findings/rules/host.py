@@ -13,6 +13,7 @@ from tracekit.wording import counted, duration, number, percent
 
 from ...activity.idle import blocking_calls
 from ...activity.program import waiting_calls
+from ...activity.whatif import Program
 from ...trace.arrays import Int64s
 from ...trace.intervals import merge
 from ...trace.trace import Category, Trace
@@ -26,6 +27,10 @@ from .wording import worst_place
 
 LOADER = re.compile(r"enumerate\(DataLoader\)#")
 """The start of the name of the event in which PyTorch fetches the next batch of a DataLoader."""
+
+SINGLE = re.compile(r"_SingleProcessDataLoaderIter")
+WORKERS = 8
+"""So many workers the remedy names."""
 
 PYTHON_LINE = re.compile(r"(?P<file>.+)\((?P<line>\d+)\): ")
 
@@ -235,7 +240,7 @@ def data_loader(facts: Facts) -> Answer:
     trace = facts.trace
     rows = _loads(trace)
     host = int(trace.events["duration_ns"][rows].sum())
-    inside, saved = innermost(facts, of_reasons(facts, Reason.LOADING)), facts.without(Reason.LOADING)
+    inside, saved = innermost(facts, of_reasons(facts, Reason.LOADING)), facts.saved(_with_workers(facts, rows))
     return Finding(
         code="data_loader",
         title="The GPU waits for the DataLoader",
@@ -248,9 +253,28 @@ def data_loader(facts: Facts) -> Answer:
         "batch.to(device, non_blocking=True); then move heavy transforms to the device or cache their results.",
         snippet="loader = DataLoader(data, batch, num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4)",
         reasoning="The idle time that lies inside a fetch on the thread that launched what ended the gap, whatever operators "
-        "run there. The program is played again as if every batch had been ready.",
+        "run there. The program is played again with batches that are ready when they are needed, but not more often than "
+        f"{WORKERS} workers make them, each as fast as the launching thread did.",
         rows=({"fetches": len(rows), "host_ns": host, "idle_ns": waited}, *inside),
     )
+
+
+def _with_workers(facts: Facts, rows: Int64s) -> Change:
+    """The program with batches that workers make: one in an n-th of the time that the launching thread took for it.
+
+    Where workers made them already, a batch is taken to be ready: how long they need for one is not known.
+    """
+    share, waits = facts.work_of(Reason.LOADING), np.isin(facts.played.row, rows)
+    single = bool(facts.trace.strings_of(rows, SINGLE.search).any())
+
+    def change(program: Program) -> Program:
+        work = share * (program.work_ns + program.call_ns)
+        ready = program.without_waits(waits).without_work(work)
+        fetch, rest = float(work.sum()) / max(len(rows), 1), ready.total_ns / max(len(rows), 1)
+        left = max(fetch / WORKERS - rest, 0.0) / fetch if single and fetch else 0.0
+        return program.without_waits(waits).without_work((1 - left) * work)
+
+    return change
 
 
 def _loads(trace: Trace) -> Int64s:
