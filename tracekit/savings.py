@@ -66,7 +66,7 @@ class Saving:
     def _later(self) -> str:
         if self.unlimited is None or self.window is None or self.unlimited - self.window < WORTH_TELLING * max(self.span, 1):
             return ""
-        return f"; {duration(self.unlimited)} once launches no longer limit"
+        return f"; {duration(self.unlimited)} of the profiled window once launches no longer limit"
 
     def _share(self, ns: int | None) -> str:
         return f" ({percent(ns / self.span)} of the span)" if ns is not None and self.span else ""

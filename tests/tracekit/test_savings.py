@@ -22,7 +22,7 @@ def saving(window: object = None, step: object = None, after: object = None, unl
         (
             saving(40 * MS, 3 * MS, MS, 50 * MS),
             NOW,
-            "4.00 ms → about 1.00 ms a step (−75.0 %); 50.0 ms once launches no longer limit",
+            "4.00 ms → about 1.00 ms a step (−75.0 %); 50.0 ms of the profiled window once launches no longer limit",
         ),
         (saving(40 * MS, unlimited=40 * MS + 1), NOW, "saves about 40.0 ms (40.0 % of the span) with the profiler on"),
         (saving(0, unlimited=2 * MS), LATER, "2.00 ms (2.0 % of the span)"),

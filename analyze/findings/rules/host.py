@@ -140,7 +140,7 @@ def _told(facts: Facts, waited: int) -> str:
     waits, steps = len(np.intersect1d(waiting_calls(facts.trace), facts.played.row)), len(facts.steps.table)
     each = f", {number(waits / steps)} a step" if steps > 1 else ""
     return (
-        f"the host waits for the GPU {counted(waits, 'time')}{each}, and each time the GPU's queue runs dry; "
+        f"The host waits for the GPU {counted(waits, 'time')}{each}, and each time the GPU's queue runs dry; "
         f"{percent(facts.share(waited))} of the span is idle in the waits themselves"
     )
 
