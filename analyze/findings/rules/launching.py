@@ -58,7 +58,8 @@ def launch_overhead(facts: Facts) -> Answer:
         "shapes and buffers; else fuse small operators (torch.compile) or give each launch more work (a larger batch).",
         snippet="model = torch.compile(model, mode='reduce-overhead')",
         reasoning="The program is played again with one launch for all of a step, or for each part of it between two waits of "
-        f"the host, and one GPU event following the other after 500 ns (quoted: NVIDIA, V100), and the host's other work as it was.{_predicted(rows)}",
+        f"the host, and one GPU event following the other after 500 ns (quoted: NVIDIA, V100), and the host's "
+        f"other work as it was.{_predicted(rows)}",
         rows=(*rows, *places),
     )
 
