@@ -48,6 +48,11 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "weights dequantised once": ("dequantise",),
     "copies on a stream of their own": ("torch.cuda.stream",),
     "no recomputation": ("checkpoint",),
+    "no waiting for a thread": ("get_nowait",),
+    "no logging in the loop": ("log once in many steps",),
+    "the next graph before the result": ("launch the next one before",),
+    "no split over K": ("forbids cublas to split",),
+    "sizes that are aligned": ("multiple of",),
 }
 """A finding names a change if its action contains one of these."""
 

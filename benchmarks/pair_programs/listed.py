@@ -16,6 +16,8 @@ SDPA, SYNC, CACHE = "scaled_dot_product_attention", "no .item() in the loop", "n
 WORKERS, PINNED, FUSED = "num_workers=8", "pinned memory, non_blocking", "fused=True"
 PYTHON, COLLECTOR, CASTS = "no other work in the loop", "no gc.collect() in the loop", "weights cast once"
 CLIPPING, ZEROING, DEQUANTISED = "foreach clipping", "set_to_none=True", "weights dequantised once"
+LOCK, LOGGED, NEXT_GRAPH = "no waiting for a thread", "no logging in the loop", "the next graph before the result"
+WHOLE_K, ALIGNED = "no split over K", "sizes that are aligned"
 BESIDE, RECOMPUTED = "copies on a stream of their own", "no recomputation"
 
 
