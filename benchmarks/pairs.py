@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 ROUNDS, ROUND_S, WARM_UP, LONGEST_S = 9, 0.2, 8, 240
 
+LEAST_SAVED = 0.03
+"""A change that saves a smaller share of a step is not worth a finding."""
+
 WORDS: Mapping[str, tuple[str, ...]] = {
     "one CUDA graph": ("CUDAGraph", "reduce-overhead"),
     "torch.compile, reduce-overhead": ("CUDAGraph", "reduce-overhead"),
@@ -51,7 +54,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "no waiting for a thread": ("get_nowait",),
     "no logging in the loop": ("log once in many steps",),
     "the next graph before the result": ("launch the next one before",),
-    "no split over K": ("forbids cublas to split",),
+    "no split over K": ("forbids cublaslt to split",),
     "sizes that are aligned": ("multiple of",),
 }
 """A finding names a change if its action contains one of these."""
@@ -166,9 +169,9 @@ class Predicted:
     noise: float
 
     @property
-    def is_measured(self) -> bool:
-        """Whether what the change saved is more than the noise."""
-        return self.noise < 1
+    def is_graded(self) -> bool:
+        """Whether the change saved more than the noise, and enough to be told."""
+        return self.noise < 1 and self.saved_ns >= LEAST_SAVED * self.before_ns
 
     @property
     def saved_ns(self) -> float:
@@ -224,10 +227,10 @@ def totals(table: list[Predicted]) -> Iterator[str]:
     """How many pairs are named and predicted within 25 %, of each round and of all."""
     rounds = sorted({pair.made for pair in table})
     for text, mine in [*((f"round {made}", [one for one in table if one.made == made]) for made in rounds), ("all", table)]:
-        graded = [one for one in mine if one.is_measured]
+        graded = [one for one in mine if one.is_graded]
         named, close = sum(one.named is not None for one in graded), sum(one.is_close for one in graded)
         lost = len(mine) - len(graded)
-        left = f"; {lost} not graded, as the noise is larger than the saving" if lost else ""
+        left = f"; {lost} not graded, as they save less than the noise or 3 %" if lost else ""
         yield f"{text}: {named} of {len(graded)} named, {close} of {len(graded)} within 25 %{left}"
 
 
@@ -235,7 +238,7 @@ def line(one: Predicted) -> str:
     """A pair as a row of the table in docs/predictions.md."""
     told = f"{one.predicted_ns / 1e6:.3f} | {one.error:+.0%}" if one.predicted_ns is not None else "– | –"
     code = f"`{one.named}`" if one.named else f"not named: {', '.join(one.first) or 'nothing'}"
-    saved = f"{one.saved_ns / 1e6:.3f}{'' if one.is_measured else ' (noise)'}"
+    saved = f"{one.saved_ns / 1e6:.3f}{'' if one.is_graded else ' (not graded)'}"
     return f"| `{one.pair}` | {one.change} | {one.made} | {one.before_ns / 1e6:.3f} | {saved} | {told} | {code} |"
 
 

@@ -23,7 +23,10 @@ from .whatif import Program
 DISPATCH_NS = 1_000
 """What the device takes from one event to the next that was launched in time, where the trace has no such pair."""
 CALL_COST = 0.2
-"""What the profiler's record of a runtime or driver call costs, if that of an operator costs 1. Estimated from the pairs."""
+"""What the profiler's record of a call, or of a graph's node at its launch, costs, if that of an operator costs 1.
+
+Estimated from the pairs of programs.
+"""
 FREES = re.compile(r"(?:cuda|hip|musa)Free(?!Host|Async|Array)|(?:cu|hip)Mem(?:Unmap|Release|Free)(?!Host|Async)")
 """Calls that give device memory back. Those of the allocator wait until the device has done all that was launched."""
 FULL_QUEUE = 400
@@ -56,7 +59,7 @@ def program(trace: Trace) -> Program:
         row=rows,
         work_ns=np.maximum(start - before, 0).astype(np.float64),
         call_ns=call_ns.astype(np.float64),
-        events=_recorded(trace, end),
+        events=_recorded(trace, end) + CALL_COST * _nodes(item, len(rows)),
         waits_for=waits_for,
         gpu=order,
         item=item,
@@ -148,6 +151,12 @@ def _is_unlinked(trace: Trace, order: Int64s) -> Bools:
 def _before(latest: Int64s) -> Int64s:
     """The latest end before each event."""
     return np.concatenate((np.array([np.iinfo(np.int64).min]), latest[:-1]))
+
+
+def _nodes(item: Int64s, items: int) -> Int64s:
+    """How many events each item launches beside the first: the nodes of a graph, which the profiler records one by one."""
+    launched = np.maximum.accumulate(item) if len(item) else item
+    return np.maximum(np.bincount(launched[launched >= 0], minlength=items) - 1, 0)
 
 
 def _recorded(trace: Trace, end: Int64s) -> Floats:

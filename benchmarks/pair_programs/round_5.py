@@ -136,6 +136,8 @@ def long_graph_next(after: bool) -> Step:
 def whole(step: Step, after: bool) -> Step:
     """The step with products that may be split over K, or may not."""
 
+    torch.backends.cuda.preferred_blas_library("cublaslt")  # cuBLAS itself cannot be forbidden to split
+
     def own() -> object:
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = (False, False) if after else True
         return step()

@@ -129,7 +129,7 @@ def split_k(facts: Facts) -> Answer:
         f"{percent(facts.work_share(beside))} of the kernel time, and as many launches",
         action="torch.compile(model, mode='max-autotune') chooses among kernels that need none; from PyTorch 2.10 on "
         "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = (False, False) (for bfloat16 allow_bf16_...) "
-        "forbids cuBLAS to split. Measure: a product that is not split may take longer.",
+        "forbids cuBLASLt to split (with torch.backends.cuda.preferred_blas_library('cublaslt')). Measure: a product that is not split may take longer.",
         snippet="model = torch.compile(model, mode='max-autotune')",
         reasoning=f"The time of these reductions. {kept(facts.time(beside), saved.saving_ns)} An upper bound, as if the "
         "products took no longer without.",
