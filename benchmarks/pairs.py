@@ -54,7 +54,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "no waiting for a thread": ("get_nowait",),
     "no logging in the loop": ("log once in many steps",),
     "the next graph before the result": ("launch the next one before",),
-    "no split over K": ("forbids cublaslt to split",),
+    "no split over K": ("forbid cublas to split",),
     "sizes that are aligned": ("multiple of",),
 }
 """A finding names a change if its action contains one of these."""

@@ -117,23 +117,21 @@ def split_k(facts: Facts) -> Answer:
     beside = reduces & np.isin(owner, single)
     if facts.work_share(beside) < facts.thresholds.work / 5:
         return None
-    faster = np.where(beside, facts.work["duration_ns"], 0)
-    saved, number = facts.fewer(faster, beside), int(beside.sum())
+    number = int(beside.sum())
     return Finding(
         code="split_k",
         title="Products of few rows are split, and added up by a second kernel",
-        severity=facts.severity(saved),
+        severity="low",
         affected_ns=facts.time(beside),
-        **saved.fields,
+        saving_ns=None,
         evidence=f"{counted(number, 'split-K reduction')} beside products of few rows {form(number, 'takes', 'take')} "
         f"{percent(facts.work_share(beside))} of the kernel time, and as many launches",
-        action="torch.compile(model, mode='max-autotune') chooses among kernels that need none; from PyTorch 2.10 on "
-        "torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = (False, False) (for bfloat16 allow_bf16_...) "
-        "forbids cuBLASLt to split (with torch.backends.cuda.preferred_blas_library('cublaslt')). Measure: a product that is not split may take longer.",
+        action="torch.compile(model, mode='max-autotune') measures kernels that need none. Do not just forbid cuBLAS to split "
+        "(allow_bf16_reduced_precision_reduction = (False, False)): products of one row took longer without it.",
         snippet="model = torch.compile(model, mode='max-autotune')",
-        reasoning=f"The time of these reductions. {kept(facts.time(beside), saved.saving_ns)} An upper bound, as if the "
-        "products took no longer without.",
-        rows=kernels(facts, beside, faster),
+        reasoning="No estimate: without the split the product itself takes longer. Measured on an H200 for 24 products of 1 x "
+        "4,096 x 4,096 in bfloat16: 416 µs with cuBLAS's split, 637 µs without.",
+        rows=kernels(facts, beside, np.where(beside, facts.work["duration_ns"], 0)),
     )
 
 

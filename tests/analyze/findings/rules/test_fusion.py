@@ -65,9 +65,10 @@ def split(rows: int, reduce: int = 1_000, *, inputs: bool = True) -> TraceBuilde
 
 def test_split_k_beside_few_rows():
     finding = told(split_k, split(1))
-
-    assert finding.affected_ns == finding.saving_ns == 1_000
-    assert "allow_fp16_reduced_precision_reduction = (False, False)" in finding.action
+    assert finding.affected_ns > 0
+    assert finding.saving_ns is None
+    assert "took longer without it" in finding.action
+    assert "637 µs without" in finding.reasoning
 
 
 def test_split_k_beside_many_rows_or_of_hardly_any_time():
