@@ -14,7 +14,7 @@ from tracekit.wording import counted, duration, number, percent
 from ...activity.idle import blocking_calls
 from ...activity.program import waiting_calls
 from ...activity.whatif import Program
-from ...trace.arrays import Int64s
+from ...trace.arrays import Bools, Int64s
 from ...trace.intervals import merge
 from ...trace.trace import Category, Trace
 from ...work.step_time import Change
@@ -35,7 +35,8 @@ WORKERS = 8
 PYTHON_LINE = re.compile(r"(?P<file>.+)\((?P<line>\d+)\): ")
 
 FETCH = re.compile(r"aten::(?:item|_local_scalar_dense|is_nonzero|_to_copy|to|copy_|cpu|equal|allclose|tolist)")
-"""The operators that fetch values from the device."""
+"""The operators that fetch values from the device, unless they copy to it."""
+UPLOAD = re.compile(r"(?i)HtoD|HostToDevice")
 CHECK = re.compile(
     r"aten::(?:linalg_vector_norm|norm|max|min|amax|amin|any|all|isfinite|isnan|isinf|abs|sign|eq|ne|lt|le|gt|ge|logical_\w+"
     r"|count_nonzero|argmax|select|index|slice|detach|_is_all_true|_is_any_true|bitwise_\w+)"
@@ -94,8 +95,10 @@ def _without_waits(facts: Facts) -> Change:
     trace, played = facts.trace, facts.played
     last = int(played.item.max(initial=-1))
     blocking = np.intersect1d(waiting_calls(trace), played.row[:last])
-    waits = np.isin(played.row, blocking)
-    fetching = _fetches(trace, blocking)
+    around = _outermost(trace, blocking)
+    uploads = _uploads(trace, np.where(around >= 0, around, blocking))
+    blocking, around = blocking[~uploads], around[~uploads]
+    waits, fetching = np.isin(played.row, blocking), np.unique(around[around >= 0])
     serving = np.union1d(fetching, _checks(trace, fetching))
     share = facts.share_of(np.concatenate((serving, blocking)))
     inside = merge(trace.start_ns[serving], trace.end_ns[serving])
@@ -106,8 +109,8 @@ def _without_waits(facts: Facts) -> Change:
     return lambda program: program.without_waits(waits).without_share(share).faster(saving)
 
 
-def _fetches(trace: Trace, blocking: Int64s) -> Int64s:
-    """The outermost operators around blocking calls that only fetch a value: `aten::item` and the like."""
+def _outermost(trace: Trace, blocking: Int64s) -> Int64s:
+    """For each blocking call the outermost operator around it that only fetches a value, as `aten::item` does, or -1."""
     forest, found = trace.operator_forest, trace.enclosing(trace.operator_forest, blocking)
     fetching = np.append(trace.strings_that(FETCH.fullmatch)[trace.events["name"]], False)
     current = np.where(fetching[found], found, -1)
@@ -115,7 +118,23 @@ def _fetches(trace: Trace, blocking: Int64s) -> Int64s:
     parent[forest.rows] = forest.parent
     while (outer := fetching[parent[current]] & (current >= 0)).any():
         current = np.where(outer, parent[current], current)
-    return np.unique(current[current >= 0])
+    return current
+
+
+def _uploads(trace: Trace, rows: Int64s) -> Bools:
+    """Which of these operators and calls copy something to the device: it is needed there."""
+    copies = trace.gpu["event"]
+    to_device = np.append(trace.strings_that(UPLOAD.search), False)[trace.events["name"][copies]] & (trace.call_of_gpu >= 0)
+    call = trace.call_of_gpu[to_device]
+    thread = trace.events["thread"]
+    order = np.lexsort((trace.start_ns[call], thread[call]))
+    found = np.zeros(len(rows), dtype=np.bool_)
+    for one in np.unique(thread[rows]).tolist():
+        mine = thread[rows] == one
+        starts = trace.start_ns[call[order][thread[call[order]] == one]]
+        first = np.searchsorted(starts, trace.start_ns[rows[mine]], side="left")
+        found[mine] = np.searchsorted(starts, trace.end_ns[rows[mine]], side="left") > first
+    return found
 
 
 def _checks(trace: Trace, fetches: Int64s) -> Int64s:

@@ -109,6 +109,22 @@ def test_an_operator_that_does_more_than_fetching_stays():
     assert other.saving_ns < checks.saving_ns
 
 
+def test_what_is_copied_to_the_device_is_needed_there():
+    """The same waits, but in operators that copy to the device: they and their copies stay."""
+    down, up = Microseconds(), Microseconds()
+    for builder, name in ((down, "Memcpy DtoH (Device -> Pageable)"), (up, "Memcpy HtoD (Pageable -> Device)")):
+        for number in range(8):
+            at = 200 * number
+            builder.operator(at, 20, "aten::mm")
+            builder.launch(call=(at + 5, 5), kernel=(at + 15, 20))
+            builder.operator(at + 40, 100, "aten::_to_copy")
+            builder.call(at + 45, 80, "cudaMemcpyAsync", correlation=9_000 + number)
+            builder.memcpy(at + 60, 60, name, correlation=9_000 + number, bytes=400)
+            builder.call(at + 126, 5, "cudaStreamSynchronize")
+    assert told(host_sync, down).saving_ns > 6 * 60 * US
+    assert asked(host_sync, up) is None
+
+
 def small(waits: int) -> TraceBuilder:
     """24 small kernels, 40 µs of the host apart, with so many waits among them that end when the device is done."""
     builder = Microseconds()
