@@ -44,6 +44,9 @@ def program(trace: Trace) -> Program:
     event, call = trace.gpu["event"][order], trace.call_of_gpu[order]
     waits = np.union1d(waiting_calls(trace), trace.named(trace.calls, FREES.match))
     begins = np.where(trace.first_of_launch[order], call, -1)
+    # What a thread waits for that launches nothing keeps no launch back.
+    threads = np.unique(trace.events["thread"][begins[begins >= 0]])
+    waits = waits[np.isin(trace.events["thread"][waits], threads)] if len(threads) else waits
     rows = np.union1d(begins[begins >= 0], waits)
     rows = rows[np.lexsort((rows, trace.start_ns[rows]))]
     start, end = trace.start_ns[rows], trace.end_ns[rows]
@@ -54,7 +57,9 @@ def program(trace: Trace) -> Program:
     g_start, g_end = trace.start_ns[event], trace.end_ns[event]
     waiting = np.isin(rows, waits) | _finds_the_queue_full(start, end, g_end, item)
     waits_for, call_ns = _awaited(waiting, start, end, g_end, item)
-    offset, own, latency, free = _device(trace, order, item, start, end)
+    # Calls of several threads overlap: what the host plays one after the other takes what it adds to those before.
+    call_ns = np.maximum(call_ns - np.maximum(before - start, 0), 0)
+    offset, own, latency, free = _device(trace, order, item, np.maximum(start, before), np.maximum(end, before))
     return Program(
         row=rows,
         work_ns=np.maximum(start - before, 0).astype(np.float64),
@@ -99,13 +104,13 @@ def _awaited(is_wait: Bools, start: Int64s, end: Int64s, g_end: Int64s, item: In
     """
     waits_for, call_ns = np.full(len(start), -1, dtype=np.int64), end - start
     by_end = np.argsort(g_end, kind="stable")
-    launched = np.maximum.accumulate(item) if len(item) else item
+    ends, launched = g_end[by_end], np.maximum.accumulate(item) if len(item) else item
     for at in np.flatnonzero(is_wait).tolist():
-        last = int(np.searchsorted(g_end[by_end], end[at], side="right")) - 1
-        if last < 0 or g_end[by_end[last]] <= start[at] or launched[by_end[last]] > at:
+        last = int(np.searchsorted(ends, end[at], side="right")) - 1
+        if last < 0 or ends[last] <= start[at] or launched[by_end[last]] > at:
             continue
         waits_for[at] = by_end[last]
-        call_ns[at] = end[at] - g_end[by_end[last]]
+        call_ns[at] = end[at] - ends[last]
     return waits_for, call_ns
 
 

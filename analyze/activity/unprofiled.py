@@ -24,6 +24,8 @@ Measured: 0.34 to 0.74 in 20 programs (docs/predictions.md).
 """
 USUAL_HOST = 0.55
 """The share of its profiled time that the host takes without the profiler, where the device hides it. Measured: the median."""
+MOST_SLOWER = 100.0
+"""The host is taken to be at most so much slower without the profiler than its recorded work tells."""
 OFTEN = 0.05
 """A program waits often if it waits at least so often for each launch. Then a time that the host's work does not explain is
 taken to be what waiting costs: to sleep, and to be woken."""
@@ -52,8 +54,11 @@ def _fitted(played: Program, target_ns: float, takes: Takes) -> Program:
     hidden = played.unprofiled(usual)
     if (1 - CLOSE) * takes(played) <= takes(hidden):  # the device limits with and without the profiler
         return _device_fitted(hidden, target_ns, takes)
+    if abs(takes(played) - target_ns) <= CLOSE * target_ns:
+        return played
     if takes(played) <= target_ns:
-        return hidden.slower(target_ns / max(takes(hidden), 1.0))
+        factor = _least(1.0, MOST_SLOWER, lambda one: takes(hidden.host_slower(one)) >= target_ns)
+        return hidden.host_slower(factor or MOST_SLOWER)
     cost = _least(0.0, least, lambda one: takes(played.unprofiled(one)) <= (1 + CLOSE) * target_ns)
     if cost is None or (cost < usual and takes(hidden) >= (1 - CLOSE) * target_ns):
         return _device_fitted(hidden, target_ns, takes)

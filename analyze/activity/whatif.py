@@ -75,7 +75,8 @@ class Program:
         until = np.cumsum(cost)
         waits = np.flatnonzero(self.waits_for >= 0)
         # Between two waits the host does not depend on the device, and the device's starts are a running maximum.
-        starts, ends = np.empty(len(self.row)), np.empty(len(self.gpu))
+        # One start more than items: the last one, 0, is for events of no item, -1.
+        starts, ends = np.zeros(len(self.row) + 1), np.empty(len(self.gpu))
         item = np.maximum.accumulate(self.item) if len(self.item) else self.item
         first_event = np.searchsorted(item, np.arange(len(self.row)), side="left")
         base = np.cumsum(self.offset_ns)
@@ -86,7 +87,7 @@ class Program:
             after = int(first_event[stop]) if stop < len(self.row) else len(self.gpu)
             if after > reached:
                 of = self.item[reached:after]
-                ready = self.latency_ns[reached:after] + np.append(starts, 0.0)[of]  # the last one is for no item, -1
+                ready = self.latency_ns[reached:after] + starts[of]
                 lead = np.maximum.accumulate(np.maximum(ready - base[reached:after], latest))
                 ends[reached:after] = lead + base[reached:after] + self.duration_ns[reached:after]
                 latest, reached = float(lead[-1]), after
@@ -95,7 +96,7 @@ class Program:
                 delay += max(ends[awaited] - starts[stop - 1], 0.0)
             begun = stop
         host = float(until[-1]) + delay if len(until) else 0.0
-        return starts, ends, max(host, float(ends.max(initial=0.0)))
+        return starts[:-1], ends, max(host, float(ends.max(initial=0.0)))
 
     def twice(self, items: tuple[int, int], events: tuple[int, int], begins_ns: float) -> Program:
         """Only these items and device events, from one up to another, and then the same again, as in a loop.
@@ -133,6 +134,10 @@ class Program:
         less = np.minimum(self.events * cost_ns, (1 - LEAST_WORK) * (work + call))
         from_work = np.minimum(less, (1 - LEAST_WORK) * work)
         return self._with_less(from_work, less - from_work)
+
+    def host_slower(self, factor: float) -> Program:
+        """With a host whose work and calls take so much longer."""
+        return replace(self, work_ns=self.work_ns * factor, call_ns=self.call_ns * factor)
 
     def slower(self, factor: float) -> Program:
         """With host and device that take so much longer."""

@@ -21,6 +21,8 @@ from ..activity.program import program
 from ..activity.unprofiled import fitted
 from ..activity.whatif import Program
 from ..structure.steps import DECODE, Steps
+from ..trace.arrays import Floats
+from ..trace.intervals import merge
 from ..trace.trace import Trace
 
 Change = Callable[[Program], Program]
@@ -90,9 +92,7 @@ class Timed:
         """The program without the profiler's cost. None where the time of a step is not known, or there are no steps."""
         if self.step_ns is None or not len(self.steps.table):
             return None
-        start, end = self.steps.table["start_ns"], self.steps.table["end_ns"]
-        between = max(int(end.max() - start.min() - (end - start).sum()), 0)
-        return fitted(self.played, between + self.step_ns * len(start), self._steps_take)
+        return fitted(self.played, self.step_ns * len(self.steps.table), self._steps_take)
 
     def saved(self, change: Change) -> Saved:
         """What a change saves."""
@@ -102,8 +102,9 @@ class Timed:
         without = self.unprofiled
         if without is None or self.step_ns is None:
             return Saved(window, unlimited_saving_ns=unlimited)
-        step = max(self._steps_take(without) - self._steps_take(change(without)), 0.0) / len(self.steps.table)
-        saving = min(round(step), self.step_ns)
+        takes = self._steps_take(without)
+        saved = max(takes - self._steps_take(change(without)), 0.0) / takes if takes else 0.0
+        saving = min(round(saved * self.step_ns), self.step_ns)
         return Saved(window, saving, self.step_ns - saving, unlimited)
 
     @cached_property
@@ -126,6 +127,17 @@ class Timed:
         events = np.searchsorted(launched, (items[0], items[-1] + 1), side="left")
         return int(items[0]), int(items[-1]) + 1, int(events[0]), int(events[1])
 
+    @cached_property
+    def _between(self) -> Floats:
+        """For each item, the share of the host's work before it that lies between two steps."""
+        row, table = self.played.row, self.steps.table
+        start, end = self.trace.start_ns[row], np.maximum.accumulate(self.trace.end_ns[row])
+        before = np.minimum(np.concatenate((start[:1], end[:-1])), start)
+        steps = merge(table["start_ns"], table["end_ns"])
+        inside = steps.within(before, start)
+        between = np.where((before >= table["start_ns"].min()) & (start < table["end_ns"].max()), start - before - inside, 0)
+        return np.clip(between / np.maximum(self.played.work_ns + self.played.call_ns, 1.0), 0.0, 1.0)
+
     def _steps_take(self, program: Program) -> float:
         """How long the steps take in a program, in ns, if they are done again and again: what a second round adds to a first.
 
@@ -134,6 +146,8 @@ class Timed:
         first, stop, first_event, stop_event = self._span
         if first == stop:
             return 0.0
+        # What the host does between two steps is no part of either.
+        program = program.without_share(self._between)
         begins = max(int(self.trace.start_ns[self.played.row[first]] - self.steps.table["start_ns"].min()), 0)
         rounds = program.twice((first, stop), (first_event, stop_event), float(begins))
         starts, ends, both = rounds.played()
@@ -143,13 +157,13 @@ class Timed:
 
 def timed(trace: Trace, steps: Steps, asked_ns: int | None, run: RunManifest | None) -> Timed:
     """The program of a trace, and the time of a step that was asked for, or else that the run's manifest tells."""
+    decode = steps.take(np.flatnonzero(np.array([phase == DECODE for phase in steps.table["phase"].tolist()], dtype=np.bool_)))
     if asked_ns is not None:
-        return Timed(trace, steps, asked_ns, "--step-time")
+        return Timed(trace, decode if len(decode.table) else steps, asked_ns, "--step-time")
     profile = run.profile if run else None
     if profile is None or profile.inflation <= 0 or not (profile.decode_ns or profile.prefill_ns):
         return Timed(trace, steps, None, None)
     if not profile.decode_ns:
         return Timed(trace, steps, round(profile.prefill_ns / profile.inflation), "the run manifest")
-    decode = steps.take(np.flatnonzero(np.array([phase == DECODE for phase in steps.table["phase"].tolist()], dtype=np.bool_)))
     each = profile.decode_ns / max(profile.decode_tokens, 1)
     return Timed(trace, decode, round(each / profile.inflation), "the run manifest")
