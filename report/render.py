@@ -132,7 +132,7 @@ def view(key: str, label: str, trace: TraceBundle) -> TraceView:
         budget=parts,
         charts={chart.key: chart for chart in _charts(trace, parts)},
         tables={table.key: table for table in _tables(trace, parts) if table.rows},
-        findings=grouped(trace.documents("findings"), parts.span_ns if parts else 0),
+        findings=grouped(trace.documents("findings"), parts.span_ns // max(len(trace.documents("devices")), 1) if parts else 0),
         undecided=_undecided(trace),
         layers=layers_view(trace),
         roofline=roofline_view(trace),

@@ -121,6 +121,11 @@ class Facts:
 
     # --- Shares ------------------------------------------------------------------------------------------------
 
+    @property
+    def window_ns(self) -> int:
+        """The window that all devices of the process share; the GPU's span is the sum over them. 0 without a GPU."""
+        return self.gpu.span_ns // max(len(self.trace.by_device), 1) if self.gpu else 0
+
     def share(self, ns: int) -> float:
         """The time `ns` as a share of the GPU's span; 0 without one."""
         return ns / self.gpu.span_ns if self.gpu and self.gpu.span_ns else 0.0
@@ -185,7 +190,7 @@ class Facts:
         What counts is what the change saves of a step, or else of the span.
         """
         window, of_step = (saved, None) if isinstance(saved, int) else (saved.saving_ns, saved.step_share)
-        share = self.share(window) if of_step is None else of_step
+        share = window / max(self.window_ns, 1) if of_step is None else of_step
         return "high" if share >= self.thresholds.severe else "medium" if share >= self.thresholds.notable else "low"
 
     # --- Kernels -----------------------------------------------------------------------------------------------
@@ -281,7 +286,7 @@ class Facts:
     def saved(self, change: Change) -> Saved:
         """What a change saves of the profiled window, and of a step without the profiler; at most the GPU's span."""
         found = self._timed.saved(change)
-        return replace(found, saving_ns=min(found.saving_ns, self.gpu.span_ns if self.gpu else 0))
+        return replace(found, saving_ns=min(found.saving_ns, self.window_ns))
 
     def reason_ns(self, *wanted: Reason) -> int:
         """All idle time for these reasons, in ns."""

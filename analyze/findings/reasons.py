@@ -58,8 +58,11 @@ OF_NAMES: Mapping[Reason, re.Pattern[str]] = {
     Reason.COMPILING: re.compile(
         r"(?:entire_frame_compile|backend_compile|inductor_compile|compile_(?:fx|attempt|inner|file)|_compile\.|dynamo_timed"
         r"|TritonBundler|triton_?compile|CachingAutotuner\.(?:precompile|benchmark))"
-        r"|.*(?:triton/(?:compiler|backends|runtime/(?:build|autotuner))|torch/_(?:dynamo/(?:convert_frame|symbolic)|inductor/(?:compile_fx|codecache"
-        r"|async_compile|graph|scheduler)))"
+        r"|.*triton/(?:compiler/compiler\.py\(\d+\): (?:compile|parse)\b"
+        r"|[\w/]*\.py\(\d+\): (?:_do_compile|make_(?:ir|tt\w*|llir|ptx|cubin|amdgcn|hsaco)\b)"
+        r"|runtime/build\.py|runtime/autotuner\.py\(\d+\): (?:_bench|benchmark|prune_configs|warmup))"
+        r"|.*torch/_(?:dynamo/(?:convert_frame|symbolic)|inductor/(?:compile_fx|codecache|async_compile|graph|scheduler))"
+        r"\w*\.py\(\d+\): (?!wrapper\b|__call__|call\b|run\b)"
         r"|(?:cu|hip|cuda)(?:ModuleLoad|LibraryLoad|LinkComplete)"
     ),
     Reason.COLLECTING: re.compile(r"Python GC|.*built-in (?:function|method) (?:gc\.)?collect\b|.*\bgc\.py\(\d+\): collect"),

@@ -104,7 +104,7 @@ def _gpu_parts(analysis: Analysis, width: int) -> Iterable[RenderableType]:
     yield from _devices(analysis)
     yield from _unattributed(analysis)
     yield from _communication(analysis)
-    yield from findings(analysis.findings, analysis.gpu.span_ns if analysis.gpu else 0)
+    yield from findings(analysis.findings, analysis.facts.window_ns)
     yield from undecided(analysis.undecided)
     yield _families(analysis)
     yield _idle(analysis)

@@ -21,8 +21,13 @@ ROWS = 8
 """How many rows of figures a finding has at most."""
 ALL_OF_IT = 0.98
 """A function around so much of the time says nothing: the program itself is around all of it."""
-LIBRARY = re.compile(r"(?:.*/)?(?:site-packages|dist-packages|python3\.\d+)/|torch/|<|contextlib|threading")
+LIBRARY = re.compile(r"nn\.Module: |(?:.*/)?(?:site-packages|dist-packages|python3\.\d+)/|torch/|<|contextlib|threading")
 """Matches the paths of Python files of libraries and of the interpreter, which are not the user's own code."""
+
+ADDRESS = re.compile(r" (?:object )?at 0x[0-9a-fA-F]+")
+"""An object's address in a function's name: each object would be a function of its own."""
+WORTH = 0.1
+"""The user's own functions are told first if they are around so much of the time."""
 
 Rows = tuple[Mapping[str, Any], ...]
 
@@ -59,12 +64,13 @@ def functions(facts: Facts, chosen: Bools) -> Rows:
     """
     trace, pieces = facts.trace, idle_pieces(facts.trace)
     length, activity = (pieces["end_ns"] - pieces["start_ns"])[chosen], pieces["activity"][chosen]
-    by_name: dict[int, int] = {}
+    by_name: dict[str, int] = {}
+    texts: dict[int, str] = {}
     current, seen = activity.copy(), []
     while (current >= 0).any():
         here = current >= 0
-        name = np.where(here & (trace.events["category"][current] == Category.PYTHON), trace.events["name"][current], -1)
-        seen.append(name)
+        code = np.where(here & (trace.events["category"][current] == Category.PYTHON), trace.events["name"][current], -1)
+        seen.append(code)
         current = np.where(here, around(trace)[current], -1)
     if not seen:
         return ()
@@ -72,10 +78,27 @@ def functions(facts: Facts, chosen: Bools) -> Rows:
     first = np.concatenate((np.ones((len(names), 1), dtype=np.bool_), names[:, 1:] != names[:, :-1]), axis=1)
     rows, columns = np.nonzero((names >= 0) & first)
     for code, ns in zip(names[rows, columns].tolist(), length[rows].tolist(), strict=True):
-        by_name[code] = by_name.get(code, 0) + ns
-    whole = int(length.sum())
-    found = [(ns, str(trace.strings[code])) for code, ns in by_name.items() if ns < ALL_OF_IT * whole]
-    return tuple({"function": name, "idle_ns": ns} for ns, name in sorted(found, key=lambda one: (-one[0], one[1]))[:ROWS])
+        name = texts.setdefault(code, ADDRESS.sub("", str(trace.strings[code])))
+        by_name[name] = by_name.get(name, 0) + ns
+    program, whole = _around_launches(facts), int(length.sum())
+    found = [(ns, name) for name, ns in by_name.items() if ns < ALL_OF_IT * whole or name not in program]
+    found.sort(key=lambda one: (-one[0], one[1]))
+    own = [one for one in found if not LIBRARY.match(one[1]) and one[0] >= WORTH * whole]
+    rest = [one for one in found if one not in own]
+    return tuple({"function": name, "idle_ns": ns} for ns, name in (*own, *rest)[:ROWS])
+
+
+def _around_launches(facts: Facts) -> set[str]:
+    """The Python functions in which the host also launches work while the GPU is idle: the program itself."""
+    trace, launching = facts.trace, of_reasons(facts, Reason.LAUNCHING, Reason.LAUNCHING_GRAPHS)
+    current, seen = np.unique(idle_pieces(trace)["activity"][launching]), np.zeros(len(trace), dtype=np.bool_)
+    current = current[current >= 0]
+    while len(current):
+        seen[current] = True
+        current = np.unique(around(trace)[current])
+        current = current[current >= 0]
+    rows = np.flatnonzero(seen & (trace.events["category"] == Category.PYTHON))
+    return {ADDRESS.sub("", str(name)) for name in trace.names(rows).tolist()}
 
 
 def named(rows: Rows) -> str:

@@ -34,7 +34,7 @@ def dequantising(facts: Facts) -> Answer:
         return CannotTell("dequantising", "kernels dequantise, but no product is recorded that they could do it for")
     faster = np.where(mine, facts.work["duration_ns"], 0)
     saved, number, steps = facts.fewer(faster, mine), int(mine.sum()), len(facts.steps.table)
-    each = f", {counted(round(number / steps), 'kernel')} a step" if steps > 1 else ""
+    each = f", {counted(number / steps, 'kernel')} a step" if steps > 1 else ""
     return Finding(
         code="dequantising",
         title="Weights are dequantised again at every call",
@@ -47,7 +47,7 @@ def dequantising(facts: Facts) -> Answer:
         "bnb_4bit_compute_dtype, "
         "Marlin or ExLlamaV2 for GPTQ and AWQ, torchao's int4 weight-only with torch.compile). If memory holds the weights in "
         "half precision, dequantise them once. To train, give each call more tokens: one dequantising then serves them all.",
-        snippet="model = model.dequantize()  # once, if memory holds the weights in half precision",
+        snippet="# once, if memory holds the weights in half precision:\nmodel = model.dequantize()",
         reasoning=f"The program is played again without these kernels. {kept(facts.time(mine), saved.saving_ns)} An upper "
         "bound: weights in half precision take longer to read, and a fused product does the arithmetic as well.",
         rows=kernels(facts, mine, faster),

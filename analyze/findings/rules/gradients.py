@@ -44,7 +44,7 @@ def gradient_clipping(facts: Facts) -> Answer:
     if max(facts.share(saved.saving_ns), facts.share(took)) < facts.thresholds.gradients:
         return None
     number, steps = int(mine.sum()), len(facts.steps.table)
-    each = f", {counted(round(number / steps), 'kernel')} a step" if steps > 1 else ""
+    each = f", {counted(number / steps, 'kernel')} a step" if steps > 1 else ""
     return Finding(
         code="gradient_clipping",
         title="Gradients are clipped one by one",

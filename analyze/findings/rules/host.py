@@ -11,7 +11,6 @@ import numpy as np
 
 from tracekit.wording import counted, duration, number, percent
 
-from ...activity.idle import blocking_calls
 from ...activity.program import waiting_calls
 from ...activity.whatif import Program
 from ...trace.arrays import Bools, Int64s
@@ -20,9 +19,10 @@ from ...trace.trace import Category, Trace
 from ...work.step_time import Change
 from ..facts import Facts
 from ..finding import Answer, CannotTell, Finding
-from ..reasons import Reason
-from .activities import LIBRARY, functions, innermost, named, of_reasons, share_of
+from ..reasons import Reason, rows_of
+from .activities import LIBRARY, Rows, functions, innermost, named, of_reasons, share_of
 from .needs import CALLS, DISPATCH, GPU, HOST, LOST, needs
+from .python_stalls import stalled_ns
 from .wording import worst_place
 
 LOADER = re.compile(r"enumerate\(DataLoader\)#")
@@ -156,7 +156,8 @@ def _checks(trace: Trace, fetches: Int64s) -> Int64s:
 
 def _told(facts: Facts, waited: int) -> str:
     """How often the host waits, and how much of the GPU's idle time lies in the waits themselves."""
-    waits, steps = len(np.intersect1d(waiting_calls(facts.trace), facts.played.row)), len(facts.steps.table)
+    played, steps = facts.played, len(facts.steps.table)
+    waits = int((np.isin(played.row, waiting_calls(facts.trace)) & (played.waits_for >= 0)).sum())
     each = f", {number(waits / steps)} a step" if steps > 1 else ""
     return (
         f"The host waits for the GPU {counted(waits, 'time')}{each}, and each time the GPU's queue runs dry; "
@@ -176,7 +177,7 @@ def _longest(rows: tuple[Mapping[str, Any], ...]) -> str:
 
 def _waits(trace: Trace) -> tuple[Mapping[str, Any], ...]:
     """The blocking calls by name, operator and Python line: how often each occurs, and how long the host was in it."""
-    rows = blocking_calls(trace)
+    rows = waiting_calls(trace)
     operators = _names(trace, trace.enclosing(trace.operator_forest, rows))
     lines = _lines(trace, rows)
     keys = list(zip(trace.names(rows).tolist(), operators, lines, strict=True))
@@ -228,6 +229,8 @@ def host_late(facts: Facts) -> Answer:
     if facts.explained_by_loss("host_other"):
         return CannotTell("host_late", LOST)
     chosen = of_reasons(facts, Reason.ELSE)
+    if 2 * stalled_ns(facts) > late:
+        return None  # `lock_waits` and `logging` tell it
     lines, places = functions(facts, chosen), innermost(facts, chosen)
     saved = facts.without(Reason.ELSE)
     told = "; ".join(f"{row['function']} {duration(row['idle_ns'])} ({percent(row['idle_ns'] / late)})" for row in lines[:3])
@@ -238,7 +241,7 @@ def host_late(facts: Facts) -> Answer:
         affected_ns=late,
         **saved.fields,
         evidence=f"{share_of(facts, late)}, is idle while the launching thread is in no operator"
-        + (f": {told}" if lines else f": {named(places)}"),
+        + (f": {_innermost(places, late)}{told}" if lines else f": {named(places)}"),
         action="Take the work of these functions out of the loop: do it in another thread or process, for the step before "
         "while the GPU runs this one, or less often."
         if lines
@@ -250,6 +253,15 @@ def host_late(facts: Facts) -> Answer:
     )
 
 
+def _innermost(places: Rows, late_ns: int) -> str:
+    """The function in which itself most of the time passes, as a clause; empty if no one takes a third of it."""
+    by_name: Counter[str] = Counter()
+    for row in places:
+        by_name[row["name"]] += row["idle_ns"]
+    name, ns = by_name.most_common(1)[0] if by_name else ("", 0)
+    return f"{duration(ns)} of it in {name} itself; functions with all inside them: " if 3 * ns >= late_ns else ""
+
+
 @needs(GPU, CALLS, HOST)
 def data_loader(facts: Facts) -> Answer:
     """The GPU waits for the next batch."""
@@ -258,6 +270,8 @@ def data_loader(facts: Facts) -> Answer:
         return None
     trace = facts.trace
     rows = _loads(trace)
+    if not len(rows):  # only Python's functions tell the fetches
+        rows = rows_of(trace, Reason.LOADING)
     host = int(trace.events["duration_ns"][rows].sum())
     inside, saved = innermost(facts, of_reasons(facts, Reason.LOADING)), facts.saved(_with_workers(facts, rows))
     return Finding(
@@ -270,7 +284,8 @@ def data_loader(facts: Facts) -> Answer:
         f"{counted(len(rows), 'fetch', 'fetches')}, {duration(host)} together; most of it in {inside[0]['name']}",
         action="DataLoader(num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4), and "
         "batch.to(device, non_blocking=True); then move heavy transforms to the device or cache their results.",
-        snippet="loader = DataLoader(data, batch, num_workers=8, pin_memory=True, persistent_workers=True, prefetch_factor=4)",
+        snippet="loader = DataLoader(data, batch, num_workers=8, pin_memory=True,\n"
+        "                    persistent_workers=True, prefetch_factor=4)",
         reasoning="The idle time that lies inside a fetch on the thread that launched what ended the gap, whatever operators "
         "run there. The program is played again with batches that are ready when they are needed, but not more often than "
         f"{WORKERS} workers make them, each as fast as the launching thread did.",

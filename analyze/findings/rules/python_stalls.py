@@ -66,6 +66,13 @@ def logging(facts: Facts) -> Answer:
     )
 
 
+def stalled_ns(facts: Facts) -> int:
+    """How much idle time outside of operators lies in functions that wait for a lock or write messages, in ns."""
+    pieces, late = idle_pieces(facts.trace), of_reasons(facts, Reason.ELSE)
+    mine = late & (_inside(facts, LOCK) | _inside(facts, WRITES)) if _has_stacks(facts) else np.zeros_like(late)
+    return int((pieces["end_ns"] - pieces["start_ns"])[mine].sum())
+
+
 def _has_stacks(facts: Facts) -> bool:
     return len(facts.trace.where(Category.PYTHON)) > 0
 

@@ -9,7 +9,7 @@ from ..reasons import Reason
 from .activities import Rows, functions, innermost, named, of_reasons, share_of, spread
 from .needs import CALLS, GPU, needs
 
-EXPANDABLE = "os.environ['PYTORCH_CUDA_ALLOC_CONF'] = 'expandable_segments:True'  # before torch is imported"
+EXPANDABLE = "# before torch is imported:\nos.environ['PYTORCH_CUDA_ALLOC_CONF'] = 'expandable_segments:True'"
 
 
 @needs(GPU, CALLS)
@@ -102,6 +102,7 @@ def garbage_collection(facts: Facts) -> Answer:
     if not rows:
         return None
     inside = functions(facts, of_reasons(facts, Reason.COLLECTING))
+    by_itself = any("Python GC" in row["path"] for row in rows)
     return _finding(
         facts,
         Reason.COLLECTING,
@@ -111,8 +112,13 @@ def garbage_collection(facts: Facts) -> Answer:
         doing="while Python collects garbage",
         more=f"; inside {inside[0]['function']}" if inside else "",
         action="gc.disable() after gc.freeze(), and gc.collect() at a moment of your own (between epochs, at the same step on "
-        "all ranks); make fewer objects with cycles in the loop.",
-        snippet="gc.collect(); gc.freeze(); gc.disable()  # before the loop\nif step % 1000 == 0:\n    gc.collect()",
+        "all ranks); make fewer objects with cycles in the loop."
+        if by_itself
+        else "The program calls gc.collect() in the loop: take it out, or call it rarely. It walks all objects of Python each "
+        "time; gc.freeze() before the loop leaves those out that live on.",
+        snippet="gc.collect(); gc.freeze(); gc.disable()  # before the loop\nif step % 1000 == 0:\n    gc.collect()"
+        if by_itself
+        else "if step % 1000 == 0:\n    gc.collect()",
     )
 
 

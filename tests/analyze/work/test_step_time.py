@@ -123,3 +123,34 @@ def test_what_a_change_saves_outside_the_steps_is_no_part_of_a_step():
     both = known.saved(lambda program: program.without_work(program.work_ns / 2))
     assert alone.step_saving_ns is not None
     assert both.step_saving_ns == pytest.approx(alone.step_saving_ns, rel=0.2)
+
+
+def test_what_the_host_does_between_two_steps_is_no_part_of_a_step():
+    """Steps of 100 µs with 900 µs of Python between them: without that Python a step saves nothing."""
+    builder = TraceBuilder()
+    for number in range(5):
+        at = 1_000 * US * number
+        builder.annotation(at, 100 * US, f"ProfilerStep#{number}")
+        builder.operator(at + 5 * US, 80 * US, "aten::mm")
+        builder.launch(call=(at + 10 * US, 5 * US), kernel=(at + 20 * US, 60 * US))
+        builder.launch(call=(at + 85 * US, 5 * US), kernel=(at + 92 * US, 5 * US))
+    known = Analysis(builder.trace(), Taxonomy([]), step_ns=100 * US).timed
+    between = np.diff(known.trace.start_ns[known.played.row], prepend=0) > 800 * US
+    saved = known.saved(lambda program: program.without_work(np.where(between, 900.0 * US, 0.0)))
+    assert saved.saving_ns > 3_000 * US
+    assert saved.step_saving_ns is not None
+    assert saved.step_saving_ns < 20 * US
+
+
+@pytest.mark.parametrize("step", [1, 10])
+def test_a_time_that_no_program_could_take_leaves_a_share_of_it(step):
+    """A device of 60 µs a step that is told to take less: the saving is a share of what was told."""
+    builder = TraceBuilder()
+    for number in range(5):
+        at = 100 * US * number
+        builder.annotation(at, 90 * US, f"ProfilerStep#{number}")
+        builder.launch(call=(at + 10 * US, 5 * US), kernel=(at + 20 * US, 60 * US))
+    known = Analysis(builder.trace(), Taxonomy([]), step_ns=step * US).timed
+    half = known.saved(lambda program: program.faster(np.full(5, 30.0 * US)))
+    assert half.step_saving_ns is not None
+    assert 0 < half.step_saving_ns < 0.75 * step * US

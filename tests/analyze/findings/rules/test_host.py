@@ -213,3 +213,29 @@ def test_what_these_rules_cannot_tell():
         assert "no runtime calls" in reason(rule, builder)
     builder.call(0, 5, correlation=9)
     assert reason(data_loader, builder) == "the trace has no host operators or annotations"
+
+
+def late(*functions: tuple[int, int, str]) -> TraceBuilder:
+    """Two kernels with a gap of 2,000 µs, inside `train.py(1): main`, in which Python runs these functions (start, length, name)."""
+    builder = Microseconds()
+    python = {"cat": "python_function", "pid": 100, "tid": 1, "args": {}}
+    builder.event(0, 2_500, name="train.py(1): main", **python)
+    for start, length, name in functions:
+        builder.event(start, length, name=name, **python)
+    builder.launch(call=(10, 5), kernel=(20, 100))
+    builder.operator(2_120, 50, "aten::mm")
+    builder.launch(call=(2_130, 5), kernel=(2_150, 100))
+    return builder
+
+
+def test_the_function_that_takes_all_the_time_is_named_and_the_program_is_not():
+    evidence = told(host_late, late((100, 2_010, "text.py(5): tokenise"), (200, 1_800, "<built-in function sleep>"))).evidence
+    assert "1.80 ms of it in <built-in function sleep> itself" in evidence
+    assert "text.py(5): tokenise" in evidence
+    assert "main" not in evidence
+
+
+def test_an_objects_address_is_no_part_of_a_functions_name():
+    calls = [(150 + 90 * at, 80, f"<built-in method acquire of lock object at 0x7f{at:04x}>") for at in range(20)]
+    rows = told(host_late, late((100, 2_010, "text.py(5): tokenise"), *calls)).rows
+    assert [row["idle_ns"] for row in rows if row.get("function") == "<built-in method acquire of lock>"] == [20 * 80 * US]

@@ -87,3 +87,13 @@ def test_each_launch_of_a_graph_that_the_device_waits_for():
 
 def test_a_graph_that_is_uploaded_once_is_no_habit():
     assert asked(graph_launch_cost, replayed(500, 5)) is None
+
+
+def test_a_capture_is_no_reason_for_a_graph():
+    builder = TraceBuilder()
+    builder.call(0, 5, "cudaStreamBeginCapture")
+    for number in range(20):
+        at = 100 + 40_000 * number
+        builder.operator(at, 30_000, "aten::add")
+        builder.launch(call=(at + 5_000, 5_000), kernel=(at + 15_000, 5_000))
+    assert "a graph is captured" in reason(launch_overhead, builder)

@@ -129,3 +129,15 @@ def test_a_real_program_that_empties_the_cache_in_its_loop():
     first = Analysis(load(needed("h200/allocator_empty_cache.json.gz")), Taxonomy.default()).findings[0]
     assert first.code == "allocation_stalls"
     assert "empty_cache()" in first.action
+
+
+def test_a_collection_that_the_program_asks_for_is_taken_out_of_the_loop():
+    asked_for = told(garbage_collection, loop("<built-in function collect>", 100, "python"))
+    assert asked_for.action.startswith("The program calls gc.collect() in the loop")
+    assert told(garbage_collection, loop("Python GC", 100, "python")).action.startswith("gc.disable() after gc.freeze()")
+
+
+def test_launching_a_triton_kernel_is_no_compiling():
+    name = "triton/runtime/driver.py(12): __call__"
+    assert asked(compilation, loop(name, 100, "python")) is None
+    assert told(compilation, loop("triton/backends/nvidia/compiler.py(300): make_cubin", 100, "python"))
