@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -33,6 +34,9 @@ STEPS = 5
 
 NO_GRAPH_TAKES = (Reason.LOADING, Reason.COMPILING, Reason.COLLECTING, Reason.ALLOCATING, Reason.PINNING)
 """The host's work that is left if a step becomes a graph."""
+
+NO_LAYER = re.compile(r"enumerate\(DataLoader\)|Optimizer\.|## (?:backward|.*wait)")
+"""The last part of the path of a row that is no layer: a fetch, an optimizer, a backward on another thread, a wait."""
 
 LAYERS = Need("no annotation or module tells layers", lambda e: len(e.layers) > 0)
 
@@ -151,6 +155,8 @@ def _predicted(rows: tuple[Mapping[str, Any], ...]) -> str:
 @needs(GPU, LAYERS)
 def layer_launch_cost(facts: Facts) -> Answer:
     """A stopwatch around these layers measures what the host needs to launch their kernels, not what the kernels cost."""
+    if facts.share(facts.reason_ns(Reason.LAUNCHING, Reason.BETWEEN)) < facts.thresholds.stall:
+        return None  # the GPU does not wait for launches: what a layer costs the host does not show
     found = sorted(_launch_bound(facts), key=lambda layer: (-layer.host_ns, layer.path))
     if not found:
         return None
@@ -201,7 +207,7 @@ def _launch_bound(facts: Facts) -> Iterator[_LaunchBound]:
     for row, following in zip_longest(rows, rows[1:]):
         around[row["depth"] :] = [row]
         holds_others = following is not None and following["depth"] > row["depth"]
-        if not row["depth"] or not row["calls"] or holds_others:
+        if not row["depth"] or not row["calls"] or holds_others or NO_LAYER.match(row["path"].split("/")[-1]):
             continue
         outer = around[-2]
         # Waiting for the device is not a cost of launching, so neither time includes it.

@@ -188,10 +188,15 @@ def mlp(activation: tuple[int, int, int], wait: int = 0) -> Table:
 
 
 def test_a_layer_that_costs_the_host_far_more_than_the_device():
-    (finding,) = found(layers=mlp((60, 314, 0)))
+    (finding,) = found(dispatch=60_000, layers=mlp((60, 314, 0)))
 
     assert (finding.code, finding.severity, finding.affected_ns, finding.saving_ns) == ("layer_launch_cost", "low", 314, None)
     assert finding.evidence == "mlp/activation: 31.4 % of the host time around it, 6.0 % of the GPU time"
+
+
+def test_where_the_gpu_does_not_wait_for_launches_no_layer_is_blamed():
+    assert found(layers=mlp((60, 314, 0))) == ()
+    assert found(dispatch=60_000, layers=nested(("mlp", 1000, 1000, 0), ("mlp/enumerate(DataLoader)#0", 60, 314, 0))) == ()
 
 
 @pytest.mark.parametrize(
@@ -200,18 +205,18 @@ def test_a_layer_that_costs_the_host_far_more_than_the_device():
     ids=["a tenth of the host", "twice the share", "no kernel at all"],
 )
 def test_a_layer_from_both_thresholds_on(enough, too_little):
-    assert [finding.code for finding in found(layers=mlp(enough))] == ["layer_launch_cost"]
-    assert found(layers=mlp(too_little)) == ()
+    assert [finding.code for finding in found(dispatch=60_000, layers=mlp(enough))] == ["layer_launch_cost"]
+    assert found(dispatch=60_000, layers=mlp(too_little)) == ()
 
 
 def test_waiting_for_the_device_is_no_launch_cost():
-    assert found(layers=mlp((60, 314, 310))) == ()
-    assert found(layers=mlp((60, 314, 0), wait=9_000))[0].affected_ns == 314
+    assert found(dispatch=60_000, layers=mlp((60, 314, 310))) == ()
+    assert found(dispatch=60_000, layers=mlp((60, 314, 0), wait=9_000))[0].affected_ns == 314
 
 
 def test_the_worst_layers_are_named_and_the_others_counted():
     parts = [(f"attention/{name}", 10, 300 - at, 0) for at, name in enumerate("abcde")]
-    (finding,) = found(layers=nested(("attention", 1000, 2000, 0), *parts, ("attention/(rest)", 950, 510, 0)))
+    (finding,) = found(dispatch=60_000, layers=nested(("attention", 1000, 2000, 0), *parts, ("attention/(rest)", 950, 510, 0)))
 
     assert [part.split(":")[0] for part in finding.evidence.split("; ")] == [
         "attention/a",
@@ -223,19 +228,19 @@ def test_the_worst_layers_are_named_and_the_others_counted():
 
 
 def test_neither_steps_nor_what_holds_other_layers_nor_a_rest_is_such_a_layer():
-    assert found(layers=nested(("prefill", 10, 900, 0), ("decode", 990, 100, 0))) == ()
+    assert found(dispatch=60_000, layers=nested(("prefill", 10, 900, 0), ("decode", 990, 100, 0))) == ()
     table = nested(
         ("step", 1000, 1000, 0), ("step/blocks", 10, 900, 0), ("step/blocks/block", 10, 890, 0), ("step/(rest)", 0, 100, 0)
     )
-    assert found(layers=table) == ()
+    assert found(dispatch=60_000, layers=table) == ()
 
 
 def test_without_gpu_time_nothing_is_known_of_launches():
-    assert found(layers=nested(("step", 0, 1000, 0), ("step/mlp", 0, 900, 0))) == ()
+    assert found(dispatch=60_000, layers=nested(("step", 0, 1000, 0), ("step/mlp", 0, 900, 0))) == ()
 
 
 def test_a_finding_that_promises_nothing_stands_behind_those_that_do():
-    codes = [finding.code for finding in found(missing=1, host_sync=400_000, layers=mlp((60, 314, 0)))]
+    codes = [finding.code for finding in found(missing=1, host_sync=400_000, dispatch=60_000, layers=mlp((60, 314, 0)))]
 
     assert codes == ["incomplete_trace", "host_sync", "layer_launch_cost"]
 
