@@ -21,6 +21,7 @@ from ..activity.whatif import Program
 from ..ranks.communication import Communication
 from ..structure.steps import Steps
 from ..trace.arrays import Bools, Floats, Int64s, Objects
+from ..trace.calls import BEGIN_CAPTURE
 from ..trace.trace import Category, Trace, TraceWarning
 from ..work.roofline import Roofline
 from ..work.step_time import Change, Saved, Timed
@@ -151,6 +152,12 @@ class Facts:
         found = gaps(self.trace)
         inside = lost_within(self.trace, found["start_ns"], found["end_ns"])
         return int(found[f"{cause}_ns"][inside].sum())
+
+    @cached_property
+    def is_capture(self) -> bool:
+        """Whether a graph is captured in the trace, and none is launched: what runs is not what the program is for."""
+        calls = self.trace.calls
+        return bool(self.trace.strings_of(calls, BEGIN_CAPTURE.match).any()) and not self.launches.graph_launches
 
     @property
     def has_host(self) -> bool:

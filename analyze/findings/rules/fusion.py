@@ -42,6 +42,8 @@ def elementwise_chains(facts: Facts) -> Answer:
     chains = _chains(facts, facts.of_family("elementwise") & ~other)
     if facts.work_share(chains.members) < facts.thresholds.work:
         return None
+    if facts.is_capture:
+        return CannotTell("elementwise_chains", "a graph is captured here: profile its replays, which are what it is made for")
     saved = facts.fewer(chains.faster_ns, chains.faster_ns > 0)
     moved = int(facts.work["bytes"][chains.faster_ns > 0].sum())
     return Finding(
@@ -52,7 +54,8 @@ def elementwise_chains(facts: Facts) -> Answer:
         **saved.fields,
         evidence=f"{counted(chains.count, 'chain')} of {counted(int(chains.members.sum()), 'elementwise kernel')} "
         f"{form(chains.count, 'takes', 'take')} {percent(facts.work_share(chains.members))} of the kernel time"
-        + (f"; fused, {size(moved)} less would move" if moved else ""),
+        + (f"; fused, {size(moved)} less would move" if moved else "")
+        + f", and {counted(int((chains.faster_ns > 0).sum()), 'launch', 'launches')} less",
         action="torch.compile(model) fuses them; by hand: F.gelu, F.layer_norm and F.rms_norm instead of their formulas.",
         snippet="model = torch.compile(model)",
         reasoning="Elementwise kernels with no other kernel between them on their stream are taken to last as long together as "

@@ -16,7 +16,6 @@ from tracekit.wording import counted, duration, number, percent
 from ...activity.idle_activity import idle_pieces
 from ...activity.launches import graph_kernels, graph_launch_calls
 from ...activity.program import waiting_calls
-from ...trace.calls import BEGIN_CAPTURE
 from ...trace.group import group
 from ...work.predict import mean_steps
 from ...work.step_time import Change
@@ -49,7 +48,7 @@ def launch_overhead(facts: Facts) -> Answer:
         return None
     if facts.explained_by_loss("dispatch", "launch_latency"):
         return CannotTell("launch_overhead", LOST)
-    if _is_capture(facts):
+    if facts.is_capture:
         return CannotTell("launch_overhead", "a graph is captured here: profile its replays, which are what it is made for")
     launches, rows = facts.launches.kernel_launches, tuple(_steps(facts))
     places, saved = innermost(facts, of_reasons(facts, Reason.LAUNCHING)), facts.saved(_as_graphs(facts))
@@ -69,12 +68,6 @@ def launch_overhead(facts: Facts) -> Answer:
         f"other work as it was.{_predicted(rows)}",
         rows=(*rows, *places),
     )
-
-
-def _is_capture(facts: Facts) -> bool:
-    """Whether a graph is captured in the trace, and never launched."""
-    trace = facts.trace
-    return bool(trace.strings_of(trace.calls, BEGIN_CAPTURE.match).any()) and not facts.launches.graph_launches
 
 
 def _as_graphs(facts: Facts) -> Change:
