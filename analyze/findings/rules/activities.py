@@ -103,7 +103,12 @@ def _around_launches(facts: Facts) -> set[str]:
 
 def named(rows: Rows) -> str:
     """The first rows as a clause: `cudaFree in aten::resize_ (70.0 ms, 5 times)`."""
-    return "; ".join(f"{_place(row)} ({duration(row['idle_ns'])}, {counted(row['times'], 'time')})" for row in rows[:3])
+    places: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        idle, times = places.get(_place(row), (0, 0))
+        places[_place(row)] = idle + row["idle_ns"], times + row["times"]
+    first = sorted(places.items(), key=lambda one: -one[1][0])[:3]
+    return "; ".join(f"{place} ({duration(idle)}, {counted(times, 'time')})" for place, (idle, times) in first)
 
 
 def spread(facts: Facts, rows: Rows) -> str:

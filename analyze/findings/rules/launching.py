@@ -34,6 +34,8 @@ STEPS = 5
 NO_GRAPH_TAKES = (Reason.LOADING, Reason.COMPILING, Reason.COLLECTING, Reason.ALLOCATING, Reason.PINNING)
 """The host's work that is left if a step becomes a graph."""
 
+MANY_LAUNCHES = 50
+"""From so many launches on, the one that the GPU waits for longest is no habit: it loads code, or grows a buffer."""
 NO_LAYER = re.compile(r"enumerate\(DataLoader\)|Optimizer\.|## (?:backward|.*wait)")
 """The last part of the path of a row that is no layer: a fetch, an optimizer, a backward on another thread, a wait."""
 
@@ -44,7 +46,8 @@ LAYERS = Need("no annotation or module tells layers", lambda e: len(e.layers) > 
 def launch_overhead(facts: Facts) -> Answer:
     """The GPU waits for kernels to be dispatched and launched one by one."""
     overhead = facts.reason_ns(Reason.LAUNCHING)
-    if facts.share(overhead) < facts.thresholds.launch_overhead:
+    once = _longest_ns(facts, Reason.LAUNCHING) if facts.launches.kernel_launches >= MANY_LAUNCHES else 0
+    if facts.share(overhead - once) < facts.thresholds.launch_overhead:
         return None
     if facts.explained_by_loss("dispatch", "launch_latency"):
         return CannotTell("launch_overhead", LOST)
@@ -88,7 +91,7 @@ def _as_graphs(facts: Facts) -> Change:
 def graph_launch_cost(facts: Facts) -> Answer:
     """The GPU waits while the host launches a graph: it is one already, and launching so many nodes takes long."""
     waited = facts.reason_ns(Reason.LAUNCHING_GRAPHS)
-    if facts.share(waited - _longest_ns(facts)) < facts.thresholds.graph_launch:
+    if facts.share(waited - _longest_ns(facts, Reason.LAUNCHING_GRAPHS)) < facts.thresholds.graph_launch:
         return None
     trace, rows = facts.trace, innermost(facts, of_reasons(facts, Reason.LAUNCHING_GRAPHS))
     calls, saved = graph_launch_calls(trace), facts.without(Reason.LAUNCHING_GRAPHS)
@@ -109,9 +112,9 @@ def graph_launch_cost(facts: Facts) -> Answer:
     )
 
 
-def _longest_ns(facts: Facts) -> int:
-    """The most idle time inside one launch of a graph: the first one uploads it, which happens once."""
-    pieces, chosen = idle_pieces(facts.trace), of_reasons(facts, Reason.LAUNCHING_GRAPHS)
+def _longest_ns(facts: Facts, reason: Reason) -> int:
+    """The most idle time for this reason in one gap: a first launch loads code, and uploads a graph, which happens once."""
+    pieces, chosen = idle_pieces(facts.trace), of_reasons(facts, reason)
     by_gap = group(pieces["gap"][chosen])
     return int(by_gap.sum((pieces["end_ns"] - pieces["start_ns"])[chosen]).max(initial=0))
 

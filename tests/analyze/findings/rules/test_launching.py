@@ -97,3 +97,19 @@ def test_a_capture_is_no_reason_for_a_graph():
         builder.operator(at, 30_000, "aten::add")
         builder.launch(call=(at + 5_000, 5_000), kernel=(at + 15_000, 5_000))
     assert "a graph is captured" in reason(launch_overhead, builder)
+
+
+def cold(launches: int, first: int) -> TraceBuilder:
+    """So many launches, 10 µs apart and each with a kernel of 9 µs; before the second the host is so many µs in an operator."""
+    builder, now = TraceBuilder(), 0
+    for number in range(launches):
+        wait = first * 1_000 if number == 1 else 0
+        builder.operator(now, 5_000 + wait, "aten::add")
+        builder.launch(call=(now + 1_000 + wait, 2_000), kernel=(now + 4_000 + wait, 9_000))
+        now += 10_000 + wait
+    return builder
+
+
+def test_one_cold_launch_among_many_is_no_overhead():
+    assert asked(launch_overhead, cold(300, 5_000)) is None
+    assert told(launch_overhead, cold(40, 5_000))
