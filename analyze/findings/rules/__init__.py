@@ -21,6 +21,7 @@ from . import (
     python_stalls,
     recomputing,
     stalls,
+    syncs,
     waves,
 )
 from .needs import Rule
@@ -32,7 +33,7 @@ RULES: tuple[Rule, ...] = (
     launching.launch_overhead,
     launching.graph_launch_cost,
     launching.layer_launch_cost,
-    host.host_sync,
+    syncs.host_sync,
     host.host_late,
     host.data_loader,
     python_stalls.lock_waits,

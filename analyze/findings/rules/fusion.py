@@ -130,10 +130,10 @@ def split_k(facts: Facts) -> Answer:
         evidence=f"{counted(number, 'split-K reduction')} beside products of few rows {form(number, 'takes', 'take')} "
         f"{percent(facts.work_share(beside))} of the kernel time, and as many launches",
         action="torch.compile(model, mode='max-autotune') measures kernels that need none. Do not just forbid cuBLAS to split "
-        "(allow_bf16_reduced_precision_reduction = (False, False)): products of one row took longer without it.",
+        "(allow_bf16_reduced_precision_reduction = (False, False)): a step of products of one row took longer without it.",
         snippet="model = torch.compile(model, mode='max-autotune')",
-        reasoning="No estimate: without the split the product itself takes longer. Measured on an H200 for 24 products of 1 x "
-        "4,096 x 4,096 in bfloat16: 416 µs with cuBLAS's split, 637 µs without.",
+        reasoning="No estimate: what the product takes without the split is not known. Measured on an H200, a step of 24 "
+        "products of 1 x 4,096 x 4,096 in bfloat16 took 416 µs with cuBLAS's split, 637 µs without.",
         rows=kernels(facts, beside, np.where(beside, facts.work["duration_ns"], 0)),
     )
 

@@ -28,7 +28,7 @@ PASSES = {"Adam": (22, 7), "AdamW": (22, 7), "SGD": (11, 5), "Adagrad": (13, 5)}
 update 4; fused: parameter, gradient and two moments read, and three of these written."""
 PYTHON_LEFT, LOOP_LEFT = 0.5, 0.2
 """The share of the step's Python that a fused optimizer still runs: after operators over many tensors, and after a loop over
-them. Measured on two pairs each on an H200."""
+them. Estimated from a few pairs on an H200."""
 
 
 @needs(KERNELS, CALLS)

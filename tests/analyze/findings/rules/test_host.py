@@ -8,8 +8,9 @@ import pytest
 from rule_traces import asked, reason, told
 from synthetic import TraceBuilder
 
-from tracekit.analyze.findings.rules.host import data_loader, host_late, host_sync
+from tracekit.analyze.findings.rules.host import data_loader, host_late
 from tracekit.analyze.findings.rules.launching import launch_overhead
+from tracekit.analyze.findings.rules.syncs import host_sync
 
 US = 1_000
 
