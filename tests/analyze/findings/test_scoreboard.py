@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from functools import cache
-from types import ModuleType
 
+from benchmark_scripts import script
 from repository import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-@cache
-def benchmark() -> ModuleType:
-    """The script that holds predictions against measurements."""
-    spec = importlib.util.spec_from_file_location("pairs", ROOT / "benchmarks" / "pairs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["pairs"] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
 def pairs(kept):
-    return [benchmark().Predicted(**{**one, "first": tuple(one["first"])}) for one in kept]
+    return [script("pairs").Predicted(**{**one, "first": tuple(one["first"])}) for one in kept]
 
 
 @cache
@@ -37,7 +23,7 @@ def measured():
 def test_the_page_shows_every_pair_as_it_was_kept():
     page = (ROOT / "docs" / "predictions.md").read_text()
     for one in measured():
-        assert benchmark().line(one) in page
+        assert script("pairs").line(one) in page
 
 
 def test_nine_of_ten_changes_are_named_and_four_of_five_savings_come_true():
@@ -60,7 +46,7 @@ def test_a_third_was_made_after_the_rules_and_the_page_tells_how_they_did_at_fir
 
 def test_every_change_has_two_pairs():
     changes = [one.change for one in measured()]
-    assert set(changes) == set(benchmark().WORDS)
+    assert set(changes) == set(script("pairs").WORDS)
     assert all(changes.count(change) >= 2 for change in changes)
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from functools import cache
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -94,20 +91,8 @@ def test_steps_are_means_over_their_calls():
 
 
 @cache
-def benchmark() -> ModuleType:
-    """The script that holds them against each other."""
-    spec = importlib.util.spec_from_file_location("predictions", ROOT / "benchmarks" / "predictions.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["predictions"] = module  # its dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
-@cache
 def measured():
-    module = benchmark()
+    module = script("predictions")
     return {(module.short(one.source), module.short(one.target)): one for one in module.pairs(list(module.runs(TRACES)))}
 
 
@@ -120,7 +105,7 @@ def test_predictions_from_the_plain_traces_hold(pair):
 
 
 def test_the_page_and_the_kept_results_are_what_the_script_finds():
-    module = benchmark()
+    module = script("predictions")
     page = (ROOT / "docs" / "predictions.md").read_text()
     kept = json.loads((ROOT / "benchmarks" / "results" / "predictions.json").read_text())
 
