@@ -241,3 +241,23 @@ def test_a_launch_that_finds_the_queue_full_waits_for_the_device(depth, waits):
 
 def test_a_quick_launch_onto_a_full_queue_waits_for_nothing():
     assert program(full(FULL_QUEUE, stuck=LONG_CALL_NS).trace()).waits_for[-1] == -1
+
+
+def test_calls_of_two_threads_that_overlap_take_what_they_add():
+    """Played one after the other, they take no longer than they took beside each other."""
+    builder, free = TraceBuilder(), 0
+    for number in range(20):
+        for thread in (1, 2):
+            at = 100 * US * number + 10 * US * thread
+            start = max(at + 50 * US, free)
+            builder.launch(call=(at, 40 * US), kernel=(start, 5 * US), thread=thread)
+            free = start + 5 * US
+    trace = builder.trace()
+    assert program(trace).total_ns == pytest.approx(recorded_ns(trace), rel=0.01)
+
+
+def test_the_profiler_records_a_graphs_nodes_at_its_launch():
+    builder = TraceBuilder()
+    builder.graph(call=(0, 10), kernels=[(20 + 20 * node, 10) for node in range(6)])
+    builder.launch(call=(200, 10), kernel=(220, 10))
+    assert program(builder.trace()).events.tolist() == pytest.approx([6 * CALL_COST, CALL_COST])

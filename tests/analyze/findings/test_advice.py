@@ -367,3 +367,17 @@ def test_the_page_shows_how_to_write_a_rule():
 
     finding = rule(Analysis(builder.trace(), Taxonomy.default()).facts)
     assert (finding.code, finding.affected_ns, finding.saving_ns) == ("many_sorts", 900, 900)
+
+
+def test_what_counts_for_severity_is_the_window_that_all_devices_share():
+    def severity(devices: int) -> str:
+        builder = TraceBuilder()
+        for number in range(20):
+            builder.operator(100_000 * number, 60_000, "aten::mm")
+            for device in range(devices):
+                at = 100_000 * number + 60_000 + 1_000 * device
+                builder.launch(call=(at, 500), kernel=(at + 1_000, 20_000), device=device)
+        found = Analysis(builder.trace(), Taxonomy([])).findings
+        return next(one.severity for one in found if one.code == "launch_overhead")
+
+    assert severity(1) == severity(4) == "high"

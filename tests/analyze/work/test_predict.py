@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from benchmark_scripts import script
 from operator_calls import t
 from repository import ROOT, TRACES
 from rule_traces import SHEET, K, analysed, queued

@@ -154,3 +154,14 @@ def test_a_time_that_no_program_could_take_leaves_a_share_of_it(step):
     half = known.saved(lambda program: program.faster(np.full(5, 30.0 * US)))
     assert half.step_saving_ns is not None
     assert 0 < half.step_saving_ns < 0.75 * step * US
+
+
+def test_a_step_time_that_is_asked_for_is_of_a_decode_step_where_there_are_some():
+    from repository import ROOT
+
+    from tracekit.analyze.trace.loader import load
+
+    path = ROOT / "traces/gpt2-fp16-h100-80gb-hbm3.pt.trace.json.gz"
+    asked, told = (Analysis(load(path), Taxonomy([]), step_ns=ns).timed for ns in (4_600_000, None))
+    assert len(asked.steps.table) == len(told.steps.table) == 8
+    assert asked.told == "--step-time"
