@@ -95,13 +95,6 @@ def gradient_zeroing(facts: Facts) -> Answer:
     )
 
 
-def of_gradients(facts: Facts) -> Bools:
-    """Which kernels zero gradients or add to them: they belong to no module that could fuse them."""
-    mine = (_zeroing(facts) >= 0) if facts.trains else np.zeros(len(facts.trace.gpu), dtype=np.bool_)
-    mine[facts.trace.gpu_order] |= _owners(facts, ACCUMULATES) >= 0
-    return mine[facts.work["gpu"]]
-
-
 def _time(facts: Facts) -> Int64s:
     """The duration of each row of `trace.gpu`."""
     return facts.trace.events["duration_ns"][facts.trace.gpu["event"]]

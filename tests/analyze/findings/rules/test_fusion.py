@@ -127,10 +127,3 @@ def test_a_norm_in_training_reads_its_input_twice():
     plain = told(layout_conversions, queued(*normed(NORM, "aten::native_batch_norm")))
     both = told(layout_conversions, queued(*normed(NORM, "aten::native_batch_norm", statistics)))
     assert both.saving_ns > plain.saving_ns
-
-
-def test_additions_to_gradients_are_no_chain_that_a_module_could_fuse():
-    chain = [K("vectorized_elementwise_kernel", 1_000, "aten::add")] * 6
-    added = [K("vectorized_elementwise_kernel", 1_000, "torch::autograd::AccumulateGrad")] * 6
-    assert told(elementwise_chains, queued(GEMM, *chain))
-    assert asked(elementwise_chains, queued(GEMM, *added)) is None
